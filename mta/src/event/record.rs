@@ -1,0 +1,108 @@
+//! The event record: one JSON object a line. Documented in `docs/reference/events.md`.
+//! Pure. Floor 1.
+
+use std::net::{IpAddr, SocketAddr};
+
+use egret_shared::clock::UnixMs;
+use egret_shared::fault::{Party, Reason};
+use serde::{Deserialize, Serialize};
+
+use crate::message::{MessageId, Response};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A message was accepted and is on stable storage.
+    Reception,
+    /// The destination took it.
+    Delivery,
+    /// It was not taken this time and is tried again.
+    TransientFailure,
+    /// It will never be taken.
+    Bounce,
+    /// It waited longer than it may.
+    Expiry,
+    /// A dial failed. The message only names what the session was opened for; unless the party is
+    /// the remote, no attempt is counted.
+    Fault,
+}
+
+/// The mail server at the other end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name, from the MX record or the route; the client's EHLO name for a reception.
+    pub name: String,
+    /// Its address and port.
+    pub address: Option<SocketAddr>,
+}
+
+/// How long each stage took, in milliseconds. Absent where the stage was not reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// From acceptance to this attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited_ms: Option<u64>,
+    /// Connecting, through the proxy if there is one, up to the end of EHLO and TLS. Told by the
+    /// first transaction of a session only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_ms: Option<u64>,
+    /// From MAIL to the reply that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction_ms: Option<u64>,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// When, in milliseconds since the Unix epoch.
+    pub time_ms: UnixMs,
+    /// The message.
+    pub id: MessageId,
+    /// The reverse-path; empty for the null sender.
+    pub sender: String,
+    /// The forward-paths that it is about.
+    pub recipients: Vec<String>,
+    /// The scheduled queue; absent for receptions of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// Bytes of the message, trace headers included.
+    pub size: u64,
+    /// The number of this attempt, from 1; 0 where none was made.
+    pub attempt: u16,
+    /// The source's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The source's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<IpAddr>,
+    /// The proxy's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// The other end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
+    /// The words that decided it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<Response>,
+    /// The party at fault, where a dial failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub party: Option<Party>,
+    /// Why the dial failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// TLS version and cipher; absent in clear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
+    /// The connection died after the final dot: the destination may have taken it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncertain: bool,
+    /// How long it took.
+    pub timing: Timing,
+}

@@ -1,0 +1,9 @@
+//! A lean queueing MTA that sends from many IP addresses.
+//!
+//! Rooms by the way of a message, with their floors in `docs/ARCHITECTURE.md`.
+
+pub mod dns;
+pub mod event;
+pub mod message;
+pub mod routing;
+pub mod shaping;

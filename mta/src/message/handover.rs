@@ -1,0 +1,59 @@
+//! What the queues hand to a delivery session, and what the session hands back.
+//! Plain data. Floor 0: it lies below both rooms, so that neither knows the other.
+
+use egret_shared::clock::UnixMs;
+use egret_shared::fault::Fault;
+
+use super::{MessageId, QueueName, RecipientResult};
+
+/// A part of a message on its way to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The message.
+    pub id: MessageId,
+    /// Which of its parts.
+    pub part: u16,
+    /// Its scheduled queue.
+    pub queue: QueueName,
+    /// Attempts that counted before this one.
+    pub attempts: u16,
+    /// When the message was accepted.
+    pub received: UnixMs,
+    /// Indexes of recipients that are settled already, sorted: the others are to be tried.
+    pub settled: Vec<u16>,
+}
+
+/// What became of one ticket. A recipient without a result was not tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartResult {
+    /// The ticket as it was handed over.
+    pub ticket: Ticket,
+    /// One for each recipient that was tried.
+    pub results: Vec<RecipientResult>,
+}
+
+/// What a session tells the queues.
+#[derive(Clone, Debug)]
+pub enum FromSession {
+    /// It is connected and greeted: the path works.
+    Connected {
+        /// The session.
+        session: u64,
+    },
+    /// A ticket is done with; the session is ready for another.
+    Settled {
+        /// The session.
+        session: u64,
+        /// What became of the ticket.
+        result: PartResult,
+    },
+    /// The session is over.
+    Ended {
+        /// The session.
+        session: u64,
+        /// Why it could not be opened, if it could not.
+        fault: Option<Fault>,
+        /// Tickets that it had and did not try.
+        returned: Vec<Ticket>,
+    },
+}

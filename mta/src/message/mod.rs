@@ -1,0 +1,14 @@
+//! A message as plain data: its id, its addresses, what is stored of it, and what became of it.
+//! Pure. Floor 0. Does not know where a message is; rooms hand these values forward, one way.
+
+mod address;
+mod handover;
+mod id;
+mod metadata;
+mod verdict;
+
+pub use address::{Address, BadAddress};
+pub use handover::{FromSession, PartResult, Ticket};
+pub use id::MessageId;
+pub use metadata::{Content, Mark, Message, Metadata, Part, QueueName};
+pub use verdict::{EnhancedCode, RecipientResult, Response, Verdict};

@@ -1,0 +1,3 @@
+//! Where a message leaves from: sources, the ways to reach them, pools. Floors 1 and 2.
+
+pub mod source;

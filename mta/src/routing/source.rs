@@ -1,0 +1,78 @@
+//! An egress source and the ways in which it is reached. Plain data. Floor 1.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// A named way out: one address, its EHLO name, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The address that the destination sees; `None` lets the host choose (direct only).
+    pub address: Option<IpAddr>,
+    /// The name told in EHLO.
+    pub ehlo_name: Arc<str>,
+    /// How it is reached.
+    pub way: Way,
+}
+
+/// How a source is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Dialed from this host, bound to the source's address.
+    Direct,
+    /// Through a proxy.
+    Proxy(Arc<Proxy>),
+}
+
+/// A proxy as the MTA sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What is spoken to it.
+    pub dialect: Dialect,
+    /// User name and password (RFC 1929); with [`Dialect::Connect`] the user name may hold
+    /// `{source}`, which becomes the source's address.
+    pub credentials: Option<Credentials>,
+}
+
+/// A user name and password. Its `Debug` hides the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// What is spoken to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// SOCKS5 as KumoMTA speaks it: BIND chooses the source, CONNECT follows.
+    Socks5,
+    /// Plain SOCKS5 CONNECT; the source is chosen by user name or by the proxy's listener.
+    Connect,
+    /// A PROXY protocol version 2 header whose source and destination are the dial.
+    ProxyV2,
+}
+
+impl std::str::FromStr for Dialect {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "socks5" => Ok(Self::Socks5),
+            "socks5-connect" => Ok(Self::Connect),
+            "proxy-v2" => Ok(Self::ProxyV2),
+            _ => Err("write \"socks5\", \"socks5-connect\" or \"proxy-v2\"".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Configuration files: TOML read into types that cannot be wrong, with every complaint at once.
+//! Floor 2 (`complaint` and `value` are pure). Knows no program's keys: a program declares each key,
+//! its default and its sentence once, where it reads it, and the reference page comes from that.
+//! Always: a key that nobody asked for is a complaint that names the nearest known one.
+
+mod complaint;
+mod reference;
+mod section;
+mod value;
+
+pub use complaint::{Complaint, Complaints};
+pub use reference::{KeyDoc, describe, markdown};
+pub use section::Section;
+pub use value::{Value, string as raw_string};
+
+/// A value as it stands in the file, before it has a type.
+pub use toml::de::DeValue as RawValue;
+
+use std::path::Path;
+
+use section::Context;
+use toml::de::DeTable;
+
+/// Reads `file` and builds a configuration from it. `build` asks the section for its keys; it returns
+/// `None` only after a complaint.
+pub fn read<T>(file: &Path, build: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<T, Complaints> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => parse(&file.display().to_string(), &text, build),
+        Err(error) => Err(Complaints::whole_file(file, format!("cannot be read: {error}"))),
+    }
+}
+
+/// The same for a text at hand; `file` is only named in complaints.
+pub fn parse<T>(file: &str, text: &str, build: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<T, Complaints> {
+    let context = Context::new(file, text);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        context.complain(error.span().map_or(0, |s| s.start), "", error.message().to_owned());
+    }
+    if !errors.is_empty() {
+        return Err(context.into_complaints());
+    }
+    let root = Section::root(&context, table.get_ref());
+    let built = build(&root);
+    drop(root);
+    let complaints = context.into_complaints();
+    match built {
+        Some(config) if complaints.is_empty() => Ok(config),
+        _ => Err(complaints),
+    }
+}
+
+#[cfg(test)]
+mod tests;

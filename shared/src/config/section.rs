@@ -1,0 +1,221 @@
+//! One table of a configuration file, from which a program asks its keys.
+//! Floor 2. Always: every key that the file holds is either asked for or complained about when the
+//! section is dropped.
+
+use std::cell::RefCell;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::complaint::{Complaint, Complaints, nearest};
+use super::reference::KeyDoc;
+use super::value::Value;
+
+/// What all sections of one file share.
+pub(super) struct Context {
+    file: String,
+    line_starts: Vec<usize>,
+    complaints: RefCell<Vec<Complaint>>,
+    pub(super) docs: Option<RefCell<Vec<KeyDoc>>>,
+}
+
+impl Context {
+    pub(super) fn new(file: &str, text: &str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1);
+        let line_starts = std::iter::once(0).chain(ends).collect();
+        Self { file: file.to_owned(), line_starts, complaints: RefCell::default(), docs: None }
+    }
+
+    pub(super) fn complain(&self, at: usize, key: &str, message: String) {
+        let line = self.line_starts.partition_point(|start| *start <= at);
+        let complaint = Complaint { file: self.file.clone(), line, key: key.to_owned(), message };
+        self.complaints.borrow_mut().push(complaint);
+    }
+
+    pub(super) fn into_complaints(self) -> Complaints {
+        let mut all = self.complaints.into_inner();
+        all.sort_by_key(|c| c.line);
+        Complaints(all)
+    }
+}
+
+/// A table of the file, present or not.
+pub struct Section<'d> {
+    context: &'d Context,
+    path: String,
+    at: usize,
+    table: Option<&'d DeTable<'d>>,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl<'d> Section<'d> {
+    pub(super) fn root(context: &'d Context, table: &'d DeTable<'d>) -> Self {
+        Self::new(context, String::new(), 0, Some(table))
+    }
+
+    fn new(context: &'d Context, path: String, at: usize, table: Option<&'d DeTable<'d>>) -> Self {
+        Self { context, path, at, table, asked: RefCell::default() }
+    }
+
+    /// The section's path in the file, like `source.a1`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// True if the file holds this table.
+    pub fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// A key that must be there. `None` after a complaint. `doc` is its sentence in the reference.
+    pub fn required<T: Value>(&self, key: &'static str, doc: &'static str) -> Option<T> {
+        self.document::<T>(key, None, true, doc);
+        if self.find(key).is_none() && !self.describing() {
+            self.context.complain(self.at, &self.full(key), format!("is missing; {} belongs here", T::KIND));
+        }
+        self.value(key)
+    }
+
+    /// A key that may be absent.
+    pub fn optional<T: Value>(&self, key: &'static str, doc: &'static str) -> Option<T> {
+        self.document::<T>(key, None, false, doc);
+        self.value(key)
+    }
+
+    /// A key with a default, written as it would stand in the file (`"30s"` with its quotes, `25`).
+    ///
+    /// # Panics
+    /// If `default` is not a value of its type: a defect of the program that every test run finds.
+    pub fn with_default<T: Value>(&self, key: &'static str, default: &'static str, doc: &'static str) -> T {
+        self.document::<T>(key, Some(default), false, doc);
+        self.value(key).unwrap_or_else(|| {
+            let value = DeValue::parse(default).expect("defaults are TOML");
+            T::read(value.get_ref()).unwrap_or_else(|e| panic!("default of {}: {e}", self.full(key)))
+        })
+    }
+
+    /// A sub-table, present or not.
+    pub fn section(&self, key: &'static str) -> Section<'d> {
+        match self.find(key) {
+            Some(entry) => self.sub(self.full(key), entry),
+            None => Self::new(self.context, self.full(key), self.at, None),
+        }
+    }
+
+    /// Named sub-tables, as in `[source.a1]`, `[source.a2]`, with their names.
+    pub fn named(&self, key: &'static str) -> Vec<(String, Section<'d>)> {
+        if self.describing() {
+            let _ = self.find(key);
+            return vec![("NAME".to_owned(), Self::new(self.context, format!("{}.NAME", self.full(key)), 0, None))];
+        }
+        let Some(entry) = self.find(key) else { return Vec::new() };
+        let Some(table) = self.table_of(&self.full(key), entry) else { return Vec::new() };
+        let sub = |(name, value): (&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)| {
+            let path = format!("{}.{}", self.full(key), name.get_ref());
+            (name.get_ref().to_string(), self.sub(path, value))
+        };
+        table.iter().map(sub).collect()
+    }
+
+    /// A list of tables, as in `[[listener]]`.
+    pub fn repeated(&self, key: &'static str) -> Vec<Section<'d>> {
+        if self.describing() {
+            let _ = self.find(key);
+            return vec![Self::new(self.context, format!("[{}]", self.full(key)), 0, None)];
+        }
+        let Some(entry) = self.find(key) else { return Vec::new() };
+        let Some(array) = entry.get_ref().as_array() else {
+            let message = format!("is not a list of tables; write [[{}]]", self.full(key));
+            self.context.complain(entry.span().start, &self.full(key), message);
+            return Vec::new();
+        };
+        array.iter().map(|value| self.sub(self.full(key), value)).collect()
+    }
+
+    /// A map of names to values, as in `sources = { a1 = 1, a2 = 3 }`, in the order of the names.
+    pub fn map<T: Value>(&self, key: &'static str, doc: &'static str) -> Vec<(String, T)> {
+        self.document::<T>(key, None, false, doc);
+        let Some(entry) = self.find(key) else { return Vec::new() };
+        let path = self.full(key);
+        let Some(table) = self.table_of(&path, entry) else { return Vec::new() };
+        let read = |(name, value): (&Spanned<DeString<'d>>, &Spanned<DeValue<'d>>)| match T::read(value.get_ref()) {
+            Ok(read) => Some((name.get_ref().to_string(), read)),
+            Err(message) => {
+                self.context.complain(value.span().start, &format!("{path}.{}", name.get_ref()), message);
+                None
+            }
+        };
+        table.iter().filter_map(read).collect()
+    }
+
+    /// Complains about `key` of this section, where it stands in the file.
+    pub fn complain(&self, key: &'static str, message: impl Into<String>) {
+        let at = self.find(key).map_or(self.at, |e| e.span().start);
+        if !self.describing() {
+            self.context.complain(at, &self.full(key), message.into());
+        }
+    }
+
+    fn sub(&self, path: String, entry: &'d Spanned<DeValue<'d>>) -> Section<'d> {
+        let table = self.table_of(&path, entry);
+        Self::new(self.context, path, entry.span().start, table)
+    }
+
+    fn table_of(&self, path: &str, entry: &'d Spanned<DeValue<'d>>) -> Option<&'d DeTable<'d>> {
+        let table = entry.get_ref().as_table();
+        if table.is_none() {
+            self.context.complain(entry.span().start, path, format!("is not a table; write [{path}]"));
+        }
+        table
+    }
+
+    fn value<T: Value>(&self, key: &'static str) -> Option<T> {
+        let entry = self.find(key)?;
+        match T::read(entry.get_ref()) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.context.complain(entry.span().start, &self.full(key), message);
+                None
+            }
+        }
+    }
+
+    fn find(&self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
+        self.table?.get(key)
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn describing(&self) -> bool {
+        self.context.docs.is_some()
+    }
+
+    fn document<T: Value>(&self, key: &'static str, default: Option<&'static str>, required: bool, doc: &'static str) {
+        if let Some(docs) = &self.context.docs {
+            let section = self.path.clone();
+            docs.borrow_mut().push(KeyDoc { section, key, kind: T::KIND, default, required, doc });
+        }
+    }
+}
+
+impl Drop for Section<'_> {
+    /// Every key must have been asked for by now; the others are complaints.
+    fn drop(&mut self) {
+        let asked = self.asked.borrow();
+        for (name, _) in
+            self.table.iter().flat_map(|t| t.iter()).filter(|(n, _)| !asked.contains(&n.get_ref().as_ref()))
+        {
+            let hint = nearest(name.get_ref(), &asked).map_or_else(
+                || format!("known keys here: {}", asked.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            self.context.complain(name.span().start, &self.full(name.get_ref()), format!("unknown key; {hint}"));
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Start and stop of a program: the stop token, signals, logging. Floor 1.
+//! Stopping is: stop taking, drain up to a deadline, join. Nothing here sleeps to wait for a task.
+
+mod log;
+mod signals;
+
+pub use log::{LogFormat, init_logging};
+pub use signals::{Stop, on_terminate};

@@ -1,0 +1,1 @@
+//! Sockets that both programs use alike: the accept loop, socket options, TLS. Floor 2.

@@ -1,0 +1,1 @@
+//! The HAProxy PROXY protocol, version 1 and 2. Placeholder.
