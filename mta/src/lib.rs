@@ -5,5 +5,6 @@
 pub mod dns;
 pub mod event;
 pub mod message;
+pub mod queue;
 pub mod routing;
 pub mod shaping;

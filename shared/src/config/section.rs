@@ -95,6 +95,7 @@ impl<'d> Section<'d> {
     }
 
     /// A sub-table, present or not.
+    #[must_use]
     pub fn section(&self, key: &'static str) -> Section<'d> {
         match self.find(key) {
             Some(entry) => self.sub(self.full(key), entry),

@@ -1,0 +1,18 @@
+//! The queues: scheduled by due time, ready for a session. `engine` and what it is made of are pure,
+//! floor 2; `run` is the task that drives it, floor 4.
+//! Knows neither SMTP nor DNS nor the spool's files: it gives out acts and is told what came of them.
+
+mod engine;
+mod options;
+mod ready;
+pub mod run;
+mod scheduled;
+mod settle;
+mod words;
+
+pub use engine::Engine;
+pub use options::QueueOptions;
+pub use words::{Act, Admit, Cause, EntryKey, Failed, NoSite, PartKey, Resolution};
+
+#[cfg(test)]
+mod tests;

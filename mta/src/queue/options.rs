@@ -1,0 +1,47 @@
+//! How long messages wait and how long they may. Plain data with the back-off rule.
+//! Pure. Floor 1.
+
+use std::time::Duration;
+
+/// The options of the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// The wait after the first attempt that counts; each further one doubles it.
+    pub retry_interval: Duration,
+    /// The longest wait.
+    pub max_retry_interval: Duration,
+    /// After this a message expires, wherever it waits.
+    pub max_age: Duration,
+    /// Messages in one ready queue; more wait in their scheduled queues.
+    pub max_ready: usize,
+}
+
+impl QueueOptions {
+    /// The wait after the `attempts`-th attempt, with a spread of ±5 % chosen by `random` so that a
+    /// herd that failed together does not come back together.
+    pub fn retry_after(&self, attempts: u16, random: u64) -> Duration {
+        let doublings = u32::from(attempts.saturating_sub(1)).min(31);
+        let wait = self.retry_interval.saturating_mul(1 << doublings).min(self.max_retry_interval);
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+        let spread_ms = wait_ms / 10;
+        Duration::from_millis(wait_ms - spread_ms / 2 + random % (spread_ms + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn waits_double_up_to_the_longest_within_five_percent(attempts in 1u16..200, random: u64) {
+            let secs = Duration::from_secs;
+            let options = QueueOptions { retry_interval: secs(60), max_retry_interval: secs(3_600), max_age: secs(9), max_ready: 1 };
+            let ideal = secs(60 * (1u64 << u32::from(attempts - 1).min(10))).min(secs(3_600));
+            let wait = options.retry_after(attempts, random);
+            prop_assert!(wait >= ideal * 95 / 100 && wait <= ideal * 105 / 100, "{wait:?} for {ideal:?}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A ready queue, of one (source, site): entries that wait for a session, and its sessions.
+//! Pure. Floor 2.
+//! Always: `waiting` is at most `max_ready` longer than what was given back; idle sessions are a
+//! subset of its sessions.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use egret_shared::clock::UnixMs;
+
+use super::engine::{QueueKey, ReadyKey, SiteKey};
+use super::words::EntryKey;
+use crate::dns::site::Site;
+use crate::routing::source::Source;
+
+/// Entries that may wait for each open session before one more is opened.
+const BACKLOG_PER_SESSION: usize = 2;
+/// Waiting longer than this without progress opens one more session in any case.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A ready queue.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub source: Arc<Source>,
+    pub site: SiteKey,
+    pub waiting: VecDeque<EntryKey>,
+    pub sessions: usize,
+    pub idle: Vec<u64>,
+    /// No session is opened before this.
+    pub held_until: UnixMs,
+    /// Failed dials in a row; until one works, one session at a time probes.
+    pub failures: u32,
+    /// When an entry last went to a session, or came into the empty queue.
+    pub progress: UnixMs,
+    /// A timer is set for it.
+    pub timer: bool,
+}
+
+/// Whether a session may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum May {
+    Open,
+    /// Look again then.
+    Later(UnixMs),
+    /// Something else will wake the queue.
+    Wait,
+}
+
+impl Ready {
+    pub fn new(source: Arc<Source>, site: SiteKey) -> Self {
+        let zero = UnixMs(0);
+        let waiting = VecDeque::new();
+        Self {
+            source,
+            site,
+            waiting,
+            sessions: 0,
+            idle: Vec::new(),
+            held_until: zero,
+            failures: 0,
+            progress: zero,
+            timer: false,
+        }
+    }
+
+    /// Whether one more session may be opened now, within `limit`.
+    pub fn may_open(&self, limit: usize, now: UnixMs) -> May {
+        if self.held_until > now {
+            return May::Later(self.held_until);
+        }
+        let limit = if self.failures > 0 { 1 } else { limit };
+        if self.sessions >= limit {
+            return May::Wait;
+        }
+        let patient_until = self.progress.plus(PATIENCE);
+        match self.sessions {
+            0 => May::Open,
+            open if self.waiting.len() > open * BACKLOG_PER_SESSION || patient_until <= now => May::Open,
+            _ => May::Later(patient_until),
+        }
+    }
+
+    pub fn is_unused(&self, now: UnixMs) -> bool {
+        self.sessions == 0 && self.waiting.is_empty() && self.held_until <= now
+    }
+}
+
+/// A site with its ready queues.
+#[derive(Debug)]
+pub(super) struct SiteSlot {
+    pub site: Arc<Site>,
+    /// Its ready queues by source name.
+    pub ready: HashMap<Arc<str>, ReadyKey>,
+    /// Scheduled queues with due entries, served in turn.
+    pub wanting: VecDeque<QueueKey>,
+    /// When the site is looked at again, if a timer is set.
+    pub wake: Option<UnixMs>,
+}
+
+impl SiteSlot {
+    pub fn new(site: Arc<Site>) -> Self {
+        Self { site, ready: HashMap::new(), wanting: VecDeque::new(), wake: None }
+    }
+
+    /// Whether the site has an address that `source` can reach by family.
+    pub fn fits(&self, source: &Source) -> bool {
+        let Some(from) = source.address else { return true };
+        self.site.hosts.iter().flat_map(|h| &h.addresses).any(|to| to.is_ipv4() == from.is_ipv4())
+    }
+}

@@ -1,0 +1,217 @@
+//! The task that drives the engine: tells it words and the time, and performs its acts.
+//! Floor 4. Opens sessions, resolves domains and reports failures through the hands that the app
+//! gives it, so that it knows neither delivery nor DNS.
+//! Always: it never waits for a session; every channel here is bounded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use egret_shared::clock::{Clock, UnixMs};
+use metrics::{Gauge, gauge};
+use tokio::sync::mpsc;
+
+use super::engine::Engine;
+use super::words::{Act, Admit, EntryKey, Failed, PartKey, Resolution};
+use crate::dns::site::Site;
+use crate::message::{FromSession, Mark, MessageId, Ticket};
+use crate::routing::source::Source;
+
+/// Words that may wait for the engine; a full channel makes their senders wait.
+const MAX_WORDS: usize = 16_384;
+/// Words taken at one wake.
+const BATCH: usize = 512;
+
+/// What may be told to the engine's task.
+#[derive(Debug)]
+enum Word {
+    Admit(Vec<Admit>),
+    Resolved(PartKey, Resolution),
+    Reported(EntryKey),
+    Drain,
+}
+
+/// A session to be opened.
+pub struct Opening {
+    /// Its number.
+    pub session: u64,
+    /// From where.
+    pub source: Arc<Source>,
+    /// To where.
+    pub site: Arc<Site>,
+    /// The first work.
+    pub first: Ticket,
+    /// More work, one ticket at a time; closed when there is no more.
+    pub work: mpsc::Receiver<Ticket>,
+    /// Where the session tells what became of it.
+    pub report: mpsc::Sender<FromSession>,
+}
+
+/// What the engine's task has done by others.
+pub trait Hands: Send + Sync + 'static {
+    /// Finds the site of a domain.
+    fn resolve(&self, domain: &str) -> impl Future<Output = Resolution> + Send + 'static;
+    /// Starts a session; returns at once.
+    fn open(&self, opening: Opening);
+    /// Tells the sender of failed recipients; returns when the report is on stable storage.
+    fn report(&self, failed: Failed) -> impl Future<Output = ()> + Send + 'static;
+    /// Stores a mark; returns at once.
+    fn mark(&self, id: MessageId, part: u16, mark: Mark);
+}
+
+/// The handle of the queues. Cheap to clone.
+#[derive(Clone)]
+pub struct Queues(mpsc::Sender<Word>);
+
+/// The queues' task has ended: the program is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the queues have stopped")]
+pub struct Stopped;
+
+impl Queues {
+    /// Queues parts that are on stable storage. Waits if the engine is behind.
+    pub async fn admit(&self, parts: Vec<Admit>) -> Result<(), Stopped> {
+        self.0.send(Word::Admit(parts)).await.map_err(|_| Stopped)
+    }
+
+    /// Opens no more sessions, lets those that run finish, and ends the task.
+    pub async fn drain(&self) -> Result<(), Stopped> {
+        self.0.send(Word::Drain).await.map_err(|_| Stopped)
+    }
+}
+
+/// The driver of the engine.
+pub struct Driver<H> {
+    engine: Engine,
+    hands: Arc<H>,
+    time: Time,
+    words: mpsc::Receiver<Word>,
+    told: mpsc::Sender<Word>,
+    reports: mpsc::Receiver<FromSession>,
+    reporter: mpsc::Sender<FromSession>,
+    work: HashMap<u64, mpsc::Sender<Ticket>>,
+    gauges: [Gauge; 5],
+}
+
+/// Wall time that does not jump: the wall clock at the start plus monotonic time since.
+struct Time {
+    clock: Clock,
+    wall: UnixMs,
+    started: Instant,
+}
+
+impl Time {
+    fn now(&self) -> UnixMs {
+        self.wall.plus(self.clock.now().saturating_duration_since(self.started))
+    }
+}
+
+/// A channel to the engine's task. `start` the task with the receiving half.
+pub fn channel() -> (Queues, Inbox) {
+    let (told, words) = mpsc::channel(MAX_WORDS);
+    (Queues(told.clone()), Inbox { told, words })
+}
+
+/// The receiving half of [`Queues`].
+pub struct Inbox {
+    told: mpsc::Sender<Word>,
+    words: mpsc::Receiver<Word>,
+}
+
+impl<H: Hands> Driver<H> {
+    /// A driver of `engine`.
+    pub fn new(engine: Engine, hands: Arc<H>, clock: Clock, inbox: Inbox) -> Self {
+        let (reporter, reports) = mpsc::channel(MAX_WORDS);
+        let time = Time { wall: clock.wall(), started: clock.now(), clock };
+        let gauges = [
+            gauge!("egret_mta_queue_parts"),
+            gauge!("egret_mta_queue_scheduled_queues"),
+            gauge!("egret_mta_queue_ready_queues"),
+            gauge!("egret_mta_queue_sessions"),
+            gauge!("egret_mta_queue_resting_ways"),
+        ];
+        let Inbox { told, words } = inbox;
+        Self { engine, hands, time, words, told, reports, reporter, work: HashMap::new(), gauges }
+    }
+
+    /// Runs until it has drained.
+    pub async fn run(mut self) {
+        let (mut words, mut reports, mut acts) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            let now = self.time.now();
+            self.engine.tick(now, &mut acts);
+            self.perform(&mut acts);
+            self.measure();
+            if self.engine.is_drained() {
+                return;
+            }
+            let wait = self.engine.next_wake().map_or(Duration::from_secs(3600), |at| at.since(now));
+            tokio::select! {
+                _ = self.words.recv_many(&mut words, BATCH) => {}
+                _ = self.reports.recv_many(&mut reports, BATCH) => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            let now = self.time.now();
+            for report in reports.drain(..) {
+                if let FromSession::Ended { session, .. } = &report {
+                    self.work.remove(session);
+                }
+                self.engine.session(report, now, &mut acts);
+            }
+            for word in words.drain(..) {
+                self.tell(word, now, &mut acts);
+            }
+        }
+    }
+
+    fn tell(&mut self, word: Word, now: UnixMs, acts: &mut Vec<Act>) {
+        match word {
+            Word::Admit(parts) => parts.into_iter().for_each(|part| self.engine.admit(part, now, acts)),
+            Word::Resolved(key, resolution) => self.engine.resolved(&key, resolution, now, acts),
+            Word::Reported(key) => self.engine.reported(key, now, acts),
+            Word::Drain => self.engine.drain(acts),
+        }
+    }
+
+    fn perform(&mut self, acts: &mut Vec<Act>) {
+        for act in acts.drain(..) {
+            match act {
+                Act::Mark { id, part, mark } => self.hands.mark(id, part, mark),
+                Act::Hand { session, ticket } => self.hand(session, ticket),
+                Act::Open { session, source, site, first } => {
+                    let (sender, work) = mpsc::channel(1);
+                    self.work.insert(session, sender);
+                    let report = self.reporter.clone();
+                    self.hands.open(Opening { session, source, site, first, work, report });
+                }
+                Act::Release { session } => drop(self.work.remove(&session)),
+                Act::Resolve(key) => {
+                    let (told, answer) = (self.told.clone(), self.hands.resolve(key.0.domain()));
+                    // The task ends with its answer; a stopped engine is no one to tell.
+                    tokio::spawn(async move { told.send(Word::Resolved(key, answer.await)).await });
+                }
+                Act::Failed(failed) => {
+                    let (told, key, done) = (self.told.clone(), failed.key, self.hands.report(failed));
+                    tokio::spawn(async move {
+                        done.await;
+                        told.send(Word::Reported(key)).await
+                    });
+                }
+            }
+        }
+    }
+
+    /// A session that has ended meanwhile gives the ticket back when its end is told.
+    fn hand(&mut self, session: u64, ticket: Ticket) {
+        if let Some(work) = self.work.get(&session) {
+            let _ = work.try_send(ticket);
+        }
+    }
+
+    fn measure(&self) {
+        let [queues, ready, sessions, resting] = self.engine.sizes();
+        for (gauge, value) in self.gauges.iter().zip([self.engine.len(), queues, ready, sessions, resting]) {
+            gauge.set(value as f64);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What sessions report: results become a mark, a new due time or a failure. The one backward edge.
+//! Pure. Floor 2.
+//! Always: only a result that counts raises the attempt count; a fault of a source, a proxy or a
+//! limit changes the state of a path and puts its entries back, never their schedule.
+
+use std::time::Duration;
+
+use egret_shared::clock::UnixMs;
+use egret_shared::fault::{Fault, Party, Reason};
+
+use super::engine::{Engine, ReadyKey, Timer};
+use super::ready::Ready;
+use super::words::{Act, Cause, EntryKey, Failed};
+use crate::message::{EnhancedCode, FromSession, Mark, PartResult, RecipientResult, Response, Verdict};
+use crate::routing::health::rest_after;
+
+/// The wait after a try that does not count (the spool could not be read, for example).
+const UNCOUNTED_WAIT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Takes a session's report.
+    pub fn session(&mut self, word: FromSession, now: UnixMs, acts: &mut Vec<Act>) {
+        match word {
+            FromSession::Connected { session } => self.connected(session, now, acts),
+            FromSession::Settled { session, result } => self.settled(session, &result, now, acts),
+            FromSession::Ended { session, fault, .. } => self.ended(session, fault.as_ref(), now, acts),
+        }
+    }
+
+    /// The report about this part is on stable storage: its mark can be stored.
+    pub fn reported(&mut self, key: EntryKey, now: UnixMs, acts: &mut Vec<Act>) {
+        self.reporting = self.reporting.saturating_sub(1);
+        self.finish(key, now, acts);
+    }
+
+    fn connected(&mut self, session: u64, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(ready) = self.sessions.get(&session).and_then(|s| self.ready.get_mut(s.ready)) else { return };
+        ready.failures = 0;
+        ready.held_until = UnixMs(0);
+        let (source, site) = (ready.source.clone(), ready.site);
+        if self.health.worked(&source) {
+            let wanting: Vec<_> = self.sites.iter().filter(|(_, s)| !s.wanting.is_empty()).map(|(k, _)| k).collect();
+            for site in wanting {
+                self.turn(site, now, acts);
+            }
+        }
+        self.turn(site, now, acts);
+    }
+
+    fn settled(&mut self, session: u64, result: &PartResult, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(held) = self.sessions.get_mut(&session) else { return };
+        let (ready, entry) = (held.ready, held.holds.take());
+        if let Some(entry) = entry {
+            self.settle(entry, result, now, acts);
+        }
+        if self.draining {
+            acts.push(Act::Release { session });
+            return;
+        }
+        if let Some(queue) = self.ready.get_mut(ready) {
+            queue.idle.push(session);
+            let site = queue.site;
+            self.serve(ready, now, acts);
+            self.turn(site, now, acts);
+        }
+    }
+
+    fn ended(&mut self, session: u64, fault: Option<&Fault>, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(over) = self.sessions.remove(&session) else { return };
+        let key = over.ready;
+        let Some(ready) = self.ready.get_mut(key) else { return };
+        ready.sessions = ready.sessions.saturating_sub(1);
+        ready.idle.retain(|idle| *idle != session);
+        if let Some(entry) = over.holds {
+            ready.waiting.push_front(entry);
+        }
+        let site = ready.site;
+        if let Some(fault) = fault {
+            self.blame(key, fault, now);
+        }
+        self.serve(key, now, acts);
+        self.turn(site, now, acts);
+        self.forget_ready_if_unused(key, now);
+    }
+
+    /// Lets the path, the source or the proxy rest, and puts what waits for it back.
+    fn blame(&mut self, key: ReadyKey, fault: &Fault, now: UnixMs) {
+        let Some(ready) = self.ready.get_mut(key) else { return };
+        let party = fault.party();
+        match party {
+            Party::Limit => hold(ready, now.plus(fault.retry_after.unwrap_or(rest_after(1)))),
+            Party::Remote => {
+                ready.failures += 1;
+                hold(ready, now.plus(rest_after(ready.failures)));
+            }
+            Party::Source | Party::Proxy if concerns_path_only(fault.reason) => {
+                ready.failures += 1;
+                hold(ready, now.plus(rest_after(ready.failures)));
+                self.give_back(key);
+            }
+            Party::Source | Party::Proxy => {
+                let source = ready.source.clone();
+                self.health.failed(&source, party, now);
+                let health = &self.health;
+                let all = self.ready.iter().filter(|(_, r)| !health.usable(&r.source, now)).map(|(k, _)| k);
+                for resting in all.collect::<Vec<_>>() {
+                    self.give_back(resting);
+                }
+            }
+        }
+        self.set_timer(self.ready.get(key).map_or(now, |r| r.held_until.max(now)), Timer::Ready(key));
+    }
+
+    /// Puts what waits in a ready queue back at the head of the scheduled queues.
+    fn give_back(&mut self, key: ReadyKey) {
+        let Some(ready) = self.ready.get_mut(key) else { return };
+        let (waiting, site) = (std::mem::take(&mut ready.waiting), ready.site);
+        for entry in waiting.into_iter().rev() {
+            let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { continue };
+            let scheduled = &mut self.queues[queue];
+            scheduled.due.push_front(entry);
+            if !std::mem::replace(&mut scheduled.wants_room, true) {
+                self.sites[site].wanting.push_back(queue);
+            }
+        }
+        // The queues learn of it when another source of their pools has room, or when the rest ends.
+        self.set_timer(UnixMs(0), Timer::Site(site));
+    }
+
+    /// Turns the results of an attempt into what happens next with the part.
+    fn settle(&mut self, key: EntryKey, result: &PartResult, now: UnixMs, acts: &mut Vec<Act>) {
+        let random = self.random();
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let done = |r: &&RecipientResult| matches!(r.verdict, Verdict::Delivered | Verdict::Bounce);
+        entry.settle(result.results.iter().filter(done).map(|r| r.recipient));
+        let counts = result.results.iter().any(|r| matches!(r.verdict, Verdict::Retry { counts: true }));
+        if counts {
+            entry.attempts = entry.attempts.saturating_add(1);
+            entry.due = now.plus(self.options.retry_after(entry.attempts, random));
+        } else {
+            entry.due = now.plus(UNCOUNTED_WAIT);
+        }
+        let bounced: Vec<_> = result.results.iter().filter(|r| r.verdict == Verdict::Bounce).cloned().collect();
+        if bounced.is_empty() {
+            self.finish(key, now, acts);
+        } else {
+            self.reporting += 1;
+            acts.push(Act::Failed(Failed {
+                key,
+                ticket: result.ticket.clone(),
+                results: bounced,
+                cause: Cause::Answered,
+            }));
+        }
+    }
+
+    /// Stores where the part stands, and forgets or reschedules it.
+    fn finish(&mut self, key: EntryKey, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let (id, part) = (entry.id, entry.part);
+        if entry.is_settled() {
+            acts.push(Act::Mark { id, part, mark: Mark::Done });
+            self.remove(key);
+            return;
+        }
+        let mark = Mark::Later { attempts: entry.attempts, due: entry.due, settled: entry.settled.to_vec() };
+        acts.push(Act::Mark { id, part, mark });
+        self.schedule(key, now, acts);
+    }
+
+    fn remove(&mut self, key: EntryKey) {
+        let Some(entry) = self.entries.remove(key) else { return };
+        let queue = &mut self.queues[entry.queue];
+        queue.held -= 1;
+        if queue.held == 0 && queue.is_idle_without_site() {
+            self.set_timer(UnixMs(0), Timer::Queue(entry.queue));
+        }
+    }
+
+    pub(super) fn expire(&mut self, key: EntryKey, acts: &mut Vec<Act>) {
+        let text = format!("not delivered within {} s", self.options.max_age.as_secs());
+        self.fail(key, Cause::Expired, &Response::own(551, EnhancedCode::new(5, 4, 7), &text), acts);
+    }
+
+    /// Fails all open recipients of an entry that no list holds any more.
+    pub(super) fn fail(&mut self, key: EntryKey, cause: Cause, response: &Response, acts: &mut Vec<Act>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let ticket = entry.ticket(self.queues[entry.queue].key.0.clone());
+        let open: Vec<u16> = entry.open_recipients().collect();
+        entry.settle(open.iter().copied());
+        let failed = |recipient| RecipientResult { recipient, verdict: Verdict::Bounce, response: response.clone() };
+        self.reporting += 1;
+        acts.push(Act::Failed(Failed { key, ticket, results: open.into_iter().map(failed).collect(), cause }));
+    }
+}
+
+fn hold(ready: &mut Ready, until: UnixMs) {
+    ready.held_until = until;
+}
+
+/// Faults that say something of this (source, site) only, not of the source or the proxy as such.
+fn concerns_path_only(reason: Reason) -> bool {
+    matches!(reason, Reason::SourcePortsExhausted | Reason::FamilyMismatch | Reason::DestinationProhibited)
+}

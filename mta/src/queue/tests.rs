@@ -1,0 +1,378 @@
+//! The engine against a world of scripted sessions, faults and DNS, with a moved clock.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use egret_shared::clock::UnixMs;
+use egret_shared::fault::{Fault, Reason};
+use proptest::prelude::*;
+
+use super::engine::Timer;
+use super::*;
+use crate::dns::site::{MxHost, Site};
+use crate::message::*;
+use crate::routing::pool::Pool;
+use crate::routing::source::{Source, Way};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Every live entry is in exactly one place.
+    fn check(&self, reporting: &HashSet<EntryKey>) {
+        let mut places: HashMap<EntryKey, usize> = HashMap::new();
+        let timers = self.timers_of_entries();
+        let due = self.queues.values().flat_map(|q| q.due.iter().copied());
+        let ready = self.ready.values().flat_map(|r| r.waiting.iter().copied());
+        let held = self.sessions.values().filter_map(|s| s.holds);
+        for entry in timers.chain(due).chain(ready).chain(held).chain(reporting.iter().copied()) {
+            *places.entry(entry).or_default() += usize::from(self.entries.contains_key(entry));
+        }
+        for (key, entry) in &self.entries {
+            assert_eq!(
+                places.get(&key),
+                Some(&1),
+                "{} part {} stands in {:?} places",
+                entry.id,
+                entry.part,
+                places.get(&key)
+            );
+        }
+        for (key, queue) in &self.queues {
+            assert_eq!(queue.held, self.entries.values().filter(|e| e.queue == key).count());
+        }
+        for (key, ready) in &self.ready {
+            assert_eq!(ready.sessions, self.sessions.values().filter(|s| s.ready == key).count());
+            assert!(ready.sessions <= self.connection_limit);
+        }
+    }
+
+    fn timers_of_entries(&self) -> impl Iterator<Item = EntryKey> + '_ {
+        self.timers().filter_map(|timer| match timer {
+            Timer::Entry(entry) => Some(entry),
+            _ => None,
+        })
+    }
+}
+
+fn source(name: &str) -> Arc<Source> {
+    let name: Arc<str> = name.into();
+    Arc::new(Source { name: name.clone(), address: Some([127, 0, 0, 1].into()), ehlo_name: name, way: Way::Direct })
+}
+
+fn site(name: &str) -> Arc<Site> {
+    let host = MxHost { name: name.into(), addresses: vec![[127, 0, 0, 9].into()], port: 25 };
+    Arc::new(Site { name: name.into(), hosts: vec![host] })
+}
+
+fn options() -> QueueOptions {
+    QueueOptions { retry_interval: MINUTE, max_retry_interval: 20 * MINUTE, max_age: 24 * 60 * MINUTE, max_ready: 4 }
+}
+
+/// The engine with everything around it played by the test.
+struct World {
+    engine: Engine,
+    now: UnixMs,
+    acts: Vec<Act>,
+    tickets: HashMap<u64, Ticket>,
+    idle: HashSet<u64>,
+    opened: Vec<(Arc<str>, u64)>,
+    asked: Vec<PartKey>,
+    failed: Vec<Failed>,
+    marks: HashMap<MessageId, Mark>,
+}
+
+impl World {
+    fn new(sources: usize, limit: u32) -> Self {
+        let members = (0..sources).map(|i| (source(&format!("s{i}")), 1)).collect();
+        let pool = Pool { name: "p".into(), members };
+        let engine = Engine::new(options(), limit, vec![pool], "p".into(), 7);
+        Self {
+            engine,
+            now: UnixMs(1_000_000),
+            acts: Vec::new(),
+            tickets: HashMap::new(),
+            idle: HashSet::new(),
+            opened: Vec::new(),
+            asked: Vec::new(),
+            failed: Vec::new(),
+            marks: HashMap::new(),
+        }
+    }
+
+    fn admit(&mut self, domain: &str, recipients: u16) -> MessageId {
+        let id = MessageId::generate();
+        let queue = QueueName::of_domain(domain);
+        let (pool, received) = ("p".into(), self.now);
+        let admit =
+            Admit { id, part: 0, queue, pool, recipients, received, attempts: 0, due: None, settled: Vec::new() };
+        self.engine.admit(admit, self.now, &mut self.acts);
+        self.play();
+        id
+    }
+
+    /// Performs the acts as the driver would, and checks the engine.
+    fn play(&mut self) {
+        for act in std::mem::take(&mut self.acts) {
+            match act {
+                Act::Resolve(key) => self.asked.push(key),
+                Act::Open { session, source, first, .. } => {
+                    self.opened.push((source.name.clone(), session));
+                    assert!(self.tickets.insert(session, first).is_none());
+                }
+                Act::Hand { session, ticket } => {
+                    assert!(self.idle.remove(&session), "a busy session was handed a ticket");
+                    assert!(self.tickets.insert(session, ticket).is_none());
+                }
+                Act::Release { session } => self.end(session, None),
+                Act::Mark { id, mark, .. } => drop(self.marks.insert(id, mark)),
+                Act::Failed(failed) => self.failed.push(failed),
+            }
+        }
+        if !self.acts.is_empty() {
+            return self.play();
+        }
+        let reporting = self.failed.iter().map(|f| f.key).collect();
+        self.engine.check(&reporting);
+    }
+
+    fn answer_dns(&mut self, answer: impl Fn(&str) -> Result<(Arc<Site>, Duration), NoSite>) {
+        for key in std::mem::take(&mut self.asked) {
+            self.engine.resolved(&key, answer(key.0.domain()), self.now, &mut self.acts);
+        }
+        self.play();
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now.plus(span);
+        self.engine.tick(self.now, &mut self.acts);
+        self.play();
+    }
+
+    fn settle(&mut self, session: u64, verdict: Verdict) {
+        let Some(ticket) = self.tickets.remove(&session) else { return };
+        self.engine.session(FromSession::Connected { session }, self.now, &mut self.acts);
+        let response = Response::own(250, EnhancedCode::new(2, 0, 0), "said the test");
+        let results = vec![RecipientResult { recipient: 0, verdict, response }];
+        let result = PartResult { ticket, results };
+        self.idle.insert(session);
+        self.engine.session(FromSession::Settled { session, result }, self.now, &mut self.acts);
+        self.play();
+    }
+
+    fn end(&mut self, session: u64, fault: Option<Fault>) {
+        self.idle.remove(&session);
+        let returned = self.tickets.remove(&session).into_iter().collect();
+        self.engine.session(FromSession::Ended { session, fault, returned }, self.now, &mut self.acts);
+        self.play();
+    }
+
+    fn report_all(&mut self) {
+        for failed in std::mem::take(&mut self.failed) {
+            self.engine.reported(failed.key, self.now, &mut self.acts);
+        }
+        self.play();
+    }
+
+    fn busy(&self) -> Vec<u64> {
+        let mut busy: Vec<u64> = self.tickets.keys().copied().collect();
+        busy.sort_unstable();
+        busy
+    }
+}
+
+fn known(domain: &str) -> Result<(Arc<Site>, Duration), NoSite> {
+    Ok((site(domain), 5 * MINUTE))
+}
+
+#[test]
+fn a_message_goes_out_at_once_and_is_done() {
+    let mut world = World::new(1, 5);
+    let id = world.admit("a.test", 1);
+    world.answer_dns(known);
+    let busy = world.busy();
+    assert_eq!(busy.len(), 1);
+    world.settle(busy[0], Verdict::Delivered);
+    assert_eq!(world.marks.get(&id), Some(&Mark::Done));
+    assert!(world.engine.is_empty());
+}
+
+#[test]
+fn an_answer_counts_and_backs_off_a_fault_does_neither() {
+    let mut world = World::new(1, 5);
+    let id = world.admit("a.test", 1);
+    world.answer_dns(known);
+    let session = world.busy()[0];
+    world.end(session, Some(Fault::new(Reason::SourceNotPlumbed, "gone")));
+    assert!(world.busy().is_empty() && !world.marks.contains_key(&id), "a source fault must not touch the message");
+    world.pass(Duration::from_secs(2));
+    let session = world.busy()[0];
+    world.settle(session, Verdict::Retry { counts: true });
+    let Some(Mark::Later { attempts, due, .. }) = world.marks.get(&id) else { panic!("no mark") };
+    let wait = due.since(world.now);
+    assert!(*attempts == 1 && wait >= MINUTE * 95 / 100 && wait <= MINUTE * 105 / 100, "{attempts} {wait:?}");
+}
+
+#[test]
+fn a_source_fault_moves_everything_to_the_other_source_at_once() {
+    let mut world = World::new(2, 1);
+    for _ in 0..6 {
+        world.admit("a.test", 1);
+    }
+    world.answer_dns(known);
+    let (name, session) = world.opened[0].clone();
+    world.end(session, Some(Fault::new(Reason::SourceNotPlumbed, "gone")));
+    for _ in 0..10 {
+        for session in world.busy() {
+            assert_ne!(world.opened.iter().find(|(_, s)| *s == session).map(|(n, _)| n), Some(&name));
+            world.settle(session, Verdict::Delivered);
+        }
+    }
+    assert!(world.engine.is_empty());
+}
+
+#[test]
+fn a_dead_site_costs_one_probe_at_a_time() {
+    let mut world = World::new(1, 8);
+    for _ in 0..50 {
+        world.admit("a.test", 1);
+    }
+    world.answer_dns(known);
+    while let Some(session) = world.busy().first().copied() {
+        world.end(session, Some(Fault::new(Reason::ConnectionRefused, "refused")));
+    }
+    world.opened.clear();
+    for _ in 0..600 {
+        world.pass(Duration::from_secs(1));
+        assert!(world.busy().len() <= 1, "more than one probe");
+        for session in world.busy() {
+            world.end(session, Some(Fault::new(Reason::ConnectionRefused, "refused")));
+        }
+    }
+    assert!(world.opened.len() <= 20, "{} probes in ten minutes", world.opened.len());
+}
+
+#[test]
+fn what_no_one_takes_expires_wherever_it_waits() {
+    let mut world = World::new(1, 1);
+    let ids: Vec<MessageId> = (0..5).map(|_| world.admit("a.test", 2)).collect();
+    world.answer_dns(known);
+    world.admit("no-dns.test", 1);
+    world.pass(25 * 60 * MINUTE);
+    world.pass(MINUTE);
+    // One is in flight; the others and the one without a site have expired.
+    assert_eq!(world.failed.iter().filter(|f| f.cause == Cause::Expired).count(), 5);
+    assert!(world.marks.is_empty(), "nothing is marked before its report is stored");
+    world.report_all();
+    assert_eq!(ids.iter().filter(|id| world.marks.get(id) == Some(&Mark::Done)).count(), 4);
+}
+
+#[test]
+fn a_domain_that_does_not_exist_bounces_one_that_is_unknown_waits() {
+    let mut world = World::new(1, 1);
+    world.admit("gone.test", 3);
+    let later = world.admit("later.test", 1);
+    let response = Response::own(550, EnhancedCode::new(5, 1, 2), "no such domain");
+    world.answer_dns(|domain| match domain {
+        "gone.test" => Err(NoSite::Permanent(response.clone())),
+        _ => Err(NoSite::Temporary(response.clone())),
+    });
+    assert_eq!(world.failed.len(), 1);
+    assert_eq!(world.failed[0].results.len(), 3);
+    world.report_all();
+    assert!(!world.marks.contains_key(&later));
+    world.pass(MINUTE);
+    assert_eq!(world.asked.len(), 1, "DNS is asked again about the other");
+}
+
+#[test]
+fn draining_finishes_what_is_in_flight_and_starts_nothing() {
+    let mut world = World::new(1, 2);
+    for _ in 0..9 {
+        world.admit("a.test", 1);
+    }
+    world.answer_dns(known);
+    let busy = world.busy();
+    world.engine.drain(&mut world.acts);
+    world.play();
+    assert!(!world.engine.is_drained());
+    for session in busy {
+        world.settle(session, Verdict::Delivered);
+    }
+    assert!(world.engine.is_drained());
+    assert_eq!(world.engine.len(), 9 - world.marks.len());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Admit(u8),
+    Dns(u8),
+    Settle(u8, u8),
+    End(u8, u8),
+    Report,
+    Pass(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => any::<u8>().prop_map(Step::Admit),
+        2 => any::<u8>().prop_map(Step::Dns),
+        4 => any::<(u8, u8)>().prop_map(|(a, b)| Step::Settle(a, b)),
+        2 => any::<(u8, u8)>().prop_map(|(a, b)| Step::End(a, b)),
+        1 => Just(Step::Report),
+        3 => (1u32..2_000_000).prop_map(Step::Pass),
+    ]
+}
+
+fn take(world: &mut World, step: &Step) {
+    let nth = |busy: Vec<u64>, n: u8| busy.get(usize::from(n) % busy.len().max(1)).copied();
+    match step {
+        Step::Admit(n) => drop(world.admit(["a.test", "b.test", "c.test"][usize::from(n % 3)], 1)),
+        Step::Dns(n) if n % 4 == 0 => {
+            let response = Response::own(451, EnhancedCode::new(4, 4, 3), "no answer");
+            world.answer_dns(|_| Err(NoSite::Temporary(response.clone())));
+        }
+        Step::Dns(_) => world.answer_dns(known),
+        Step::Settle(n, how) => {
+            let verdict = match how % 5 {
+                0 => Verdict::Bounce,
+                1 => Verdict::Retry { counts: true },
+                2 => Verdict::Retry { counts: false },
+                _ => Verdict::Delivered,
+            };
+            nth(world.busy(), *n).into_iter().for_each(|session| world.settle(session, verdict));
+        }
+        Step::End(n, how) => {
+            let reason = Reason::ALL.get(usize::from(*how)).copied();
+            let fault = reason.map(|reason| Fault::new(reason, "played"));
+            nth(world.busy(), *n).into_iter().for_each(|session| world.end(session, fault.clone()));
+        }
+        Step::Report => world.report_all(),
+        Step::Pass(ms) => world.pass(Duration::from_millis(u64::from(*ms))),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn nothing_is_ever_lost_or_in_two_places(sources in 1usize..4, limit in 1u32..4, steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new(sources, limit);
+        let mut offered = 0;
+        for step in &steps {
+            offered += usize::from(matches!(step, Step::Admit(_)));
+            take(&mut world, step);
+        }
+        // From now on all goes well: everything must come to its end.
+        for _ in 0..2_000 {
+            world.answer_dns(known);
+            world.report_all();
+            world.busy().into_iter().for_each(|session| world.settle(session, Verdict::Delivered));
+            if world.engine.is_empty() {
+                break;
+            }
+            world.pass(MINUTE);
+        }
+        prop_assert_eq!(world.engine.len(), 0);
+        prop_assert_eq!(world.marks.values().filter(|m| **m == Mark::Done).count(), offered);
+    }
+}

@@ -1,0 +1,119 @@
+//! What is told to the engine and what it gives out. Plain data. Floor 1.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use egret_shared::clock::UnixMs;
+
+use crate::dns::site::Site;
+use crate::message::{Mark, MessageId, QueueName, RecipientResult, Response, Ticket};
+use crate::routing::source::Source;
+
+slotmap::new_key_type! {
+    /// A part in the queues.
+    pub struct EntryKey;
+}
+
+/// A part of a message on stable storage, to be queued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admit {
+    /// The message.
+    pub id: MessageId,
+    /// Which of its parts.
+    pub part: u16,
+    /// Its scheduled queue.
+    pub queue: QueueName,
+    /// The pool that it leaves from.
+    pub pool: Arc<str>,
+    /// How many recipients the part has.
+    pub recipients: u16,
+    /// When the message was accepted.
+    pub received: UnixMs,
+    /// Attempts that counted so far.
+    pub attempts: u16,
+    /// When it is due; `None` is at once.
+    pub due: Option<UnixMs>,
+    /// Recipients that are settled already, sorted.
+    pub settled: Vec<u16>,
+}
+
+/// Why a domain has no site now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoSite {
+    /// It never will: what waits for it bounces.
+    Permanent(Response),
+    /// Ask again later. No attempt is counted: the destination has not said a word.
+    Temporary(Response),
+}
+
+/// Names a scheduled queue towards the driver: its name and pool.
+pub type PartKey = (QueueName, Arc<str>);
+
+/// Why recipients failed for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The destination said so; the session has written the events.
+    Answered,
+    /// The domain has no site.
+    Unroutable,
+    /// They waited longer than they may.
+    Expired,
+}
+
+/// Recipients that failed for good. The engine stores nothing of it until it is told, by
+/// [`super::Engine::reported`] with the key, that the report to the sender is on stable storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// What the engine knows the part by.
+    pub key: EntryKey,
+    /// The part.
+    pub ticket: Ticket,
+    /// The recipients and the words that decided.
+    pub results: Vec<RecipientResult>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What the engine wants done.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Find the site of this queue's domain and tell it.
+    Resolve(PartKey),
+    /// Open a session with a first ticket.
+    Open {
+        /// The session's number.
+        session: u64,
+        /// From where.
+        source: Arc<Source>,
+        /// To where.
+        site: Arc<Site>,
+        /// The first work.
+        first: Ticket,
+    },
+    /// Give a session its next ticket.
+    Hand {
+        /// The session.
+        session: u64,
+        /// The work.
+        ticket: Ticket,
+    },
+    /// Tell a session that there is no more work.
+    Release {
+        /// The session.
+        session: u64,
+    },
+    /// Store what became of a part.
+    Mark {
+        /// The message.
+        id: MessageId,
+        /// Which of its parts.
+        part: u16,
+        /// What to store.
+        mark: Mark,
+    },
+    /// Report recipients that failed for good.
+    Failed(Failed),
+}
+
+/// The answer to [`Act::Resolve`].
+pub type Resolution = Result<(Arc<Site>, Duration), NoSite>;

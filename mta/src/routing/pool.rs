@@ -1,0 +1,86 @@
+//! Pools of sources, and the rotation that gives each source its exact share.
+//! Pure. Floor 2.
+//! Always: over any run in which all sources are usable, each is picked within one of its share.
+
+use std::sync::Arc;
+
+use super::source::Source;
+
+/// A weighted set of sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its sources with their weights (at least 1).
+    pub members: Vec<(Arc<Source>, u32)>,
+}
+
+/// Where a pool's rotation stands: smooth weighted round robin, as nginx does it.
+#[derive(Clone, Debug, Default)]
+pub struct Rotation {
+    credit: Vec<i64>,
+}
+
+impl Rotation {
+    /// The next source among those that are `usable`, as an index into the pool's members.
+    pub fn pick(&mut self, pool: &Pool, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        self.credit.resize(pool.members.len(), 0);
+        let mut total = 0i64;
+        let mut best: Option<usize> = None;
+        for (i, (_, weight)) in pool.members.iter().enumerate().filter(|(i, _)| usable(*i)) {
+            self.credit[i] += i64::from(*weight);
+            total += i64::from(*weight);
+            if best.is_none_or(|b| self.credit[i] > self.credit[b]) {
+                best = Some(i);
+            }
+        }
+        if let Some(best) = best {
+            self.credit[best] -= total;
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::source::Way;
+    use super::*;
+
+    fn pool(weights: &[u32]) -> Pool {
+        let source = |i: usize| {
+            let name: Arc<str> = format!("s{i}").into();
+            Arc::new(Source { name: name.clone(), address: None, ehlo_name: name, way: Way::Direct })
+        };
+        let members = weights.iter().enumerate().map(|(i, w)| (source(i), *w)).collect();
+        Pool { name: "p".into(), members }
+    }
+
+    proptest! {
+        #[test]
+        fn each_source_gets_its_share(weights in prop::collection::vec(1u32..20, 1..9)) {
+            let pool = pool(&weights);
+            let total: u32 = weights.iter().sum();
+            let mut rotation = Rotation::default();
+            let mut picked = vec![0u32; weights.len()];
+            for round in 1..=3 {
+                for _ in 0..total {
+                    picked[rotation.pick(&pool, |_| true).expect("all usable")] += 1;
+                }
+                let want: Vec<u32> = weights.iter().map(|w| w * round).collect();
+                prop_assert_eq!(&picked, &want);
+            }
+        }
+
+        #[test]
+        fn an_unusable_source_is_never_picked(weights in prop::collection::vec(1u32..9, 2..6), out in 0usize..2) {
+            let pool = pool(&weights);
+            let mut rotation = Rotation::default();
+            for _ in 0..50 {
+                prop_assert_ne!(rotation.pick(&pool, |i| i != out), Some(out));
+            }
+            prop_assert_eq!(rotation.pick(&pool, |_| false), None);
+        }
+    }
+}
