@@ -1,1 +1,4 @@
 //! Sockets that both programs use alike: the accept loop, socket options, TLS. Floor 2.
+
+pub mod accept;
+pub mod socket;
