@@ -35,9 +35,9 @@ impl Party {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $token:literal, $party:ident, $socks:literal, $status:literal;)*) => {
-        /// Why a dial failed. The number is what a proxy tells its client.
+        /// Why a dial failed. The number is what a proxy tells its client; records hold the token.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
+        #[serde(into = "&'static str", try_from = "String")]
         pub enum Reason { $($(#[$doc])* $name = $number,)* }
 
         impl Reason {
@@ -140,6 +140,20 @@ reasons! {
     ProxyUnspecified = 73, "proxy_unspecified", Proxy, 1, "4.3.0";
 }
 
+impl From<Reason> for &'static str {
+    fn from(reason: Reason) -> Self {
+        reason.token()
+    }
+}
+
+impl TryFrom<String> for Reason {
+    type Error = String;
+    fn try_from(token: String) -> Result<Self, String> {
+        let known = Self::ALL.iter().find(|reason| reason.token() == token);
+        known.copied().ok_or_else(|| format!("{token:?} is not the name of a reason"))
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.token())
@@ -220,6 +234,19 @@ mod tests {
             let fault = Fault::new(reason, "203.0.113.5 to 198.51.100.7:25");
             assert_eq!(Fault::from_smtp_line(&fault.smtp_line("s-1")), Some(fault));
         }
+    }
+
+    #[test]
+    fn the_reference_page_lists_each_reason() {
+        let page = include_str!("../../docs/reference/faults.md");
+        for &reason in Reason::ALL {
+            let (n, party) = (reason.number(), reason.party().as_str());
+            let row =
+                format!("| {n} | `{reason}` | {party} | {} | {} |", reason.socks_reply(), reason.enhanced_status());
+            assert!(page.contains(&row), "docs/reference/faults.md lacks the row {row}");
+        }
+        let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains('`')).count();
+        assert_eq!(rows, Reason::ALL.len(), "docs/reference/faults.md has rows for reasons that are gone");
     }
 
     #[test]

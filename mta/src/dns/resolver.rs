@@ -23,6 +23,7 @@ use tracing::{debug, info};
 use super::exchanger::{self, Chosen, Exchanger};
 use super::site::{MxHost, Site};
 use crate::message::{EnhancedCode, Response};
+use crate::routing::route::RouteHost;
 
 /// The shortest time for which an answer is used, and that of an answer of which a part is missing.
 pub const MIN_LIFE: Duration = Duration::from_secs(30);
@@ -177,6 +178,43 @@ impl Resolver {
             Answer::NoData { .. } => self.implicit_site(domain).await,
             Answer::Records(records, life) => self.explicit_site(domain, &records, life).await,
         }
+    }
+
+    /// The site of a static route: hosts in the order given, names looked up, the port of SMTP where
+    /// none is given. The operator named them, so addresses of special use are good.
+    pub async fn fixed_site(&self, hosts: &[RouteHost]) -> Result<Resolved, Failure> {
+        let (mut usable, mut names, mut trouble, mut life) = (Vec::new(), Vec::new(), None, MAX_LIFE);
+        for RouteHost { host, port } in hosts {
+            let port = port.unwrap_or(self.0.options.smtp_port);
+            names.push(format!("{host}:{port}"));
+            let found = match host.parse::<IpAddr>() {
+                Ok(ip) => Ok((vec![canonical(ip)], MAX_LIFE)),
+                Err(_) => self.named(host).await,
+            };
+            match found {
+                Ok((addresses, host_life)) => {
+                    life = life.min(host_life);
+                    usable.push(MxHost { name: host.as_str().into(), addresses, port });
+                }
+                Err(t) => trouble = Some((host, t)),
+            }
+        }
+        match trouble {
+            Some((host, t)) if usable.is_empty() => Err(Failure::temporary(host, &t)),
+            Some(_) => Ok(resolved(names.join(",").into(), usable, MIN_LIFE)),
+            None => Ok(resolved(names.join(",").into(), usable, life)),
+        }
+    }
+
+    /// The addresses of a host that the operator named. That it has none is trouble, not an answer:
+    /// the route is wrong, not the mail.
+    async fn named(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), Trouble> {
+        let absent = || Trouble(format!("{host} of the static route has no address"));
+        let name = absolute(host).ok_or_else(absent)?;
+        let (v4, v6) = tokio::join!(self.ask(&name, RecordType::A), self.ask(&name, RecordType::AAAA));
+        let (v4, v6) = (v4?.records(), v6?.records());
+        let addresses = interleave(&v4.0, &v6.0);
+        if addresses.is_empty() { Err(absent()) } else { Ok((addresses, v4.1.min(v6.1))) }
     }
 
     fn literal_site(&self, domain: &str, ip: Option<IpAddr>) -> Result<Resolved, Failure> {

@@ -106,3 +106,35 @@ pub struct Record {
     /// How long it took.
     pub timing: Timing,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY_FIELD: &str = r#"{"type":"bounce","time_ms":1,"id":"0190163d8694739bb86c8e5f7a3b2c1d","sender":"a@b.c",
+        "recipients":["d@e.f"],"queue":"@e.f","site":"e.f","size":9,"attempt":1,"source":"s","source_address":"192.0.2.1",
+        "proxy":"p","peer":{"name":"e.f","address":"198.51.100.1:25"},
+        "response":{"code":550,"enhanced":"5.1.1","text":"no such user","command":"RCPT"},
+        "party":"remote","reason":"connection_refused","tls":"TLSv1.3","uncertain":true,
+        "timing":{"waited_ms":1,"connect_ms":2,"transaction_ms":3}}"#;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let record: Record = serde_json::from_str(EVERY_FIELD).expect("a record");
+        let written = serde_json::to_string(&record).expect("writable");
+        assert_eq!(serde_json::from_str::<Record>(&written).expect("readable"), record);
+    }
+
+    #[test]
+    fn the_reference_page_has_each_field_and_no_other() {
+        let page = include_str!("../../../docs/reference/events.md");
+        let record: Record = serde_json::from_str(EVERY_FIELD).expect("a record");
+        let written = serde_json::to_value(&record).expect("writable");
+        let mut fields: Vec<_> = written.as_object().expect("an object").keys().map(String::as_str).collect();
+        let (_, table) = page.split_once("## Fields").expect("a section of fields");
+        let mut told: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        fields.sort_unstable();
+        told.sort_unstable();
+        assert_eq!(told, fields);
+    }
+}

@@ -1,0 +1,181 @@
+//! Static routes: what the operator says about domains, before the DNS is asked.
+//! Pure. Floor 2.
+//! Always: the most specific pattern wins (a name, then the longest suffix, then `*`), whatever the
+//! order in the file; a route that names no hosts leaves the hosts to the DNS.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// What domains a route is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    /// This domain: `example.com`.
+    Domain(String),
+    /// Every domain below this one, not itself: `*.example.com`.
+    Below(String),
+    /// Every domain: `*`.
+    Any,
+}
+
+/// A host of a route, as the operator wrote it: an address or a name, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteHost {
+    /// A name or an IP address without brackets.
+    pub host: String,
+    /// The port; `None` is the port of SMTP.
+    pub port: Option<u16>,
+}
+
+/// What is said about a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The hosts that take its mail, in the order in which they are tried; empty leaves them to the DNS.
+    pub hosts: Vec<RouteHost>,
+    /// The pool that its mail leaves from; `None` is the default pool.
+    pub pool: Option<Arc<str>>,
+}
+
+/// All routes.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    domains: HashMap<String, Arc<Route>>,
+    below: HashMap<String, Arc<Route>>,
+    any: Option<Arc<Route>>,
+}
+
+impl Routes {
+    /// Adds a route; `false` if the pattern has one already.
+    pub fn add(&mut self, pattern: Pattern, route: Arc<Route>) -> bool {
+        match pattern {
+            Pattern::Domain(domain) => self.domains.insert(domain, route).is_none(),
+            Pattern::Below(domain) => self.below.insert(domain, route).is_none(),
+            Pattern::Any => self.any.replace(route).is_none(),
+        }
+    }
+
+    /// The route of a domain in its canonical spelling.
+    pub fn find(&self, domain: &str) -> Option<&Route> {
+        let exact = self.domains.get(domain);
+        let parents = || domain.match_indices('.').find_map(|(dot, _)| self.below.get(&domain[dot + 1..]));
+        exact.or_else(parents).or(self.any.as_ref()).map(AsRef::as_ref)
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let domain = |text: &str| match idna::domain_to_ascii(text.trim_end_matches('.')) {
+            Ok(ascii) if !ascii.is_empty() && !ascii.contains(['*', ' ', '@', '/']) => Ok(ascii),
+            _ => Err(format!("{text:?} is no domain; write \"example.com\", \"*.example.com\" or \"*\"")),
+        };
+        match text.strip_prefix("*.") {
+            _ if text == "*" => Ok(Self::Any),
+            _ if text.starts_with('[') => Ok(Self::Domain(text.to_ascii_lowercase())),
+            Some(parent) => domain(parent).map(Self::Below),
+            None => domain(text).map(Self::Domain),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain(domain) => f.write_str(domain),
+            Self::Below(domain) => write!(f, "*.{domain}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+impl FromStr for RouteHost {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "write \"192.0.2.1:25\", \"[2001:db8::1]:25\", or \"mx.example.com:25\"".to_owned();
+        if let Some(rest) = text.strip_prefix('[') {
+            let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
+            return Ok(Self { host: host.to_owned(), port: port_of(port.strip_prefix(':')).ok_or_else(wrong)? });
+        }
+        if text.parse::<std::net::Ipv6Addr>().is_ok() {
+            return Ok(Self { host: text.to_owned(), port: None });
+        }
+        let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+        let name_or_v4 = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        if host.is_empty() || !name_or_v4 {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.to_ascii_lowercase(), port: port_of(port).ok_or_else(wrong)? })
+    }
+}
+
+/// No port at all is fine, a wrong one is not.
+fn port_of(text: Option<&str>) -> Option<Option<u16>> {
+    match text {
+        None | Some("") => Some(None).filter(|_| text.is_none()),
+        Some(digits) => digits.parse().ok().filter(|port| *port > 0).map(Some),
+    }
+}
+
+egret_shared::config_value_from_str! {
+    Pattern => "a domain pattern",
+    RouteHost => "a host with a port",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(patterns: &[&str]) -> Routes {
+        let mut routes = Routes::default();
+        for pattern in patterns {
+            let pool = Some((*pattern).into());
+            let added = routes.add(pattern.parse().expect("a pattern"), Arc::new(Route { hosts: Vec::new(), pool }));
+            assert!(added, "{pattern}");
+        }
+        routes
+    }
+
+    #[test]
+    fn the_most_specific_pattern_wins() {
+        let routes = routes(&["*", "*.example.com", "a.example.com", "*.b.example.com", "[192.0.2.1]"]);
+        for (domain, want) in [
+            ("example.com", "*"),
+            ("x.example.com", "*.example.com"),
+            ("a.example.com", "a.example.com"),
+            ("x.a.example.com", "*.example.com"),
+            ("x.b.example.com", "*.b.example.com"),
+            ("notexample.com", "*"),
+            ("[192.0.2.1]", "[192.0.2.1]"),
+        ] {
+            assert_eq!(routes.find(domain).and_then(|r| r.pool.as_deref()), Some(want), "{domain}");
+        }
+        assert!(Routes::default().find("example.com").is_none());
+    }
+
+    #[test]
+    fn hosts_are_read_with_and_without_a_port() {
+        for (text, host, port) in [
+            ("127.0.0.1:2526", "127.0.0.1", Some(2526)),
+            ("127.0.0.1", "127.0.0.1", None),
+            ("[::1]:25", "::1", Some(25)),
+            ("[::1]", "::1", None),
+            ("::1", "::1", None),
+            ("MX.example.com:587", "mx.example.com", Some(587)),
+        ] {
+            assert_eq!(text.parse(), Ok(RouteHost { host: host.to_owned(), port }), "{text}");
+        }
+        for bad in ["", ":25", "a:0", "a:99999", "a:", "[::1", "[x]:25", "a b", "a:25:26"] {
+            assert!(bad.parse::<RouteHost>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_canonical() {
+        assert_eq!("EXÄMPLE.test.".parse(), Ok(Pattern::Domain("xn--exmple-cua.test".to_owned())));
+        for bad in ["", "*.", "a*b", "*.*.b", "a b", "u@d"] {
+            assert!(bad.parse::<Pattern>().is_err(), "{bad}");
+        }
+    }
+}
