@@ -2,6 +2,7 @@
 //!
 //! Rooms by the way of a message, with their floors in `docs/ARCHITECTURE.md`.
 
+pub mod delivery;
 pub mod dns;
 pub mod event;
 pub mod message;

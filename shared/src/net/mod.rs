@@ -2,3 +2,4 @@
 
 pub mod accept;
 pub mod socket;
+pub mod tls_client;

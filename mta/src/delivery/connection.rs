@@ -1,0 +1,279 @@
+//! One connection to a destination: the stream, in clear or in TLS, that drives the dialogue.
+//! Floor 3. Touches the socket; every wait has a limit of the path's options.
+//! Always: cancelling a wait leaves the dialogue as it stands, so that it can still say what became
+//! of each recipient.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use egret_shared::net::tls_client::{Check, ClientTls, describe};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use super::content;
+use super::dialogue::{Act, Dialogue, Lost};
+use super::outcome::Stage;
+use crate::message::{Content, Ticket};
+use crate::shaping::options::Timeouts;
+
+/// Room for one read.
+const READ_BYTES: usize = 4096;
+/// Pieces of content in one write.
+const PIECES: usize = 64;
+/// The longest wait for the answer to QUIT: nothing depends on it.
+const QUIT_WAIT: Duration = Duration::from_secs(5);
+
+enum Stream {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Taken for a handshake.
+    Gone,
+}
+
+/// A connection and its dialogue.
+pub(super) struct Connection {
+    stream: Stream,
+    input: BytesMut,
+    send: Vec<u8>,
+    pub dialogue: Dialogue,
+    timeouts: Timeouts,
+    /// TLS version and cipher.
+    pub tls: Option<String>,
+}
+
+impl Connection {
+    pub fn new(stream: TcpStream, input: BytesMut, dialogue: Dialogue, timeouts: Timeouts) -> Self {
+        Self { stream: Stream::Clear(stream), input, send: Vec::with_capacity(512), dialogue, timeouts, tls: None }
+    }
+
+    /// The buffer that commands are appended to, with the dialogue that does so.
+    pub fn parts(&mut self) -> (&mut Dialogue, &mut Vec<u8>) {
+        (&mut self.dialogue, &mut self.send)
+    }
+
+    /// Writes what waits, and reads until something is to be done. Each reply has its own limit.
+    pub async fn next(&mut self) -> Act {
+        loop {
+            let (limit, replies) = (self.limit(), self.dialogue.replies());
+            match timeout(limit, self.until_reply(replies)).await {
+                Ok(Ok(Some(act))) => return act,
+                Ok(Ok(None)) => {}
+                Ok(Err(lost)) => return self.dialogue.lost(&lost),
+                Err(_) => return self.dialogue.lost(&Lost::Late(limit.as_secs())),
+            }
+        }
+    }
+
+    /// Returns when there is an act, or when a reply came that leads to none.
+    async fn until_reply(&mut self, replies: u64) -> Result<Option<Act>, Lost> {
+        loop {
+            let act = self.dialogue.step(&mut self.input, &mut self.send);
+            if !self.send.is_empty() {
+                // A cancelled write ends the connection, so nothing is written twice.
+                self.stream.write_all(&self.send).await.map_err(|e| lost(&e))?;
+                self.stream.flush().await.map_err(|e| lost(&e))?;
+                self.send.clear();
+            }
+            if act.is_some() || self.dialogue.replies() != replies {
+                return Ok(act);
+            }
+            self.input.reserve(READ_BYTES);
+            if self.stream.read_buf(&mut self.input).await.map_err(|e| lost(&e))? == 0 {
+                return Err(Lost::Closed);
+            }
+        }
+    }
+
+    /// Writes the content and the final dot. An act is an answer that came too early, or a loss.
+    pub async fn send_content(&mut self, content: &Content) -> Option<Act> {
+        let pieces = content::pieces(content);
+        let mut rest = &pieces[..];
+        let mut skip = 0;
+        while !rest.is_empty() {
+            let written = timeout(self.timeouts.data, self.write_watching(rest, skip)).await;
+            let mut written = match written {
+                Ok(Ok(Some(written))) => written + skip,
+                Ok(Ok(None)) => match self.dialogue.step(&mut self.input, &mut self.send) {
+                    None => continue,
+                    act => return act,
+                },
+                Ok(Err(lost)) => return Some(self.dialogue.lost(&lost)),
+                Err(_) => return Some(self.dialogue.lost(&Lost::Late(self.timeouts.data.as_secs()))),
+            };
+            while let Some((first, others)) = rest.split_first()
+                && written >= first.len()
+            {
+                written -= first.len();
+                rest = others;
+            }
+            skip = written;
+        }
+        self.dialogue.content_written();
+        match timeout(self.timeouts.data, self.stream.flush()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(self.dialogue.lost(&lost(&error))),
+            Err(_) => Some(self.dialogue.lost(&Lost::Late(self.timeouts.data.as_secs()))),
+        }
+    }
+
+    /// Writes some of `pieces` but the first `skip` bytes; `None` if the other side said something
+    /// while it did not take any.
+    async fn write_watching(&mut self, pieces: &[&[u8]], skip: usize) -> Result<Option<usize>, Lost> {
+        let mut slices = [IoSlice::new(&[]); PIECES];
+        for (n, (slice, piece)) in slices.iter_mut().zip(pieces).enumerate() {
+            *slice = IoSlice::new(&piece[if n == 0 { skip } else { 0 }..]);
+        }
+        let slices = &slices[..pieces.len().min(PIECES)];
+        let (stream, input) = (&mut self.stream, &mut self.input);
+        input.reserve(READ_BYTES);
+        poll_fn(|cx| {
+            match Pin::new(&mut *stream).poll_write_vectored(cx, slices) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Lost::Closed)),
+                Poll::Ready(Ok(written)) => return Poll::Ready(Ok(Some(written))),
+                // A refusal that came before the break says more than the break.
+                Poll::Ready(Err(error)) => match ready!(poll_read(stream, cx, input)) {
+                    Ok(read) if read > 0 => return Poll::Ready(Ok(None)),
+                    _ => return Poll::Ready(Err(lost(&error))),
+                },
+                Poll::Pending => {}
+            }
+            match ready!(poll_read(stream, cx, input)) {
+                Ok(0) => Poll::Ready(Err(Lost::Closed)),
+                Ok(_) => Poll::Ready(Ok(None)),
+                Err(error) => Poll::Ready(Err(lost(&error))),
+            }
+        })
+        .await
+    }
+
+    /// Does the TLS handshake.
+    pub async fn upgrade(&mut self, tls: &ClientTls, check: Check, name: &str) -> Result<(), String> {
+        let Stream::Clear(stream) = std::mem::replace(&mut self.stream, Stream::Gone) else {
+            return Err("TLS is on already".to_owned());
+        };
+        let limit = self.timeouts.starttls;
+        let stream = timeout(limit, tls.handshake(check, name, stream)).await;
+        let stream =
+            stream.map_err(|_| format!("TLS handshake with {name}: no answer within {} s", limit.as_secs()))?;
+        let stream = stream.map_err(|error| format!("TLS handshake with {name}: {error}"))?;
+        self.tls = Some(describe(&stream));
+        self.stream = Stream::Tls(Box::new(stream));
+        self.dialogue.upgraded(&mut self.send);
+        Ok(())
+    }
+
+    /// Waits for more work, within the idle limit. `None`: there is none, or the other side spoke or left.
+    pub async fn idle(&mut self, work: &mut mpsc::Receiver<Ticket>) -> Option<Ticket> {
+        self.input.reserve(READ_BYTES);
+        let waiting = async {
+            tokio::select! {
+                biased;
+                ticket = work.recv() => ticket,
+                _ = self.stream.read_buf(&mut self.input) => None,
+            }
+        };
+        timeout(self.timeouts.idle, waiting).await.ok().flatten()
+    }
+
+    /// Says goodbye if the other side still listens, and waits a little for the answer, unless
+    /// `in_haste`.
+    pub async fn quit(mut self, in_haste: bool) {
+        if self.dialogue.is_usable() && self.input.is_empty() {
+            self.dialogue.quit(&mut self.send);
+            let limit = self.timeouts.rset.min(QUIT_WAIT);
+            if in_haste {
+                let _ = timeout(limit, self.stream.write_all(&self.send)).await;
+            } else {
+                let _ = timeout(limit, self.next()).await;
+            }
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        let timeouts = &self.timeouts;
+        match self.dialogue.stage() {
+            Stage::Connect => timeouts.connect,
+            Stage::Greeting => timeouts.banner,
+            Stage::Hello => timeouts.ehlo,
+            Stage::StartTls => timeouts.starttls,
+            Stage::Idle => timeouts.idle,
+            Stage::Reset | Stage::Quit => timeouts.rset,
+            Stage::Mail => timeouts.mail_from,
+            Stage::Rcpt => timeouts.rcpt_to,
+            Stage::Data | Stage::Content => timeouts.data,
+            Stage::AfterDot => timeouts.data_dot,
+        }
+    }
+}
+
+fn lost(error: &io::Error) -> Lost {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => Lost::Reset,
+        // TLS without its closing alert: common, and the same as a close.
+        io::ErrorKind::UnexpectedEof => Lost::Closed,
+        _ => Lost::Broken(error.to_string()),
+    }
+}
+
+fn poll_read(stream: &mut Stream, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<io::Result<usize>> {
+    let mut room = [0; READ_BYTES];
+    let mut read = ReadBuf::new(&mut room);
+    ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+    input.extend_from_slice(read.filled());
+    Poll::Ready(Ok(read.filled().len()))
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}

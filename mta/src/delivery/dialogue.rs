@@ -1,0 +1,427 @@
+//! The client's side of SMTP as a machine: replies in, commands and acts out (RFC 5321, 2920, 1870,
+//! 3207, 6152, 6531).
+//! Pure: no socket, no clock. Floor 2.
+//! Always: each recipient of a transaction is decided exactly once; a command is built only from
+//! types that cannot hold a line break; after a reply that leaves the two sides out of step no
+//! further command is written.
+
+use bytes::BytesMut;
+use egret_shared::fault::Reason;
+use egret_shared::text::Line;
+
+use super::outcome::{Judgement, Seen, Stage, judge};
+use super::reply::{Bad, Parser, Reply};
+use super::transaction::{Command, Transaction};
+use crate::message::{Address, EnhancedCode, Response};
+use crate::shaping::options::Tls;
+
+pub use super::transaction::{Decided, Envelope, Finished};
+
+/// What the driver does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Do the TLS handshake, then call [`Dialogue::upgraded`].
+    Upgrade,
+    /// The session can carry messages.
+    Ready,
+    /// The session could not be opened.
+    Refused(Refused),
+    /// Write the content and the final dot, then call [`Dialogue::content_written`].
+    SendContent,
+    /// The transaction is over.
+    Finished(Finished),
+    /// The other side answered QUIT, or left.
+    Left,
+}
+
+/// Why a session could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The words that decided: the destination's or our own.
+    pub response: Response,
+    /// The first line of the greeting if that was the refusal: a proxy may have written it.
+    pub line: Option<String>,
+    /// What kind of fault it is.
+    pub reason: Reason,
+}
+
+/// Why no further reply comes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// The other side closed the connection.
+    #[error("connection closed by the other side")]
+    Closed,
+    /// The connection broke.
+    #[error("connection lost: {0}")]
+    Broken(String),
+    /// The connection was reset.
+    #[error("connection reset by the other side")]
+    Reset,
+    /// Nothing came in time.
+    #[error("no answer within {0} s")]
+    Late(u64),
+    /// What came is not SMTP.
+    #[error("protocol error: {0}")]
+    Malformed(#[from] Bad),
+    /// Bytes that no command asked for.
+    #[error("data before the TLS handshake")]
+    Early,
+    /// This program is stopping.
+    #[error("this host is stopping")]
+    Stopped,
+}
+
+impl Lost {
+    fn seen(&self) -> Seen {
+        match self {
+            Self::Late(_) => Seen::Late,
+            Self::Stopped => Seen::Stopped,
+            _ => Seen::Broken,
+        }
+    }
+}
+
+/// What the server offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// PIPELINING.
+    pub pipelining: bool,
+    /// STARTTLS.
+    pub starttls: bool,
+    /// 8BITMIME.
+    pub eight_bit: bool,
+    /// SMTPUTF8.
+    pub smtputf8: bool,
+    /// SIZE is offered.
+    pub size: bool,
+    /// The largest message; `None` is no known limit.
+    pub max_size: Option<u64>,
+}
+
+impl Capabilities {
+    fn read(reply: &Reply) -> Self {
+        let mut found = Self::default();
+        for line in reply.lines().skip(1) {
+            let mut words = line.split_ascii_whitespace();
+            match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
+                "PIPELINING" => found.pipelining = true,
+                "STARTTLS" => found.starttls = true,
+                "8BITMIME" => found.eight_bit = true,
+                "SMTPUTF8" => found.smtputf8 = true,
+                "SIZE" => {
+                    found.size = true;
+                    found.max_size = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// One session, seen from the client.
+#[derive(Debug)]
+pub struct Dialogue {
+    hello: Line,
+    tls: Tls,
+    may_pipeline: bool,
+    is_secure: bool,
+    said_helo: bool,
+    /// The server holds a sender of a transaction that was given up.
+    needs_reset: bool,
+    is_usable: bool,
+    stage: Stage,
+    replies: u64,
+    parser: Parser,
+    offered: Capabilities,
+    transaction: Transaction,
+}
+
+impl Dialogue {
+    /// A session that waits for the greeting. `hello` is the name that it tells.
+    pub fn new(hello: &str, tls: Tls, may_pipeline: bool) -> Self {
+        Self {
+            hello: Line::sanitized(hello.as_bytes()),
+            tls,
+            may_pipeline,
+            is_secure: false,
+            said_helo: false,
+            needs_reset: false,
+            is_usable: true,
+            stage: Stage::Greeting,
+            replies: 0,
+            parser: Parser::default(),
+            offered: Capabilities::default(),
+            transaction: Transaction::default(),
+        }
+    }
+
+    /// What is awaited.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Replies so far: a driver grants each its time.
+    pub fn replies(&self) -> u64 {
+        self.replies
+    }
+
+    /// What the server offers.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.offered
+    }
+
+    /// Whether a further command may be written.
+    pub fn is_usable(&self) -> bool {
+        self.is_usable
+    }
+
+    /// Reads replies out of `input`, appends commands to `send`, until something is to be done or
+    /// bytes are missing (`None`).
+    pub fn step(&mut self, input: &mut BytesMut, send: &mut Vec<u8>) -> Option<Act> {
+        loop {
+            match self.parser.next(input) {
+                Ok(None) => return None,
+                Ok(Some(reply)) => {
+                    self.replies += 1;
+                    match self.take(&reply, send) {
+                        Some(Act::Upgrade) if !input.is_empty() => return Some(self.lost(&Lost::Early)),
+                        None => {}
+                        act => return act,
+                    }
+                }
+                Err(bad) => return Some(self.lost(&bad.into())),
+            }
+        }
+    }
+
+    /// The TLS handshake is done.
+    pub fn upgraded(&mut self, send: &mut Vec<u8>) {
+        self.is_secure = true;
+        self.hello("EHLO", send);
+    }
+
+    /// Says why this message cannot be sent here, before anything of it is sent.
+    pub fn objection(&self, envelope: &Envelope<'_>) -> Option<Response> {
+        let offered = &self.offered;
+        if let Some(max) = offered.max_size.filter(|max| envelope.size > *max) {
+            let text =
+                format!("message of {} bytes is larger than the {max} that the destination takes", envelope.size);
+            return Some(Response::own(552, EnhancedCode::new(5, 3, 4), &text));
+        }
+        if envelope.smtputf8 && !offered.smtputf8 {
+            let text = "message needs SMTPUTF8, which the destination does not offer";
+            return Some(Response::own(553, EnhancedCode::new(5, 6, 7), text));
+        }
+        if envelope.eight_bit && !offered.eight_bit {
+            let text = "message holds 8-bit content and the destination does not offer 8BITMIME";
+            return Some(Response::own(554, EnhancedCode::new(5, 6, 3), text));
+        }
+        None
+    }
+
+    /// Starts a transaction. `recipients` are numbered by the caller.
+    pub fn begin<'a>(
+        &mut self,
+        envelope: &Envelope<'_>,
+        recipients: impl Iterator<Item = (u16, &'a Address)>,
+        send: &mut Vec<u8>,
+    ) {
+        let reset = std::mem::take(&mut self.needs_reset);
+        self.transaction.begin(envelope, &self.offered, reset, recipients);
+        self.transaction.write(self.may_pipeline && self.offered.pipelining, send);
+        self.stage = self.transaction.awaited().map_or(Stage::Idle, Command::stage);
+    }
+
+    /// The content and the final dot are written.
+    pub fn content_written(&mut self) {
+        self.stage = Stage::AfterDot;
+    }
+
+    /// Says goodbye; the answer is [`Act::Left`].
+    pub fn quit(&mut self, send: &mut Vec<u8>) {
+        send.extend_from_slice(b"QUIT\r\n");
+        self.stage = Stage::Quit;
+    }
+
+    /// No further reply comes.
+    pub fn lost(&mut self, lost: &Lost) -> Act {
+        let enhanced = match lost {
+            Lost::Malformed(_) | Lost::Early => EnhancedCode::new(4, 5, 0),
+            Lost::Stopped => EnhancedCode::new(4, 3, 2),
+            _ => EnhancedCode::new(4, 4, 2),
+        };
+        let text = format!("{lost} at {}", self.stage.command());
+        let response = Response::own(421, enhanced, &text);
+        self.is_usable = false;
+        match self.stage {
+            Stage::Connect | Stage::Greeting | Stage::Hello | Stage::StartTls => {
+                let reason = match (lost, self.replies) {
+                    (Lost::Late(_), _) => Reason::ConnectionTimeout,
+                    (Lost::Closed, 0) => Reason::RemoteClosedPreBanner,
+                    (Lost::Reset, 0) => Reason::RemoteResetPreBanner,
+                    _ => Reason::RemoteClosed,
+                };
+                Act::Refused(Refused { response, line: None, reason })
+            }
+            Stage::Idle | Stage::Quit => Act::Left,
+            stage => self.finish(judge(stage, lost.seen()), &response),
+        }
+    }
+
+    fn take(&mut self, reply: &Reply, send: &mut Vec<u8>) -> Option<Act> {
+        let judgement = judge(self.stage, Seen::Reply(reply.code));
+        match self.stage {
+            Stage::Connect | Stage::Greeting => {
+                if judgement != Judgement::Go {
+                    return Some(self.refused(reply, Some(reply.first_line())));
+                }
+                self.hello("EHLO", send);
+                None
+            }
+            Stage::Hello => self.take_hello(reply, judgement, send),
+            Stage::StartTls if reply.code == 220 => Some(Act::Upgrade),
+            // Nothing is lost yet: the server said no, and the session goes on in clear.
+            Stage::StartTls if reply.code != 421 && self.tls == Tls::Opportunistic => Some(self.ready()),
+            Stage::StartTls => Some(self.refused(reply, None)),
+            Stage::Content => {
+                // The server answered before the end: it does not know where the content ends.
+                self.is_usable = false;
+                Some(self.finish(judgement, &reply.response(Stage::Content.command())))
+            }
+            Stage::AfterDot => {
+                self.is_usable &= reply.code != 421;
+                Some(self.finish(judgement, &reply.response(Stage::AfterDot.command())))
+            }
+            Stage::Idle | Stage::Quit => {
+                self.is_usable = false;
+                Some(Act::Left)
+            }
+            Stage::Reset | Stage::Mail | Stage::Rcpt | Stage::Data => self.take_command(reply, judgement, send),
+        }
+    }
+
+    fn take_hello(&mut self, reply: &Reply, judgement: Judgement, send: &mut Vec<u8>) -> Option<Act> {
+        if judgement != Judgement::Go {
+            let may_fall_back = reply.code >= 500 && !self.said_helo && !self.is_secure && !self.requires_tls();
+            if !may_fall_back {
+                return Some(self.refused(reply, None));
+            }
+            self.said_helo = true;
+            self.hello("HELO", send);
+            return None;
+        }
+        self.offered = if self.said_helo { Capabilities::default() } else { Capabilities::read(reply) };
+        if self.is_secure || self.tls == Tls::Disabled {
+            return Some(self.ready());
+        }
+        if self.offered.starttls {
+            send.extend_from_slice(b"STARTTLS\r\n");
+            self.stage = Stage::StartTls;
+            return None;
+        }
+        if self.requires_tls() {
+            self.is_usable = false;
+            let text = "TLS is required and the destination does not offer STARTTLS";
+            let response = Response::own(451, EnhancedCode::new(4, 7, 5), text);
+            return Some(Act::Refused(Refused { response, line: None, reason: Reason::RemoteClosed }));
+        }
+        Some(self.ready())
+    }
+
+    fn take_command(&mut self, reply: &Reply, judgement: Judgement, send: &mut Vec<u8>) -> Option<Act> {
+        let response = reply.response(self.stage.command());
+        if reply.code == 421 || (self.stage == Stage::Reset && judgement != Judgement::Go) {
+            self.is_usable = false;
+            return Some(self.finish(Judgement::Retry { counts: true }, &response));
+        }
+        let transaction = &mut self.transaction;
+        match transaction.answered(judgement, &response) {
+            Command::Data if judgement == Judgement::Go && transaction.has_accepted() => {
+                self.stage = Stage::Content;
+                return Some(Act::SendContent);
+            }
+            // It would take content for nobody: end that at once.
+            Command::Data if judgement == Judgement::Go => {
+                send.extend_from_slice(b".\r\n");
+                self.stage = Stage::AfterDot;
+                return None;
+            }
+            Command::Data => {
+                self.needs_reset = transaction.has_sender();
+                // A 2xx or 3xx that is not 354: the two sides disagree about what comes next.
+                self.is_usable &= reply.code >= 400;
+                return Some(self.finish(judgement, &response));
+            }
+            Command::Reset | Command::Mail | Command::Rcpt(_) => {}
+        }
+        if transaction.is_pointless() {
+            self.needs_reset = transaction.has_sender();
+            return Some(self.finish(judgement, &response));
+        }
+        transaction.write_next(send);
+        self.stage = transaction.awaited().map_or(Stage::Idle, Command::stage);
+        None
+    }
+
+    fn finish(&mut self, judgement: Judgement, response: &Response) -> Act {
+        self.stage = Stage::Idle;
+        Act::Finished(self.transaction.finish(judgement, response))
+    }
+
+    fn refused(&mut self, reply: &Reply, line: Option<String>) -> Act {
+        self.is_usable = false;
+        let response = reply.response(self.stage.command());
+        Act::Refused(Refused { response, line, reason: Reason::RemoteClosed })
+    }
+
+    fn hello(&mut self, verb: &str, send: &mut Vec<u8>) {
+        for piece in [verb, " ", self.hello.as_str(), "\r\n"] {
+            send.extend_from_slice(piece.as_bytes());
+        }
+        self.stage = Stage::Hello;
+    }
+
+    fn ready(&mut self) -> Act {
+        self.stage = Stage::Idle;
+        Act::Ready
+    }
+
+    fn requires_tls(&self) -> bool {
+        matches!(self.tls, Tls::Required | Tls::RequiredInsecure)
+    }
+}
+
+/// Plays a session against arbitrary bytes of the server: the entry of the fuzz target.
+pub fn fuzz_dialogue(bytes: &[u8]) {
+    let recipients = [Address::parse("a@b.test"), Address::parse("c@b.test")];
+    let recipients: Vec<_> = recipients.into_iter().flatten().collect();
+    let tls = if bytes.first().is_some_and(|b| b % 2 == 0) { Tls::Opportunistic } else { Tls::Disabled };
+    let mut dialogue = Dialogue::new("client.test", tls, bytes.len() % 2 == 0);
+    let (mut input, mut send) = (BytesMut::from(bytes), Vec::new());
+    let envelope = Envelope { sender: None, size: 10, eight_bit: false, smtputf8: false };
+    loop {
+        let act = dialogue.step(&mut input, &mut send).unwrap_or_else(|| dialogue.lost(&Lost::Closed));
+        match act {
+            Act::Upgrade => dialogue.upgraded(&mut send),
+            Act::SendContent => dialogue.content_written(),
+            Act::Finished(finished) => {
+                let mut seen: Vec<u16> = finished.decided.iter().map(|d| d.recipient).collect();
+                seen.sort_unstable();
+                assert_eq!(seen, [0, 1], "each recipient is decided once");
+            }
+            Act::Ready => {}
+            Act::Refused(_) | Act::Left => break,
+        }
+        if dialogue.stage() == Stage::Idle && !dialogue.is_usable() {
+            break;
+        }
+        if dialogue.stage() == Stage::Idle {
+            dialogue.begin(&envelope, recipients.iter().enumerate().map(|(n, r)| (n as u16, r)), &mut send);
+        }
+    }
+    assert!(send.ends_with(b"\r\n") || send.is_empty());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! Delivery: one session carries tickets over one way to one site, and says what became of each.
+//! `reply` and `content` floor 1 · `dialogue`, `transaction`, `outcome` 2 · `way`, `connection` 3 ·
+//! `session`, `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
+
+mod connection;
+mod content;
+pub mod dialogue;
+mod open;
+pub mod outcome;
+pub mod reply;
+mod report;
+mod session;
+mod transaction;
+mod way;
+
+pub use report::Metrics;
+pub use session::{Deps, Events, Path, Reader, Seat, run};

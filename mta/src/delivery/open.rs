@@ -1,0 +1,153 @@
+//! Opening a session: host after host of the site until one is connected, greeted and, where it is
+//! to be, in TLS.
+//! Floor 4. Touches sockets through `way` and `connection` only.
+//! Always: a fault that is not the destination's ends it at once; each failed dial is told once.
+
+use std::net::SocketAddr;
+
+use egret_shared::fault::{Fault, Party, Reason};
+use egret_shared::net::tls_client::{Check, ClientTls};
+
+use super::connection::Connection;
+use super::dialogue::{Act, Dialogue, Refused};
+use super::outcome::{Judgement, Seen, Stage, judge};
+use super::report::{Metrics, Wire};
+use super::session::Path;
+use super::way::dial;
+use crate::dns::site::MxHost;
+use crate::message::{EnhancedCode, Response};
+use crate::routing::source::{Dialect, Way};
+use crate::shaping::options::Tls;
+
+/// A session that can carry messages.
+pub(super) struct Opened {
+    pub connection: Connection,
+    pub wire: Wire,
+}
+
+/// A session that could not be opened.
+pub(super) struct Unopened {
+    pub fault: Fault,
+    /// The words of the destination, or about it, if it was the destination's fault.
+    pub response: Option<Response>,
+    pub wire: Wire,
+}
+
+/// One address that failed.
+struct Failed {
+    fault: Fault,
+    response: Option<Response>,
+    /// The handshake failed: in clear it may work.
+    in_handshake: bool,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, response: None, in_handshake: false }
+    }
+}
+
+/// Tries the addresses of the site in order. `tell` hears of each failed dial.
+pub(super) async fn open(
+    path: &Path,
+    tls: &ClientTls,
+    metrics: &Metrics,
+    tell: impl Fn(&Fault, &Wire),
+) -> Result<Opened, Unopened> {
+    let mut last = None;
+    for (host, address) in targets(path) {
+        let mut wire = Wire::to(&host.name, address);
+        let mut tried = attempt(path, tls, host, address, path.options.tls).await;
+        if let Err(failed) = &tried
+            && failed.in_handshake
+        {
+            metrics.tls_failed();
+            if path.options.tls == Tls::Opportunistic {
+                tell(&failed.fault, &wire);
+                tried = attempt(path, tls, host, address, Tls::Disabled).await;
+            }
+        }
+        match tried {
+            Ok(connection) => {
+                wire.tls.clone_from(&connection.tls);
+                return Ok(Opened { connection, wire });
+            }
+            Err(Failed { fault, response, .. }) => {
+                tell(&fault, &wire);
+                let may_go_on = judge(Stage::Connect, Seen::Fault(fault.party())) == Judgement::NextHost;
+                last = Some(Unopened { response: words(&fault, response), fault, wire });
+                if !may_go_on {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        let detail = format!("{} has no address that source {} can reach", path.site.name, path.source.name);
+        let fault = Fault::new(Reason::FamilyMismatch, detail);
+        tell(&fault, &Wire::default());
+        Unopened { fault, response: None, wire: Wire::default() }
+    }))
+}
+
+/// The addresses that the source can reach by family, in order.
+fn targets(path: &Path) -> impl Iterator<Item = (&MxHost, SocketAddr)> {
+    let from = path.source.address;
+    let fits = move |to: &std::net::IpAddr| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4());
+    let each = |host: &'_ MxHost, n: usize| host.addresses.get(n).map(|ip| SocketAddr::new(*ip, host.port));
+    let hosts = path.site.hosts.iter();
+    hosts
+        .flat_map(move |host| (0..host.addresses.len()).filter_map(move |n| Some((host, each(host, n)?))))
+        .filter(move |(_, address)| fits(&address.ip()))
+}
+
+/// The words for a fault of the destination; none for any other party's.
+fn words(fault: &Fault, response: Option<Response>) -> Option<Response> {
+    if fault.party() != Party::Remote {
+        return None;
+    }
+    let status = EnhancedCode::parse(fault.reason.enhanced_status()).unwrap_or(EnhancedCode::new(4, 4, 1));
+    Some(response.unwrap_or_else(|| Response::own(421, status, &fault.detail)))
+}
+
+async fn attempt(
+    path: &Path,
+    tls: &ClientTls,
+    host: &MxHost,
+    address: SocketAddr,
+    mode: Tls,
+) -> Result<Connection, Failed> {
+    let options = &path.options;
+    let dialed = dial(&path.source, address, options.timeouts.connect).await?;
+    let dialogue = Dialogue::new(&path.source.ehlo_name, mode, options.pipelining);
+    let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.timeouts);
+    loop {
+        match connection.next().await {
+            Act::Ready => return Ok(connection),
+            Act::Upgrade => {
+                let check = if mode == Tls::Required { Check::Certificate } else { Check::Nothing };
+                connection.upgrade(tls, check, &host.name).await.map_err(|error| handshake_failed(&error))?;
+            }
+            Act::Refused(refused) => return Err(refusal(path, host, address, refused)),
+            act => {
+                let detail = format!("{} [{address}]: {act:?} before it was greeted", host.name);
+                return Err(Fault::new(Reason::Internal, detail).into());
+            }
+        }
+    }
+}
+
+fn handshake_failed(error: &str) -> Failed {
+    let response = Response::own(451, EnhancedCode::new(4, 7, 5), error);
+    Failed { fault: Fault::new(Reason::RemoteClosed, error), response: Some(response), in_handshake: true }
+}
+
+/// A greeting of 421 may be the proxy's, if it was asked by a PROXY header.
+fn refusal(path: &Path, host: &MxHost, address: SocketAddr, refused: Refused) -> Failed {
+    let speaks_for_itself = matches!(&path.source.way, Way::Proxy(proxy) if proxy.dialect == Dialect::ProxyV2);
+    if speaks_for_itself && let Some(fault) = refused.line.as_deref().and_then(Fault::from_smtp_line) {
+        return fault.into();
+    }
+    let detail = format!("{} [{address}]: {}", host.name, refused.response);
+    Failed { fault: Fault::new(refused.reason, detail), response: Some(refused.response), in_handshake: false }
+}

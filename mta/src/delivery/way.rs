@@ -1,0 +1,200 @@
+//! From a source to an address of the destination: directly, or through a proxy in its dialect.
+//! Floor 3. Touches sockets; decides nothing about which source or destination.
+//! Always: a failure is a [`Fault`] with its party; the whole dial ends within one time limit.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use egret_shared::fault::{Fault, Reason};
+use egret_shared::net::socket::bound_to;
+use egret_shared::proxy_protocol::frame::write_v2;
+use egret_shared::socks5::client::{Ask, Client, Progress};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::routing::source::{Dialect, Proxy, Source, Way};
+
+/// The most that is read of a proxy's answers at once; a greeting of the destination may follow them.
+const READ_BYTES: usize = 2048;
+
+/// A connection, and what was read of it already.
+pub(super) struct Dialed {
+    pub stream: TcpStream,
+    pub input: BytesMut,
+}
+
+/// Dials `to` from `source`, within `limit`.
+pub(super) async fn dial(source: &Source, to: SocketAddr, limit: Duration) -> Result<Dialed, Fault> {
+    if source.address.is_some_and(|from| from.is_ipv4() != to.is_ipv4()) {
+        return Err(Fault::new(Reason::FamilyMismatch, format!("{} cannot reach {to}", source.name)));
+    }
+    match &source.way {
+        Way::Direct => direct(source.address, to, limit).await,
+        Way::Proxy(proxy) => {
+            let dialed = timeout(limit, through(proxy, source, to)).await;
+            dialed.unwrap_or_else(|_| {
+                let detail = format!("{} via {}: no answer within {} s", to, proxy.address, limit.as_secs());
+                Err(Fault::new(Reason::ProxyTimeout, detail))
+            })
+        }
+    }
+}
+
+async fn direct(from: Option<IpAddr>, to: SocketAddr, limit: Duration) -> Result<Dialed, Fault> {
+    let shown = from.map_or_else(|| to.to_string(), |from| format!("{from} to {to}"));
+    let told =
+        |reason, error: &io::Error| Fault::new(reason, format!("{shown}: {error}")).with_errno(error.raw_os_error());
+    let socket = socket_from(from, to).map_err(|error| told(bind_reason(&error), &error))?;
+    match timeout(limit, socket.connect(to)).await {
+        Ok(Ok(stream)) => Ok(Dialed { stream, input: BytesMut::new() }),
+        Ok(Err(error)) => Err(told(connect_reason(&error), &error)),
+        Err(_) => {
+            Err(Fault::new(Reason::ConnectionTimeout, format!("{shown}: no answer within {} s", limit.as_secs())))
+        }
+    }
+}
+
+fn socket_from(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpSocket> {
+    if let Some(from) = from {
+        return Ok(TcpSocket::from_std_stream(bound_to(from)?.into()));
+    }
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+fn bind_reason(error: &io::Error) -> Reason {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => Reason::SourceNotPlumbed,
+        Some(libc::EADDRINUSE) => Reason::SourcePortsExhausted,
+        Some(libc::EACCES | libc::EPERM) => Reason::LocalFirewall,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Reason::ProxyOverloaded,
+        _ => Reason::Internal,
+    }
+}
+
+fn connect_reason(error: &io::Error) -> Reason {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => Reason::SourcePortsExhausted,
+        Some(libc::EAFNOSUPPORT) => Reason::FamilyMismatch,
+        Some(libc::ECONNREFUSED | libc::ECONNRESET) => Reason::ConnectionRefused,
+        Some(libc::ETIMEDOUT) => Reason::ConnectionTimeout,
+        Some(libc::ENETUNREACH | libc::ENETDOWN | libc::EINVAL) => Reason::DestinationUnroutable,
+        Some(libc::EACCES | libc::EPERM) => Reason::LocalFirewall,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Reason::ProxyOverloaded,
+        _ => Reason::HostUnreachable,
+    }
+}
+
+async fn through(proxy: &Proxy, source: &Source, to: SocketAddr) -> Result<Dialed, Fault> {
+    let unreachable = |error: io::Error| {
+        let reason = match bind_reason(&error) {
+            Reason::ProxyOverloaded => Reason::ProxyOverloaded,
+            _ => Reason::ProxyUnreachable,
+        };
+        Fault::new(reason, format!("proxy {}: {error}", proxy.address)).with_errno(error.raw_os_error())
+    };
+    let mut stream = TcpStream::connect(proxy.address).await.map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let mut input = BytesMut::new();
+    match proxy.dialect {
+        Dialect::Socks5 => {
+            let ask = Ask {
+                credentials: proxy.credentials.as_ref().map(|c| (c.username.as_str(), c.password.as_str())),
+                source: Some(told_address(source)?),
+                destination: to,
+            };
+            socks5(ask, &mut stream, &mut input).await.map_err(|fault| named(fault, proxy))?;
+        }
+        Dialect::Connect => {
+            let credentials = proxy.credentials.as_ref();
+            let user = credentials.map(|c| username(&c.username, source)).transpose()?;
+            let password = credentials.map(|c| c.password.as_str()).unwrap_or_default();
+            let credentials = user.as_deref().map(|user| (user, password));
+            let ask = Ask { credentials, source: None, destination: to };
+            socks5(ask, &mut stream, &mut input).await.map_err(|fault| named(fault, proxy))?;
+        }
+        Dialect::ProxyV2 => {
+            let mut header = Vec::with_capacity(64);
+            write_v2(SocketAddr::new(told_address(source)?, 0), to, &mut header);
+            stream.write_all(&header).await.map_err(unreachable)?;
+        }
+    }
+    Ok(Dialed { stream, input })
+}
+
+fn named(mut fault: Fault, proxy: &Proxy) -> Fault {
+    fault.detail = format!("{}, via {}", fault.detail, proxy.address);
+    fault
+}
+
+fn told_address(source: &Source) -> Result<IpAddr, Fault> {
+    let missing = || format!("source {} has no address to tell its proxy", source.name);
+    source.address.ok_or_else(|| Fault::new(Reason::SourceNotAllowed, missing()))
+}
+
+/// The user name with `{source}` replaced by the source's address.
+fn username(template: &str, source: &Source) -> Result<String, Fault> {
+    if !template.contains("{source}") {
+        return Ok(template.to_owned());
+    }
+    Ok(template.replace("{source}", &told_address(source)?.to_string()))
+}
+
+async fn socks5(ask: Ask<'_>, stream: &mut TcpStream, input: &mut BytesMut) -> Result<(), Fault> {
+    let mut send = Vec::with_capacity(64);
+    let mut client = Client::new(ask, &mut send);
+    loop {
+        let lost = |error: io::Error| {
+            Fault::new(Reason::ProxyUnspecified, format!("proxy: {error}")).with_errno(error.raw_os_error())
+        };
+        stream.write_all(&send).await.map_err(lost)?;
+        send.clear();
+        input.reserve(READ_BYTES);
+        if stream.read_buf(input).await.map_err(lost)? == 0 {
+            return Err(client.closed());
+        }
+        let (used, progress) = client.step(input, &mut send)?;
+        input.advance(used);
+        if let Progress::Done { .. } = progress {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_name_may_choose_the_source() {
+        let source = Source {
+            name: "a".into(),
+            address: Some([192, 0, 2, 1].into()),
+            ehlo_name: "a.test".into(),
+            way: Way::Direct,
+        };
+        assert_eq!(username("egress-{source}", &source), Ok("egress-192.0.2.1".to_owned()));
+        assert_eq!(username("plain", &source), Ok("plain".to_owned()));
+        let homeless = Source { address: None, ..source };
+        let fault = username("{source}", &homeless).expect_err("no address to tell");
+        assert_eq!(fault.reason, Reason::SourceNotAllowed);
+    }
+
+    #[test]
+    fn errors_of_the_system_name_the_party() {
+        for (errno, bound, connected) in [
+            (libc::EADDRNOTAVAIL, Reason::SourceNotPlumbed, Reason::SourcePortsExhausted),
+            (libc::EMFILE, Reason::ProxyOverloaded, Reason::ProxyOverloaded),
+            (libc::EACCES, Reason::LocalFirewall, Reason::LocalFirewall),
+            (libc::ENETUNREACH, Reason::Internal, Reason::DestinationUnroutable),
+            (libc::ECONNREFUSED, Reason::Internal, Reason::ConnectionRefused),
+        ] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!((bind_reason(&error), connect_reason(&error)), (bound, connected), "{error}");
+        }
+    }
+}

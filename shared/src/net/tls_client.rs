@@ -1,0 +1,121 @@
+//! TLS towards mail servers: one shared configuration for each way of checking the certificate.
+//! Floor 2. Touches the stream that it is given.
+//! Always: signatures of the handshake are verified also where the certificate is not; a session
+//! is resumed only under the configuration that made it, so a checked one never rests on an
+//! unchecked one.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// How the certificate is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Not at all (RFC 7435).
+    Nothing,
+    /// It must be valid for the host's name and come from a known root.
+    Certificate,
+}
+
+/// The configurations. Make it once: sessions are resumed through it.
+pub struct ClientTls {
+    unchecked: TlsConnector,
+    checked: TlsConnector,
+}
+
+impl ClientTls {
+    /// With the roots of the Mozilla root program, compiled in.
+    ///
+    /// # Errors
+    /// If the cryptographic provider does not support TLS 1.2 and 1.3.
+    pub fn new() -> Result<Self, rustls::Error> {
+        Self::with_roots(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())
+    }
+
+    /// With these roots.
+    ///
+    /// # Errors
+    /// As [`ClientTls::new`].
+    pub fn with_roots(roots: RootCertStore) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(provider());
+        let builder = || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let any = Arc::new(AnyCertificate(provider.clone()));
+        let unchecked = builder()?.dangerous().with_custom_certificate_verifier(any).with_no_client_auth();
+        let checked = builder()?.with_root_certificates(roots).with_no_client_auth();
+        Ok(Self { unchecked: Arc::new(unchecked).into(), checked: Arc::new(checked).into() })
+    }
+
+    /// Does the handshake. `name` is the host's name from its MX record (A-labels).
+    ///
+    /// # Errors
+    /// What went wrong in the handshake, or with the certificate.
+    pub async fn handshake(&self, check: Check, name: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let name = name.trim_end_matches('.').to_owned();
+        let name = ServerName::try_from(name).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        match check {
+            Check::Nothing => self.unchecked.connect(name, stream).await,
+            Check::Certificate => self.checked.connect(name, stream).await,
+        }
+    }
+}
+
+/// Version and cipher of a stream: `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
+pub fn describe(stream: &TlsStream<TcpStream>) -> String {
+    let (_, session) = stream.get_ref();
+    let version = session.protocol_version().and_then(|v| v.as_str()).unwrap_or("unknown");
+    let suite = session.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or("unknown");
+    format!("{version} {suite}")
+}
+
+/// Key shares without post-quantum hybrids: some mail servers hang on a ClientHello of more than one
+/// segment.
+fn provider() -> CryptoProvider {
+    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519};
+    CryptoProvider { kx_groups: vec![X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() }
+}
+
+/// Takes any certificate, but only from a peer that holds its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
