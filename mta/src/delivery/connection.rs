@@ -93,6 +93,10 @@ impl Connection {
 
     /// Writes the content and the final dot. An act is an answer that came too early, or a loss.
     pub async fn send_content(&mut self, content: &Content) -> Option<Act> {
+        // A refusal may have come right behind the 354.
+        if let Some(act) = self.dialogue.step(&mut self.input, &mut self.send) {
+            return Some(act);
+        }
         let pieces = content::pieces(content);
         let mut rest = &pieces[..];
         let mut skip = 0;
