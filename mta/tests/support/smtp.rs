@@ -19,11 +19,11 @@ pub enum Step {
     Content,
     /// Do the server's side of a TLS handshake.
     Tls(TlsAcceptor),
-    /// Read until the client closes.
+    /// Read until the client closes; answer only QUIT.
     Listen,
-    /// Close with a reset.
+    /// Close with a reset (in clear only).
     Reset,
-    /// Tell this receiver, then go on when the client has closed.
+    /// Tell a waiting test that the script came this far.
     Reached(Arc<tokio::sync::Notify>),
 }
 
@@ -87,6 +87,10 @@ pub async fn play(stream: TcpStream, script: Vec<Step>, heard: Heard, number: us
             },
             Listen => {
                 while let Some(line) = line(talk).await {
+                    if line == "QUIT" {
+                        let _ = talk.write_all(b"221 bye\r\n").await;
+                        let _ = talk.flush().await;
+                    }
                     note(line);
                 }
             }
