@@ -2,6 +2,7 @@
 //! Stopping is: stop taking, drain up to a deadline, join. Nothing here sleeps to wait for a task.
 
 mod log;
+pub mod notify;
 mod signals;
 
 pub use log::{LogFormat, init_logging};
