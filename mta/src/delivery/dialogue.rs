@@ -397,7 +397,7 @@ pub fn fuzz_dialogue(bytes: &[u8]) {
     let recipients = [Address::parse("a@b.test"), Address::parse("c@b.test")];
     let recipients: Vec<_> = recipients.into_iter().flatten().collect();
     let tls = if bytes.first().is_some_and(|b| b % 2 == 0) { Tls::Opportunistic } else { Tls::Disabled };
-    let mut dialogue = Dialogue::new("client.test", tls, bytes.len() % 2 == 0);
+    let mut dialogue = Dialogue::new("client.test", tls, bytes.len().is_multiple_of(2));
     let (mut input, mut send) = (BytesMut::from(bytes), Vec::new());
     let envelope = Envelope { sender: None, size: 10, eight_bit: false, smtputf8: false };
     loop {

@@ -94,6 +94,7 @@ pub enum Judgement {
 }
 
 /// Says what `seen` at `stage` means.
+#[expect(clippy::match_same_arms, reason = "a table that is read from top to bottom: the first line that fits")]
 pub fn judge(stage: Stage, seen: Seen) -> Judgement {
     use Judgement::{Again, Bounce, Delivered, Go, NextHost, NextWay, Uncertain};
     use Stage::{AfterDot, Connect, Content, Data, Greeting, Hello, Idle, Mail, Quit, Rcpt, Reset, StartTls};

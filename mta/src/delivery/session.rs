@@ -334,7 +334,8 @@ impl<R: Reader, E: Events> Session<R, E> {
     async fn end(mut self, fault: Option<Fault>) {
         self.work.close();
         let mut returned: Vec<Ticket> = self.current.take().map(|c| c.ticket).into_iter().collect();
-        while let Ok(ticket) = self.work.try_recv() {
+        // Ends at once: a closed channel gives out what is in it, and then that there is no more.
+        while let Some(ticket) = self.work.recv().await {
             returned.push(ticket);
         }
         if let Some(connection) = self.connection.take() {

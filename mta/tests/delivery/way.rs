@@ -1,0 +1,178 @@
+//! TLS and proxies: how the session gets to the server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use egret_mta::event::record::Kind;
+use egret_mta::message::Verdict;
+use egret_mta::routing::source::{Credentials, Dialect, Proxy, Way};
+use egret_mta::shaping::options::Tls as TlsMode;
+use egret_shared::fault::{Fault, Reason};
+use egret_shared::net::tls_client::ClientTls;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::bench::{COUNTED, EHLO, FROM, bench, greeting, script, taken};
+use crate::smtp::{Hear, Listen, Say, Step, Tls, serve};
+
+fn acceptor() -> (TlsAcceptor, rustls::pki_types::CertificateDer<'static>) {
+    let key = rcgen::generate_simple_self_signed(vec!["mx0.test".to_owned()]).expect("a certificate");
+    let certificate = key.cert.der().clone();
+    let secret = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], secret)
+        .expect("a pair");
+    (Arc::new(config).into(), certificate)
+}
+
+fn starttls(acceptor: TlsAcceptor) -> Vec<Step> {
+    let offer = "250-mx.test\r\n250 STARTTLS\r\n";
+    vec![Say("220 mx.test\r\n"), Hear, Say(offer), Hear, Say("220 go\r\n"), Tls(acceptor), Hear, Say(EHLO)]
+}
+
+#[tokio::test]
+async fn tls_is_used_where_it_is_offered_and_checked_where_it_is_required() {
+    let (acceptor, certificate) = acceptor();
+    for (mode, knows_root, want) in [
+        (TlsMode::Opportunistic, false, Verdict::Delivered),
+        (TlsMode::RequiredInsecure, false, Verdict::Delivered),
+        (TlsMode::Required, true, Verdict::Delivered),
+        (TlsMode::Required, false, COUNTED),
+    ] {
+        let steps = script(&[starttls(acceptor.clone()), taken(), vec![Listen]]);
+        let (at, _) = serve("127.0.0.1:0", vec![steps]).await;
+        let mut bench = bench(&[at]);
+        bench.options.tls = mode;
+        if knows_root {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(certificate.clone()).expect("a root");
+            bench.tls = ClientTls::with_roots(roots).expect("a provider");
+        }
+        let store = bench.store.clone();
+        let ticket = store.add(&["a@b.test"], "x\r\n");
+        let end = bench.run(vec![ticket]).await;
+        assert_eq!(end.verdicts(), [want], "{mode:?}: {}", end.words());
+        let tls = store.events.lock().last().and_then(|e| e.tls.clone());
+        assert_eq!(tls.is_some_and(|tls| tls.starts_with("TLSv1_3 ")), want == Verdict::Delivered);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_handshake_is_followed_by_clear_text_only_if_tls_is_not_required() {
+    let broken = || {
+        let offer = "250-mx.test\r\n250 STARTTLS\r\n";
+        vec![Say("220 mx.test\r\n"), Hear, Say(offer), Hear, Say("220 go\r\n"), Hear]
+    };
+    for (mode, want) in [(TlsMode::Opportunistic, Verdict::Delivered), (TlsMode::RequiredInsecure, COUNTED)] {
+        let again = script(&[greeting(), taken(), vec![Listen]]);
+        let (at, heard) = serve("127.0.0.1:0", vec![script(&[broken(), vec![Say("garbage\r\n")]]), again]).await;
+        let mut bench = bench(&[at]);
+        bench.options.tls = mode;
+        let ticket = bench.store.add(&["a@b.test"], "x\r\n");
+        let end = bench.run(vec![ticket]).await;
+        assert_eq!(end.verdicts(), [want], "{mode:?}: {}", end.words());
+        assert_eq!(heard.lock().len(), if want == COUNTED { 1 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn bytes_before_the_handshake_are_not_taken_for_replies_in_it() {
+    let offer = "250-mx.test\r\n250 STARTTLS\r\n";
+    let injected = vec![Say("220 mx.test\r\n"), Hear, Say(offer), Hear, Say("220 go\r\n250 evil\r\n"), Listen];
+    let (at, _) = serve("127.0.0.1:0", vec![injected]).await;
+    let bench = bench(&[at]);
+    let ticket = bench.store.add(&["a@b.test"], "x\r\n");
+    let end = bench.run(vec![ticket]).await;
+    assert_eq!(
+        (end.verdicts(), end.words()),
+        (vec![COUNTED], "421 4.5.0 data before the TLS handshake at STARTTLS".to_owned())
+    );
+}
+
+/// A proxy that reads `reads` bytes and answers, step by step, then relays to `to`, if it is to.
+async fn proxy(steps: Vec<(usize, Vec<u8>)>, to: Option<SocketAddr>) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.2:0").await.expect("loopback");
+    let at = listener.local_addr().expect("bound");
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let noted = heard.clone();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.expect("a client");
+        for (length, answer) in steps {
+            let mut bytes = vec![0; length];
+            client.read_exact(&mut bytes).await.expect("the request");
+            noted.lock().extend_from_slice(&bytes);
+            client.write_all(&answer).await.expect("answered");
+        }
+        if let Some(to) = to {
+            let mut server = TcpStream::connect(to).await.expect("the server");
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        }
+    });
+    (at, heard)
+}
+
+fn through(address: SocketAddr, dialect: Dialect, credentials: Option<(&str, &str)>) -> Way {
+    let credentials = credentials.map(|(u, p)| Credentials { username: u.to_owned(), password: p.to_owned() });
+    Way::Proxy(Arc::new(Proxy { name: "p".into(), address, dialect, credentials }))
+}
+
+fn success(from: [u8; 4]) -> Vec<u8> {
+    [&[5, 0, 0, 1][..], &from, &[0, 9]].concat()
+}
+
+#[tokio::test]
+async fn mail_leaves_through_each_kind_of_proxy() {
+    let user = "from-127.0.0.7";
+    let auth = 3 + user.len() + 2;
+    for (dialect, credentials, steps) in [
+        (Dialect::Socks5, None, vec![(3, vec![5, 0]), (10, success(FROM)), (10, success(FROM))]),
+        (
+            Dialect::Connect,
+            Some(("from-{source}", "pw")),
+            vec![(4, vec![5, 2]), (auth, vec![1, 0]), (10, success([0, 0, 0, 0]))],
+        ),
+        (Dialect::ProxyV2, None, vec![(28, vec![])]),
+    ] {
+        let (at, _) = serve("127.0.0.1:0", vec![script(&[greeting(), taken(), vec![Listen]])]).await;
+        let (proxy, heard) = proxy(steps, Some(at)).await;
+        let mut bench = bench(&[at]);
+        bench.way = through(proxy, dialect, credentials);
+        let store = bench.store.clone();
+        let ticket = store.add(&["a@b.test"], "x\r\n");
+        let end = bench.run(vec![ticket]).await;
+        assert_eq!(end.verdicts(), [Verdict::Delivered], "{dialect:?} {:?}", end.fault);
+        let event = store.events.lock()[0].clone();
+        assert_eq!((event.proxy, event.source_address), (Some("p".to_owned()), Some(FROM.into())));
+        let chooses_by = if dialect == Dialect::Connect { user.as_bytes().to_vec() } else { FROM.to_vec() };
+        assert!(heard.lock().windows(chooses_by.len()).any(|w| w == chooses_by), "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_on_the_way_names_its_party_and_burns_no_attempt() {
+    let to = SocketAddr::from(([127, 0, 0, 1], 2525));
+    let line = Fault::new(Reason::SourceNotPlumbed, "127.0.0.7 to x").smtp_line("s-1").into_bytes();
+    let refused = vec![5, 1, 0, 1, 0, 0, 0, 10, 0, 99];
+    for (dialect, steps, want) in [
+        (Dialect::Socks5, vec![(3, vec![5, 0]), (10, refused)], Reason::SourceNotPlumbed),
+        (Dialect::Socks5, vec![(3, vec![5, 0]), (10, success([9, 9, 9, 9]))], Reason::ProxyDialect),
+        (Dialect::Socks5, vec![(3, vec![])], Reason::ProxyUnspecified),
+        (Dialect::ProxyV2, vec![(28, line)], Reason::SourceNotPlumbed),
+    ] {
+        let (proxy, _) = proxy(steps, None).await;
+        let mut bench = bench(&[to, to]);
+        bench.way = through(proxy, dialect, None);
+        let store = bench.store.clone();
+        let ticket = store.add(&["a@b.test"], "x\r\n");
+        let end = bench.run(vec![ticket]).await;
+        assert_eq!(end.fault.map(|f| f.reason), Some(want));
+        assert_eq!((end.settled.len(), end.returned.len()), (0, 1));
+        assert_eq!(store.kinds(), [Kind::Fault]);
+    }
+}
