@@ -1,0 +1,16 @@
+.PHONY: demo test lint setup
+
+demo:
+	tests/scripts/demo.sh
+
+test: setup
+	cargo build --workspace --bins
+	cargo test --workspace
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+setup:
+	tests/scripts/setup.sh

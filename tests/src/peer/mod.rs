@@ -1,0 +1,10 @@
+//! Peers of the programs under test: load source, counting sink, short sessions. Floor 1.
+
+mod counts;
+mod reply;
+pub mod sessions;
+pub mod sink;
+pub mod source;
+pub mod tls;
+
+pub use counts::{Kept, Stats};
