@@ -2,6 +2,7 @@
 //!
 //! Rooms by the way of a message, with their floors in `docs/ARCHITECTURE.md`.
 
+pub mod config;
 pub mod delivery;
 pub mod dns;
 pub mod event;
@@ -9,3 +10,4 @@ pub mod message;
 pub mod queue;
 pub mod routing;
 pub mod shaping;
+pub mod spool;

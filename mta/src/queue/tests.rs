@@ -181,6 +181,7 @@ impl World {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands in for a resolver")]
 fn known(domain: &str) -> Result<(Arc<Site>, Duration), NoSite> {
     Ok((site(domain), 5 * MINUTE))
 }
@@ -340,12 +341,16 @@ fn take(world: &mut World, step: &Step) {
                 2 => Verdict::Retry { counts: false },
                 _ => Verdict::Delivered,
             };
-            nth(world.busy(), *n).into_iter().for_each(|session| world.settle(session, verdict));
+            for session in nth(world.busy(), *n) {
+                world.settle(session, verdict);
+            }
         }
         Step::End(n, how) => {
             let reason = Reason::ALL.get(usize::from(*how)).copied();
             let fault = reason.map(|reason| Fault::new(reason, "played"));
-            nth(world.busy(), *n).into_iter().for_each(|session| world.end(session, fault.clone()));
+            for session in nth(world.busy(), *n) {
+                world.end(session, fault.clone());
+            }
         }
         Step::Report => world.report_all(),
         Step::Pass(ms) => world.pass(Duration::from_millis(u64::from(*ms))),

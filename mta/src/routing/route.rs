@@ -96,7 +96,8 @@ impl FromStr for RouteHost {
         if let Some(rest) = text.strip_prefix('[') {
             let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
             host.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
-            return Ok(Self { host: host.to_owned(), port: port_of(port.strip_prefix(':')).ok_or_else(wrong)? });
+            let port = if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or_else(wrong)?) };
+            return Ok(Self { host: host.to_owned(), port: port_of(port).map_err(|()| wrong())? });
         }
         if text.parse::<std::net::Ipv6Addr>().is_ok() {
             return Ok(Self { host: text.to_owned(), port: None });
@@ -106,16 +107,14 @@ impl FromStr for RouteHost {
         if host.is_empty() || !name_or_v4 {
             return Err(wrong());
         }
-        Ok(Self { host: host.to_ascii_lowercase(), port: port_of(port).ok_or_else(wrong)? })
+        Ok(Self { host: host.to_ascii_lowercase(), port: port_of(port).map_err(|()| wrong())? })
     }
 }
 
 /// No port at all is fine, a wrong one is not.
-fn port_of(text: Option<&str>) -> Option<Option<u16>> {
-    match text {
-        None | Some("") => Some(None).filter(|_| text.is_none()),
-        Some(digits) => digits.parse().ok().filter(|port| *port > 0).map(Some),
-    }
+fn port_of(text: Option<&str>) -> Result<Option<u16>, ()> {
+    let port = |digits: &str| digits.parse().ok().filter(|port| *port > 0).ok_or(());
+    text.map(port).transpose()
 }
 
 egret_shared::config_value_from_str! {

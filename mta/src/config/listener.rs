@@ -1,0 +1,101 @@
+//! `[[listener]]`: where mail comes in, from whom, and how much.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use egret_shared::address::{Network, Networks};
+use egret_shared::config::Section;
+use egret_shared::units::{Size, Span};
+
+/// One listener.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Who may send mail through it to anywhere.
+    pub relay_networks: Networks,
+    /// What STARTTLS needs; `None` does not offer it.
+    pub tls: Option<TlsFiles>,
+    /// The largest message.
+    pub max_message_bytes: u64,
+    /// The most recipients of a message.
+    pub max_recipients: u16,
+    /// The most sessions at once.
+    pub max_sessions: usize,
+    /// How long a client may be silent between commands.
+    pub command_timeout: Duration,
+    /// How long a client may be silent within a message.
+    pub data_timeout: Duration,
+}
+
+/// A certificate chain and its key, in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, the host's own certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub private_key: PathBuf,
+}
+
+/// Who may relay when nothing is said: this host only.
+const RELAY_DEFAULT: &str = "[\"127.0.0.0/8\", \"::1\"]";
+
+pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
+    let address = section.required("address", "Where SMTP is listened for, like \"0.0.0.0:25\" or \"[::]:25\".");
+    let networks = section.with_default::<Vec<Network>>(
+        "relay_networks",
+        RELAY_DEFAULT,
+        "Clients that may send mail to anywhere. All others are refused: there are no local mailboxes.",
+    );
+    let tls = tls(section);
+    let size = section.with_default::<Size>(
+        "max_message_size",
+        "\"50MiB\"",
+        "The largest message; it is told in EHLO (SIZE).",
+    );
+    let recipients = section.with_default::<u16>(
+        "max_recipients",
+        "1000",
+        "The most recipients of one message; more get 452 and may be sent again.",
+    );
+    let sessions = section.with_default::<usize>("max_sessions", "5000", "The most sessions at once; more get 421.");
+    let command =
+        section.with_default::<Span>("command_timeout", "\"5m\"", "How long a client may be silent between commands.");
+    let data =
+        section.with_default::<Span>("data_timeout", "\"3m\"", "How long a client may be silent within a message.");
+    if recipients < 100 {
+        section.complain("max_recipients", "is under 100, which RFC 5321 section 4.5.3.1.8 does not allow");
+    }
+    if size.0 < 64 << 10 || size.0 > 2 << 30 {
+        section.complain("max_message_size", "is not between 64KiB and 2GiB");
+    }
+    Some(ListenerConfig {
+        address: address?,
+        relay_networks: Networks::new(networks),
+        tls,
+        max_message_bytes: size.0,
+        max_recipients: recipients,
+        max_sessions: sessions,
+        command_timeout: command.0,
+        data_timeout: data.0,
+    })
+}
+
+fn tls(section: &Section<'_>) -> Option<TlsFiles> {
+    let certificate =
+        section.optional("tls_certificate", "A PEM file with the certificate chain: STARTTLS is offered.");
+    let private_key = section.optional("tls_private_key", "A PEM file with the key of the certificate.");
+    match (certificate, private_key) {
+        (Some(certificate), Some(private_key)) => Some(TlsFiles { certificate, private_key }),
+        (Some(_), None) => {
+            section.complain("tls_certificate", "stands alone; tls_private_key belongs to it");
+            None
+        }
+        (None, Some(_)) => {
+            section.complain("tls_private_key", "stands alone; tls_certificate belongs to it");
+            None
+        }
+        (None, None) => None,
+    }
+}

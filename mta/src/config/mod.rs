@@ -1,0 +1,183 @@
+//! What `mta.toml` means: each key declared once, with its default and its sentence, and read into
+//! the options of the room that it is for. Floor 5.
+//! Reads the configuration file and the password files it names; starts nothing.
+//! Always: a configuration that is returned holds no contradiction; otherwise every complaint is told.
+
+mod delivery;
+mod egress;
+mod listener;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use egret_shared::config::{self, Complaints, KeyDoc, Section};
+use egret_shared::lifecycle::LogFormat;
+use egret_shared::units::{Size, Span};
+
+use crate::dns::resolver::DnsOptions;
+use crate::queue::QueueOptions;
+use crate::routing::pool::Pool;
+use crate::routing::route::Routes;
+use crate::shaping::options::PathOptions;
+use crate::spool;
+
+pub use listener::{ListenerConfig, TlsFiles};
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of this host: in the banner, in trace headers, in reports.
+    pub hostname: Arc<str>,
+    /// How long a stop waits for what is in flight.
+    pub drain_timeout: Duration,
+    /// Where accepted mail is kept.
+    pub spool: spool::Options,
+    /// Where mail comes in.
+    pub listeners: Vec<ListenerConfig>,
+    /// Retries and expiry.
+    pub queue: QueueOptions,
+    /// Where the DNS is asked.
+    pub dns: DnsOptions,
+    /// Static routes.
+    pub routes: Routes,
+    /// The pools, among them the default one.
+    pub pools: Vec<Pool>,
+    /// The pool of mail for which no other is chosen.
+    pub default_pool: Arc<str>,
+    /// How mail is delivered.
+    pub path: PathOptions,
+    /// Where events go.
+    pub event_log: PathBuf,
+    /// Where health and metrics are served; `None` is nowhere.
+    pub admin: Option<SocketAddr>,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// A filter like `info` or `egret_mta=debug`.
+    pub level: String,
+    /// Text or JSON.
+    pub format: LogFormat,
+}
+
+/// Reads `file`.
+pub fn read(file: &Path) -> Result<Config, Complaints> {
+    config::read(file, build)
+}
+
+/// Every key, for the reference page.
+pub fn keys() -> Vec<KeyDoc> {
+    config::describe(build)
+}
+
+fn build(root: &Section<'_>) -> Option<Config> {
+    let hostname = root.required::<String>(
+        "hostname",
+        "The name of this host, which should have an address record: told in the banner, in Received headers and in reports.",
+    );
+    if let Some(name) = hostname.as_deref().filter(|name| !is_host_name(name)) {
+        root.complain("hostname", format!("{name:?} is not a host name; write it like \"mail.example.com\""));
+    }
+    let drain = root.with_default::<Span>(
+        "drain_timeout",
+        "\"30s\"",
+        "How long a stop waits for sessions in flight; what is not done by then stays in the spool.",
+    );
+    let spool = spool_options(root);
+    let listeners = root.repeated("listener").iter().map(listener::build).collect::<Vec<_>>();
+    let queue = delivery::queue(root);
+    let (dns, path) = delivery::path(root);
+    let egress = egress::build(root, hostname.as_deref().unwrap_or_default());
+    let event_log =
+        root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
+    let admin = root.section("admin").optional(
+        "address",
+        "Where /livez, /readyz and /metrics are served, over HTTP without access control: a private address.",
+    );
+    let log = log(root);
+    let (spool, egress) = (spool?, egress?);
+    Some(Config {
+        hostname: hostname?.into(),
+        drain_timeout: drain.0,
+        spool,
+        listeners: listeners.into_iter().collect::<Option<_>>()?,
+        queue,
+        dns,
+        routes: egress.routes,
+        pools: egress.pools,
+        default_pool: egress.default_pool,
+        path,
+        event_log: event_log?,
+        admin,
+        log,
+    })
+}
+
+fn spool_options(root: &Section<'_>) -> Option<spool::Options> {
+    let section = root.section("spool");
+    let path = section.required(
+        "path",
+        "The directory of the spool, on a disk of its own if there is one. Only one process may use it.",
+    );
+    let segment =
+        section.with_default::<Size>("segment_size", "\"64MiB\"", "The size at which a new segment file is begun.");
+    let free = section.with_default::<Size>(
+        "min_free",
+        "\"256MiB\"",
+        "With less free space than this on its disk, mail is refused with 452.",
+    );
+    let cache = section.with_default::<Size>(
+        "body_cache",
+        "\"256MiB\"",
+        "Memory for bodies of fresh messages, so that a first attempt does not read the disk.",
+    );
+    let unsynced = section.with_default::<Span>(
+        "max_unsynced_mark",
+        "\"50ms\"",
+        "How long the note that a message is done may wait for the disk. A crash in that time sends the message twice.",
+    );
+    if segment.0 < 1 << 20 {
+        section.complain("segment_size", "is under 1MiB; a segment must hold many messages");
+    }
+    Some(spool::Options {
+        path: path?,
+        segment_bytes: segment.0,
+        min_free_bytes: free.0,
+        body_cache_bytes: cache.0,
+        max_unsynced_mark: unsynced.0,
+    })
+}
+
+fn log(root: &Section<'_>) -> Log {
+    let section = root.section("log");
+    Log {
+        level: section.with_default(
+            "level",
+            "\"info\"",
+            "What is logged: a level, or a filter like \"info,egret_mta::delivery=debug\".",
+        ),
+        format: section.with_default(
+            "format",
+            "\"text\"",
+            "\"text\" for people, \"json\" for machines; to standard error.",
+        ),
+    }
+}
+
+/// Letters, digits, hyphens and dots, or an address literal: what may stand in a banner.
+fn is_host_name(name: &str) -> bool {
+    let label = |l: &str| {
+        !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let literal = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    literal.is_some_and(|l| l.trim_start_matches("IPv6:").parse::<std::net::IpAddr>().is_ok())
+        || (name.len() <= 253 && name.split('.').all(label))
+}
+
+#[cfg(test)]
+mod tests;

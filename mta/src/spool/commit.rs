@@ -1,0 +1,321 @@
+//! The committer: one thread that brings everything that waits onto stable storage in one go, and only
+//! then answers. While it syncs, the next group gathers. Floor 2.
+//! Always: an answer of success comes after the sync; a mark is never dropped, it waits for the disk.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use egret_shared::clock::Clock;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::compact::Compaction;
+use super::index::{Place, SegmentId};
+use super::io::{Disk, Lock};
+use super::metrics::Metrics;
+use super::read::{Segment, Shared};
+use super::record::write_mark;
+use super::segment::{Failed, Head};
+use super::{Durable, Options, StoreError};
+use crate::message::{Mark, Message, MessageId};
+
+/// Bytes of messages that may wait for the disk, if there is more than one.
+const MAX_WAITING_BYTES: usize = 128 << 20;
+/// How long an answer about free space is good for.
+const SPACE_CHECK: Duration = Duration::from_secs(1);
+/// The wait after a disk that failed.
+const RETRY_WAIT: Duration = Duration::from_millis(500);
+
+/// A message that waits.
+pub(super) struct Job {
+    pub message: Arc<Message>,
+    /// Header and metadata of its record.
+    pub head: Vec<u8>,
+    pub reply: oneshot::Sender<Result<Durable, StoreError>>,
+}
+
+/// A mark that waits.
+pub(super) type Marked = (MessageId, u16, Mark);
+
+#[derive(Default)]
+struct Waiting {
+    stores: Vec<Job>,
+    marks: Vec<Marked>,
+    bytes: usize,
+    is_closed: bool,
+    closed: Option<oneshot::Sender<()>>,
+}
+
+/// Where the committer is told its work.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+impl Mailbox {
+    pub fn post_store(&self, job: Job) -> Result<(), StoreError> {
+        let bytes = job.head.len() + job.message.content.len();
+        let mut waiting = self.waiting.lock();
+        if waiting.is_closed {
+            return Err(StoreError::Closed);
+        }
+        if waiting.bytes > 0 && waiting.bytes + bytes > MAX_WAITING_BYTES {
+            return Err(StoreError::Busy);
+        }
+        waiting.bytes += bytes;
+        waiting.stores.push(job);
+        if waiting.stores.len() == 1 {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    pub fn post_mark(&self, id: MessageId, part: u16, mark: Mark) {
+        let mut waiting = self.waiting.lock();
+        waiting.marks.push((id, part, mark));
+        if waiting.marks.len() == 1 && waiting.stores.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    pub fn close(&self, closed: oneshot::Sender<()>) {
+        let mut waiting = self.waiting.lock();
+        waiting.is_closed = true;
+        waiting.closed = Some(closed);
+        self.wake.notify_one();
+    }
+
+    /// All that waits, as soon as something does; marks alone wait `patience` for company.
+    fn collect(&self, patience: Duration, until: Option<Duration>) -> Waiting {
+        let mut waiting = self.waiting.lock();
+        let is_empty = |w: &mut Waiting| w.stores.is_empty() && w.marks.is_empty() && !w.is_closed;
+        match until {
+            Some(until) => drop(self.wake.wait_while_for(&mut waiting, is_empty, until)),
+            None => self.wake.wait_while(&mut waiting, is_empty),
+        }
+        self.wake.wait_while_for(
+            &mut waiting,
+            |w| w.stores.is_empty() && !w.is_closed && !w.marks.is_empty(),
+            patience,
+        );
+        let is_closed = waiting.is_closed;
+        std::mem::replace(&mut *waiting, Waiting { is_closed, ..Waiting::default() })
+    }
+}
+
+/// What writes.
+pub(super) struct Committer {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: Options,
+    clock: Clock,
+    pub(super) shared: Arc<Shared>,
+    pub(super) compaction: Option<Compaction>,
+    head: Option<Head>,
+    next_segment: SegmentId,
+    /// Marks that are not written yet because the disk failed.
+    unwritten: Vec<Marked>,
+    /// Messages that were refused though they may stand in a segment that was given up, with the number
+    /// of their parts: they must not come back at the next start.
+    refused: Vec<(MessageId, u16, SegmentId)>,
+    space: Option<(Instant, u64)>,
+    pub(super) metrics: Metrics,
+    _lock: Lock,
+}
+
+impl Committer {
+    pub fn new(disk: Arc<dyn Disk>, options: Options, clock: Clock, shared: Arc<Shared>, lock: Lock) -> Self {
+        let youngest = shared.files.lock().keys().copied().max();
+        Self {
+            disk,
+            options,
+            clock,
+            shared,
+            compaction: None,
+            head: None,
+            next_segment: youngest.map_or(1, |n| n + 1),
+            unwritten: Vec::new(),
+            refused: Vec::new(),
+            space: None,
+            metrics: Metrics::new(),
+            _lock: lock,
+        }
+    }
+
+    /// Works until the mailbox is closed and empty.
+    pub fn run(mut self, mailbox: &Mailbox) {
+        loop {
+            let busy = self.compaction.is_some().then_some(Duration::ZERO);
+            let behind = (!self.unwritten.is_empty() || !self.refused.is_empty()).then_some(RETRY_WAIT);
+            let Waiting { stores, marks, closed, .. } =
+                mailbox.collect(self.options.max_unsynced_mark, busy.or(behind));
+            self.commit(stores, marks);
+            if let Some(closed) = closed {
+                if !self.unwritten.is_empty() {
+                    error!(
+                        marks = self.unwritten.len(),
+                        "marks could not be written; what they are about is tried again"
+                    );
+                }
+                // No one may be waiting any more.
+                let _ = closed.send(());
+                return;
+            }
+            self.compact_a_little();
+            self.remove_spent();
+            self.metrics.show(&self.shared.index.lock());
+        }
+    }
+
+    fn commit(&mut self, stores: Vec<Job>, marks: Vec<Marked>) {
+        self.unwritten.extend(marks);
+        let stores = if stores.is_empty() { stores } else { self.with_room(stores) };
+        if stores.is_empty() && self.unwritten.is_empty() && self.refused.is_empty() {
+            return;
+        }
+        let mut notes = Vec::new();
+        for (id, part, mark) in &self.unwritten {
+            write_mark(*id, *part, mark, &mut notes);
+        }
+        for (id, parts, _) in &self.refused {
+            (0..*parts).for_each(|part| write_mark(*id, part, &Mark::Done, &mut notes));
+        }
+        let mut pieces = Vec::with_capacity(stores.len() * 3 + 1);
+        for job in &stores {
+            let content = &job.message.content;
+            pieces.extend([&job.head[..], &content.added, &content.body].map(IoSlice::new));
+        }
+        pieces.push(IoSlice::new(&notes));
+        // An empty piece at the end would look like a disk that takes nothing.
+        pieces.retain(|piece| !piece.is_empty());
+        match self.append(&mut pieces) {
+            Ok((segment, offset)) => self.committed(segment, offset, stores),
+            Err(failed) => self.refuse(stores, &failed),
+        }
+    }
+
+    /// Writes `pieces` durably to the head; tells where.
+    pub(super) fn append(&mut self, pieces: &mut [IoSlice<'_>]) -> Result<(SegmentId, u64), Failed> {
+        let head = match self.head.take() {
+            Some(head) => head,
+            None => self.begin().map_err(|error| Failed { error, is_lost: false })?,
+        };
+        let head = self.head.insert(head);
+        let (before, started) = (head.length, self.clock.now());
+        let offset = head.append(pieces)?;
+        let (segment, length) = (head.segment, head.length);
+        self.metrics.synced(length - before, self.clock.now().saturating_duration_since(started));
+        self.shared.index.lock().grow(segment, length);
+        if length >= self.options.segment_bytes {
+            self.head = None;
+        }
+        Ok((segment, offset))
+    }
+
+    fn begin(&mut self) -> std::io::Result<Head> {
+        let head = Head::create(&*self.disk, &self.options.path, self.next_segment)?;
+        self.next_segment += 1;
+        let segment = Segment { path: head.path.clone(), file: head.file.clone(), is_damaged: false };
+        self.shared.files.lock().insert(head.segment, segment);
+        self.shared.index.lock().begin_segment(head.segment);
+        Ok(head)
+    }
+
+    fn committed(&mut self, segment: SegmentId, mut offset: u64, stores: Vec<Job>) {
+        self.metrics.committed(stores.len(), self.unwritten.len());
+        let mut index = self.shared.index.lock();
+        for job in &stores {
+            let length = (job.head.len() + job.message.content.len()) as u64;
+            let open = job.message.meta.parts.len() as u16;
+            index.put(job.message.id, Place { segment, offset, length, open });
+            offset += length;
+        }
+        for (id, part, mark) in self.unwritten.drain(..) {
+            index.mark(segment, id, part, &mark);
+        }
+        for (_, _, lost) in self.refused.drain(..) {
+            index.aim(segment, lost);
+        }
+        drop(index);
+        self.shared.set_trouble(None);
+        for Job { message, reply, .. } in stores {
+            let id = message.id;
+            self.shared.cache.keep(message);
+            // A client that is gone still has its message delivered: it was told nothing.
+            let _ = reply.send(Ok(Durable(id)));
+        }
+    }
+
+    fn refuse(&mut self, stores: Vec<Job>, failed: &Failed) {
+        let why = match failed.is_full() {
+            true => StoreError::Full { free_bytes: self.free_bytes() },
+            false => StoreError::Io(failed.error.to_string()),
+        };
+        if let Some(lost) = self.give_up_head(failed) {
+            let parts = |job: &Job| (job.message.id, job.message.meta.parts.len() as u16, lost);
+            self.refused.extend(stores.iter().map(parts));
+        } else {
+            warn!(error = %failed.error, stores = stores.len(), "nothing could be written");
+        }
+        self.shared.set_trouble(Some(why.to_string()));
+        self.answer(stores, &why);
+    }
+
+    /// After an error that leaves it in doubt, nothing more is written to the head.
+    pub(super) fn give_up_head(&mut self, failed: &Failed) -> Option<SegmentId> {
+        let head = self.head.take_if(|_| failed.is_lost)?;
+        error!(file = %head.path.display(), error = %failed.error, "segment given up after an error; a new one is begun");
+        Some(head.segment)
+    }
+
+    fn answer(&self, stores: Vec<Job>, why: &StoreError) {
+        self.metrics.refused(why, stores.len());
+        for job in stores {
+            let _ = job.reply.send(Err(why.clone()));
+        }
+    }
+
+    /// The jobs, if the disk has room for them; otherwise they are answered.
+    fn with_room(&mut self, stores: Vec<Job>) -> Vec<Job> {
+        let free_bytes = self.free_bytes();
+        if free_bytes >= self.options.min_free_bytes {
+            return stores;
+        }
+        let why = StoreError::Full { free_bytes };
+        self.shared.set_trouble(Some(why.to_string()));
+        self.answer(stores, &why);
+        Vec::new()
+    }
+
+    fn free_bytes(&mut self) -> u64 {
+        let now = self.clock.now();
+        if let Some((asked, free)) = self.space
+            && now.saturating_duration_since(asked) < SPACE_CHECK
+        {
+            return free;
+        }
+        // A disk that cannot be asked is told of by its writes.
+        let free = self.disk.free_bytes(&self.options.path).unwrap_or(u64::MAX);
+        self.space = Some((now, free));
+        free
+    }
+
+    /// Removes segments that nothing needs; those with damage are set aside.
+    fn remove_spent(&mut self) {
+        let head = self.head.as_ref().map_or(SegmentId::MAX, |head| head.segment);
+        let spent = self.shared.index.lock().take_spent(head);
+        for id in spent {
+            let Some(Segment { path, is_damaged, .. }) = self.shared.files.lock().remove(&id) else { continue };
+            let gone = match is_damaged {
+                true => super::recover::set_aside(&*self.disk, &self.options.path, &path).map(drop),
+                false => self.disk.remove(&path),
+            };
+            match gone {
+                Ok(()) => info!(file = %path.display(), is_damaged, "segment is spent"),
+                Err(error) => warn!(file = %path.display(), %error, "spent segment cannot be removed"),
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The few calls that the spool makes of a disk, behind a trait so that tests can let each of them fail
+//! or cut the power. Floor 2.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A directory of segments.
+pub(super) trait Disk: Send + Sync {
+    /// Makes the directory if it is not there.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Locks the directory for as long as the token lives; `None` if another process has it.
+    fn lock(&self, directory: &Path) -> io::Result<Option<Lock>>;
+    /// The names of the files in it.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Makes a file that is not there yet.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file for reading.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Makes the directory's entries durable.
+    fn sync_dir(&self, directory: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Moves a file to another name on the same disk.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Bytes that are free for this user on the directory's disk.
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64>;
+}
+
+/// One segment file.
+pub(super) trait DiskFile: Send + Sync {
+    /// Writes some of `pieces` at `offset`; tells how much.
+    fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+    /// Reads some bytes at `offset`; 0 is the end.
+    fn read_at(&self, room: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Brings data and length onto stable storage.
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts the file.
+    fn truncate(&self, length: u64) -> io::Result<()>;
+    /// Its length.
+    fn length(&self) -> io::Result<u64>;
+}
+
+/// Keeps other processes out while it lives.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "the lock is held by the open file")] Option<File>);
+
+#[cfg(test)]
+impl Lock {
+    /// For a disk that no other process can see.
+    pub fn none() -> Self {
+        Self(None)
+    }
+}
+
+/// The operating system's.
+pub(super) fn real() -> Arc<dyn Disk> {
+    Arc::new(Real)
+}
+
+struct Real;
+
+impl Disk for Real {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(path)
+    }
+
+    fn lock(&self, directory: &Path) -> io::Result<Option<Lock>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(Some(file)))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(directory)?.map(|entry| entry.map(|e| e.path())).collect()
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Arc::new(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(File::open(path)?))
+    }
+
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        File::open(directory)?.sync_all()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        let found = nix::sys::statvfs::statvfs(directory)?;
+        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+    }
+}
+
+impl DiskFile for File {
+    fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        Ok(nix::sys::uio::pwritev(self, pieces, offset)?)
+    }
+
+    fn read_at(&self, room: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(self, room, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}
+
+/// Fills `room` from `offset`; an end before that is an error.
+pub(super) fn read_exact(file: &dyn DiskFile, room: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < room.len() {
+        match file.read_at(&mut room[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
