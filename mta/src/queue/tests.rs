@@ -341,14 +341,14 @@ fn take(world: &mut World, step: &Step) {
                 2 => Verdict::Retry { counts: false },
                 _ => Verdict::Delivered,
             };
-            for session in nth(world.busy(), *n) {
+            if let Some(session) = nth(world.busy(), *n) {
                 world.settle(session, verdict);
             }
         }
         Step::End(n, how) => {
             let reason = Reason::ALL.get(usize::from(*how)).copied();
             let fault = reason.map(|reason| Fault::new(reason, "played"));
-            for session in nth(world.busy(), *n) {
+            if let Some(session) = nth(world.busy(), *n) {
                 world.end(session, fault.clone());
             }
         }
