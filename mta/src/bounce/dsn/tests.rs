@@ -63,7 +63,7 @@ fn fields(group: &str) -> Vec<(String, String)> {
     unfolded.lines().filter_map(split).collect()
 }
 
-fn pairs<'a>(fields: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn pairs(fields: &[(String, String)]) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
