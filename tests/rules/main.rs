@@ -120,6 +120,25 @@ fn each_metric_is_on_a_reference_page_and_each_on_a_page_is_real() {
     none(&metrics::disagreements(&code, &metrics::in_pages().expect("the reference pages")));
 }
 
+/// Tests that a page names in the last column of its tables and that no file has.
+fn unknown_tests(page: &str, files: &[File]) -> Vec<String> {
+    let is_test = |name: &str| files.iter().any(|file| file.text.contains(&format!("fn {name}(")));
+    let rows = page.lines().enumerate().filter(|(_, line)| line.starts_with('|'));
+    let named = rows.flat_map(|(at, line)| {
+        let last = line.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap_or("");
+        last.split('`').skip(1).step_by(2).map(move |name| (at + 1, name))
+    });
+    let unknown = named.filter(|(_, name)| !is_test(name));
+    unknown.map(|(at, name)| format!("docs/lessons.md:{at}: there is no test {name}")).collect()
+}
+
+#[test]
+fn each_lesson_has_its_test() {
+    let page = std::fs::read_to_string(root().join("docs/lessons.md")).expect("the page of lessons");
+    assert!(page.matches("| `").count() > 20, "the page names hardly any test");
+    none(&unknown_tests(&page, &house()));
+}
+
 /// The checks on a small house that breaks each rule once.
 mod sample {
     use super::*;
@@ -210,6 +229,13 @@ mod sample {
         assert_eq!(told("//! x\n#[test]\n#[ignore = \"slow\"]\nfn f() {}\n"), 1);
         assert_eq!(told("//! x\nfn f() { g().unwrap(); }\n"), 1);
         assert_eq!(told("//! x\n// never todo!\n#[cfg(test)]\nmod tests {\n    fn f() { g().unwrap(); }\n}\n"), 0);
+    }
+
+    #[test]
+    fn a_lesson_without_its_test_is_told() {
+        let files = [file("mta/src/a.rs", "//! x\nfn it_holds() {}\n")];
+        let page = "| wound | cure | test |\n| a | `b` | `it_holds`, `it_fails` |\n";
+        assert_eq!(unknown_tests(page, &files), ["docs/lessons.md:2: there is no test it_fails"]);
     }
 
     #[test]
