@@ -2,6 +2,7 @@
 //!
 //! Rooms by the way of a message, with their floors in `docs/ARCHITECTURE.md`.
 
+pub mod bounce;
 pub mod config;
 pub mod delivery;
 pub mod dns;

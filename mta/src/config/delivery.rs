@@ -1,4 +1,4 @@
-//! `[queue]`, `[dns]` and `[delivery]`: how long mail waits, how its way is found, how it is sent.
+//! `[queue]`, `[dns]` and `[delivery]`: how long mail waits, how its way is found, how it is sent. Floor 5.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `[[route]]`, `[pool.NAME]`, `[source.NAME]`, `[proxy.NAME]`: the ways out.
+//! `[[route]]`, `[pool.NAME]`, `[source.NAME]`, `[proxy.NAME]`: the ways out. Floor 5.
 //! Names are resolved here, from proxies up to routes, so that nothing later can name what is not there.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! `[[listener]]`: where mail comes in, from whom, and how much.
+//! `[[listener]]`: where mail comes in, from whom, and how much. Floor 5.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

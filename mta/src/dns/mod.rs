@@ -1,4 +1,5 @@
-//! From a domain to the hosts that take its mail. `site` and `exchanger` are floor 1, `resolver` floor 3.
+//! From a domain to the hosts that take its mail. `site` is floor 0, `exchanger`
+//! floor 1, `resolver` floor 3.
 
 pub mod exchanger;
 pub mod resolver;

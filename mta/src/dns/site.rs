@@ -1,5 +1,5 @@
 //! A site: the hosts that take the mail of a domain, in the order in which they are tried.
-//! Plain data. Floor 1.
+//! Plain data. Floor 0.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Which sources and proxies rest after a fault, for how long, and when one session may probe them.
-//! Pure: told the time. Floor 2.
+//! Pure: told the time. Floor 1: the queues use it.
 //! Always: a resting thing is usable again by itself; until a probe succeeds, at most one session is
 //! let through at a time.
 

@@ -1,5 +1,5 @@
 //! Pools of sources, and the rotation that gives each source its exact share.
-//! Pure. Floor 2.
+//! Pure. Floor 1: the queues use it.
 //! Always: over any run in which all sources are usable, each is picked within one of its share.
 
 use std::sync::Arc;

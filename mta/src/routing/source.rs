@@ -1,4 +1,4 @@
-//! An egress source and the ways in which it is reached. Plain data. Floor 1.
+//! An egress source and the ways in which it is reached. Plain data. Floor 0.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

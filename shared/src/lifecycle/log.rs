@@ -1,4 +1,5 @@
 //! Logging set-up: `tracing` to standard error, text or JSON, filtered by `EGRET_LOG` or the config.
+//! Floor 1.
 
 use std::str::FromStr;
 

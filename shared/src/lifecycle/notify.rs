@@ -1,5 +1,5 @@
 //! What the service manager is told (sd_notify(3)): ready, stopping, still alive. Without a service
-//! manager all of it does nothing.
+//! manager all of it does nothing. Floor 1.
 
 use std::time::Duration;
 

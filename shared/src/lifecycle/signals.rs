@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT as two tokens: the first signal drains, the second ends at once.
+//! SIGTERM and SIGINT as two tokens: the first signal drains, the second ends at once. Floor 1.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

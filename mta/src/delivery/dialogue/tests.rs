@@ -1,3 +1,5 @@
+//! The dialogue against scripted replies, and against any bytes. Floor 2.
+
 use proptest::prelude::*;
 
 use super::*;
