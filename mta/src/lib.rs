@@ -7,5 +7,6 @@ pub mod dns;
 pub mod event;
 pub mod message;
 pub mod queue;
+pub mod reception;
 pub mod routing;
 pub mod shaping;
