@@ -9,6 +9,7 @@ pub mod dns;
 pub mod event;
 pub mod message;
 pub mod queue;
+pub mod reception;
 pub mod routing;
 pub mod shaping;
 pub mod spool;

@@ -2,4 +2,5 @@
 
 pub mod accept;
 pub mod socket;
+pub mod tls;
 pub mod tls_client;

@@ -1,0 +1,23 @@
+//! Where mail comes in by SMTP (RFC 5321): from bytes to a message that is offered to whoever stores it.
+//! Does not store, route or queue: an [`Acceptor`] does, and its [`Taken`] is the only way to a 250.
+//!
+//! `line` and `command` read bytes, `session` is the pure machine, `smtp` drives it over a socket.
+
+pub mod command;
+mod fuzz;
+pub mod line;
+mod meters;
+mod offer;
+mod path;
+mod reply;
+pub mod session;
+mod settings;
+mod smtp;
+mod trace;
+
+pub use fuzz::fuzz_session;
+pub use meters::Meters;
+pub use offer::{Acceptor, Offered, Refusal, Taken};
+pub use settings::Settings;
+pub use smtp::serve;
+pub use trace::{count_received, received_header};

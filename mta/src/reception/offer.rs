@@ -1,0 +1,82 @@
+//! A message on offer, and the two answers to it.
+//! Plain data and one trait. Floor 1.
+//! Always: a client is told 250 for a message only from a [`Taken`].
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use egret_shared::text::Line;
+
+use crate::message::{Address, EnhancedCode, MessageId};
+
+/// A message as a client sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The reverse-path; `None` is the null sender.
+    pub sender: Option<Address>,
+    /// The forward-paths, one at least, in the order in which they came.
+    pub recipients: Vec<Address>,
+    /// The message holds bytes over 127, whatever BODY said.
+    pub eight_bit: bool,
+    /// SMTPUTF8 was asked for (RFC 6531).
+    pub smtputf8: bool,
+    /// The message: dots unstuffed, every CR and LF in a CRLF, no NUL. One that came by BDAT may lack the final CRLF.
+    pub body: Bytes,
+    /// The client.
+    pub client: SocketAddr,
+    /// The name that it gave with HELO or EHLO (ASCII).
+    pub helo: Line,
+    /// Version and cipher, if it came in TLS.
+    pub tls: Option<String>,
+    /// SMTP, ESMTP, ESMTPS, UTF8SMTP or UTF8SMTPS (RFC 3848, RFC 6531), for the trace header.
+    pub protocol: &'static str,
+}
+
+/// Why something is not taken, in the words that the client gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reply code, 400 to 599. After 421 the session is closed.
+    pub code: u16,
+    /// The enhanced code of the same class (RFC 3463).
+    pub enhanced: EnhancedCode,
+    /// The text; bytes that are not ASCII are told as `?`.
+    pub text: Line,
+}
+
+impl Refusal {
+    /// A refusal in our own words.
+    pub fn new(code: u16, enhanced: (u8, u16, u16), text: &str) -> Self {
+        let (class, subject, detail) = enhanced;
+        Self { code, enhanced: EnhancedCode::new(class, subject, detail), text: Line::sanitized(text.as_bytes()) }
+    }
+}
+
+/// The promise that a message is safe. Made only by whoever stored it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Taken(MessageId);
+
+impl Taken {
+    /// The message with this id is on stable storage.
+    pub fn new(id: MessageId) -> Self {
+        Self(id)
+    }
+
+    /// The message's id.
+    pub fn id(&self) -> MessageId {
+        self.0
+    }
+}
+
+/// Takes messages, or says why not.
+pub trait Acceptor: Send + Sync + 'static {
+    /// Takes a message: stores it, then promises.
+    ///
+    /// # Errors
+    /// What the client is told instead.
+    fn accept(&self, offered: Offered) -> impl Future<Output = Result<Taken, Refusal>> + Send;
+
+    /// Asked before each MAIL: some refusal while no mail can be taken.
+    fn gate(&self) -> Option<Refusal>;
+}

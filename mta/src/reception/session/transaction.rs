@@ -1,0 +1,105 @@
+//! The commands that make a message: MAIL, RCPT, DATA, BDAT.
+//! Pure. Floor 1.
+//! Always: nobody outside the relay networks gets a recipient accepted, so nobody else reaches DATA.
+
+use super::super::command::{Bad, Mail};
+use super::super::line::{Form, Text, Unfit};
+use super::super::offer::Refusal;
+use super::super::reply;
+use super::{Gate, Phase, Session, Transaction};
+use crate::message::Address;
+
+impl Session {
+    pub(super) fn mail(&mut self, mail: Mail, gate: Gate<'_>, out: &mut Vec<u8>) {
+        let Some(hello) = &self.hello else { return self.misplaced("EHLO comes first", out) };
+        if self.transaction.is_some() {
+            return self.misplaced("a transaction is open", out);
+        }
+        if mail.extended && !hello.extended {
+            return self.refuse_bad(&Bad::Parameter, out);
+        }
+        if self.messages >= self.settings.max_messages_per_session {
+            return self.tell(&Refusal::new(421, (4, 7, 0), "enough messages for one session, connect again"), out);
+        }
+        if let Some(refusal) = gate() {
+            return self.tell(&refusal, out);
+        }
+        if mail.size.is_some_and(|size| size > self.settings.max_message_bytes) {
+            return self.refuse(&reply::unfit(Unfit::Big(self.settings.max_message_bytes)), out);
+        }
+        self.transaction = Some(Transaction { mail, recipients: Vec::new(), over: 0, chunks: None });
+        reply::write(out, 250, (2, 1, 0), "sender ok");
+    }
+
+    pub(super) fn recipient(&mut self, recipient: Option<Address>, out: &mut Vec<u8>) {
+        let Some(transaction) = &mut self.transaction else { return self.misplaced("MAIL comes first", out) };
+        if transaction.chunks.is_some() {
+            return self.misplaced("the message has begun", out);
+        }
+        if !self.settings.relay_networks.contains(self.client.ip()) {
+            let text = format!("relaying denied: {} is in none of the networks that may relay", self.client.ip());
+            return self.refuse(&Refusal::new(550, (5, 7, 1), &text), out);
+        }
+        if transaction.recipients.len() as u64 >= u64::from(self.settings.max_recipients) {
+            return self.too_many_recipients(out);
+        }
+        let postmaster = || Address::parse(&format!("postmaster@{}", self.settings.hostname)).ok();
+        let Some(address) = recipient.or_else(postmaster) else {
+            return self.refuse(&Refusal::new(550, (5, 1, 1), "this host has no domain for its postmaster"), out);
+        };
+        if address.needs_utf8() && !transaction.mail.smtputf8 {
+            return self.refuse_bad(&Bad::NeedsUtf8, out);
+        }
+        transaction.recipients.push(address);
+        reply::write(out, 250, (2, 1, 5), "recipient ok");
+    }
+
+    /// As many as the limit may be refused before each more counts as an error.
+    fn too_many_recipients(&mut self, out: &mut Vec<u8>) {
+        let Some(transaction) = &mut self.transaction else { return };
+        transaction.over += 1;
+        let patient = transaction.over <= self.settings.max_recipients;
+        let text = format!("too many recipients, {} are taken at once", self.settings.max_recipients);
+        let refusal = Refusal::new(452, (4, 5, 3), &text);
+        if patient { self.tell(&refusal, out) } else { self.refuse(&refusal, out) }
+    }
+
+    /// Why no message may begin now.
+    fn not_ready(&self) -> Option<Refusal> {
+        match &self.transaction {
+            None => Some(Refusal::new(503, (5, 5, 1), "MAIL comes first")),
+            Some(t) if t.recipients.is_empty() => Some(Refusal::new(554, (5, 5, 1), "no valid recipients")),
+            Some(_) => None,
+        }
+    }
+
+    pub(super) fn start_data(&mut self, out: &mut Vec<u8>) {
+        if self.transaction.as_ref().is_some_and(|t| t.chunks.is_some()) {
+            return self.misplaced("the message comes by BDAT", out);
+        }
+        if let Some(refusal) = self.not_ready() {
+            return self.refuse(&refusal, out);
+        }
+        self.phase = Phase::Data(Text::new(Form::Dotted, self.settings.text_limits()));
+        reply::write_bare(out, 354, "send the message, end with a line of one dot");
+    }
+
+    /// The bytes of a chunk follow its command whatever the reply: they are read even if they are refused.
+    pub(super) fn start_chunk(&mut self, bytes: u64, last: bool, out: &mut Vec<u8>) {
+        let (limits, drained) = (self.settings.text_limits(), self.settings.max_drained_bytes());
+        let mut refusal = self.not_ready();
+        let mut seen = 0;
+        if let (None, Some(transaction)) = (&refusal, &mut self.transaction) {
+            let text = transaction.chunks.get_or_insert_with(|| Text::new(Form::Counted, limits));
+            seen = text.seen();
+            if seen.saturating_add(bytes) > limits.message {
+                text.overflow();
+                refusal = Some(reply::unfit(Unfit::Big(limits.message)));
+            }
+        }
+        if seen.saturating_add(bytes) > drained {
+            return self.refuse_endless(out);
+        }
+        self.phase = Phase::Chunk { size: bytes, left: bytes, last, refusal };
+    }
+}
