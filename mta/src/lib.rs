@@ -2,11 +2,14 @@
 //!
 //! Rooms by the way of a message, with their floors in `docs/ARCHITECTURE.md`.
 
+pub mod app;
 pub mod bounce;
+pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod dns;
 pub mod event;
+pub mod intake;
 pub mod message;
 pub mod queue;
 pub mod reception;

@@ -1,7 +1,7 @@
 //! Where mail comes in by SMTP (RFC 5321): from bytes to a message that is offered to whoever stores it.
 //! Does not store, route or queue: an [`Acceptor`] does, and its [`Taken`] is the only way to a 250.
 //!
-//! `line` and `command` read bytes, `session` is the pure machine, `smtp` drives it over a socket.
+//! All is pure and on floor 1, but `smtp`, which drives the machine over a socket, floor 5.
 
 pub mod command;
 mod fuzz;

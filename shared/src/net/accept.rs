@@ -156,6 +156,8 @@ pub async fn run<D: Door>(listener: TcpListener, room: Room, heart: Heart, stop:
     beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut reserve = Reserve::new();
     let mut pause = BACK_OFF.0;
+    // The first tick may come after the first clients.
+    heart.beat();
     loop {
         let accepted = tokio::select! {
             biased;

@@ -1,3 +1,5 @@
+//! What is a command and what is not, by table. Floor 1.
+
 use super::*;
 
 fn address(text: &str) -> Address {

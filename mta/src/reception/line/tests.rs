@@ -1,3 +1,5 @@
+//! Line endings, dots and limits, by table and by property. Floor 1.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Whole sessions through the machine, in any split of the bytes. Floor 1.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,110 @@
+//! What the queues have done by others: sites, sessions, reports, marks. Floor 6.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use egret_shared::clock::Clock;
+use egret_shared::net::tls_client::ClientTls;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::reporter::Reporter;
+use crate::delivery::{self, Deps, Metrics, Path, Seat};
+use crate::dns::resolver::{Failure, Resolver};
+use crate::event::log::EventLog;
+use crate::event::record::Record;
+use crate::intake::Ways;
+use crate::message::{Mark, Message, MessageId};
+use crate::queue::run::{Hands, Opening};
+use crate::queue::{Failed, NoSite, Resolution};
+use crate::shaping::options::PathOptions;
+use crate::spool::Spool;
+
+/// The app's hands for the queues.
+pub(super) struct AppHands {
+    pub reporter: Reporter,
+    pub deps: Deps<Bodies, Told>,
+    pub options: Arc<PathOptions>,
+    pub resolver: Resolver,
+    pub ways: Arc<Ways>,
+    /// Cancelled when sessions shall end now.
+    pub cut: CancellationToken,
+}
+
+/// Messages for sessions, from the spool.
+#[derive(Clone)]
+pub(super) struct Bodies(Spool);
+
+impl delivery::Reader for Bodies {
+    async fn read(&self, id: MessageId) -> Result<Arc<Message>, String> {
+        self.0.read(id).await.map_err(|error| error.to_string())
+    }
+
+    fn forget_body(&self, id: MessageId) {
+        self.0.forget_body(id);
+    }
+}
+
+/// Events of sessions, to the log.
+#[derive(Clone)]
+pub(super) struct Told(EventLog);
+
+impl delivery::Events for Told {
+    fn write(&self, record: Record) {
+        self.0.write(&record);
+    }
+}
+
+/// What every session uses.
+pub(super) fn deps(spool: &Spool, events: &EventLog, clock: &Clock, tls: ClientTls) -> Deps<Bodies, Told> {
+    Deps {
+        messages: Bodies(spool.clone()),
+        events: Told(events.clone()),
+        clock: clock.clone(),
+        tls: Arc::new(tls),
+        metrics: Metrics::new(),
+    }
+}
+
+impl Hands for AppHands {
+    fn resolve(&self, domain: &str) -> impl Future<Output = Resolution> + Send + 'static {
+        let (resolver, ways, domain) = (self.resolver.clone(), self.ways.clone(), domain.to_owned());
+        async move {
+            let hosts = ways.routes.find(&domain).map(|route| &*route.hosts).unwrap_or_default();
+            let found = match hosts {
+                [] => resolver.site(&domain).await,
+                hosts => resolver.fixed_site(hosts).await,
+            };
+            found.map(|resolved| (resolved.site, resolved.expires_in)).map_err(|failure| match failure {
+                Failure::Permanent { response } => NoSite::Permanent(response),
+                Failure::Temporary { response } => NoSite::Temporary(response),
+            })
+        }
+    }
+
+    fn open(&self, opening: Opening) {
+        let Opening { session, source, site, first, work, report } = opening;
+        let path = Path { source, site, options: self.options.clone() };
+        let seat = Seat { session, path, first, work, report, stop: self.cut.clone() };
+        tokio::spawn(delivery::run(seat, self.deps.clone()));
+    }
+
+    fn report(&self, failed: Failed) -> impl Future<Output = ()> + Send + 'static {
+        let (reporter, cut) = (self.reporter.clone(), self.cut.clone());
+        async move {
+            let id = failed.ticket.id;
+            tokio::select! {
+                () = reporter.report(failed) => {}
+                () = cut.cancelled() => {
+                    warn!(%id, "its sender is told of the failure after the next start");
+                    // The part must not be marked as done now.
+                    tokio::time::sleep(Duration::MAX).await;
+                }
+            }
+        }
+    }
+
+    fn mark(&self, id: MessageId, part: u16, mark: Mark) {
+        self.reporter.spool.mark(id, part, mark);
+    }
+}

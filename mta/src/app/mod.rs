@@ -1,0 +1,262 @@
+//! The composition root: the only place that knows everybody. Floor 6.
+//! Builds the parts bottom-up, hands each what it needs, and takes them down in the order in which a
+//! message leaves them: reception, queues, spool, events.
+//! Always: sockets and the stop signal are arguments, so that a test can start a whole MTA.
+
+mod hands;
+mod health;
+mod reporter;
+mod smtp_in;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use egret_shared::clock::Clock;
+use egret_shared::http;
+use egret_shared::lifecycle::{Stop, notify};
+use egret_shared::net::accept::Heart;
+use egret_shared::net::socket::{Share, listen};
+use egret_shared::net::tls_client::ClientTls;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::dns::resolver::{Resolver, ResolverError};
+use crate::event::log::{self as event_log, EventLog};
+use crate::intake::{Intake, Ways};
+use crate::message::MessageId;
+use crate::queue::run::{Driver, Queues, channel};
+use crate::queue::{Admit, Engine};
+use crate::spool::{self, Recovered, Spool};
+use hands::AppHands;
+use health::Health;
+use reporter::Reporter;
+
+/// Recovered parts that are queued in one word.
+const RECOVERED_BATCH: usize = 512;
+/// How long sessions that were told to end now may take to hand their work back.
+const CUT_WAIT: Duration = Duration::from_secs(5);
+/// How long clients of the admin address may take to leave.
+const ADMIN_WAIT: Duration = Duration::from_millis(200);
+
+/// Why the program cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address.
+    #[error(
+        "listener {address} cannot be bound: {error}; is another mail server running, or the port below 1024 and the user not root?"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// The admin address; the text names it.
+    #[error("{0}")]
+    Admin(String),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
+    /// The event log.
+    #[error(transparent)]
+    EventLog(#[from] event_log::OpenError),
+    /// The resolver.
+    #[error(transparent)]
+    Dns(#[from] ResolverError),
+    /// A certificate or the TLS set-up; the text names the file.
+    #[error("{0}")]
+    Tls(String),
+}
+
+/// The sockets that a configuration asks for.
+pub struct Sockets {
+    /// One for each listener, in their order.
+    pub smtp: Vec<TcpListener>,
+    /// For health and metrics.
+    pub admin: Option<TcpListener>,
+}
+
+impl Sockets {
+    /// Binds them all, so that a wrong address is told before the spool is read.
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        let mut smtp = Vec::new();
+        for listener in &config.listeners {
+            let address = listener.address;
+            let bound = listen(address, Share::Alone).and_then(TcpListener::from_std);
+            smtp.push(bound.map_err(|error| StartError::Listen { address, error })?);
+        }
+        let admin = match config.admin {
+            Some(address) => Some(http::bind(address).await.map_err(StartError::Admin)?),
+            None => None,
+        };
+        Ok(Self { smtp, admin })
+    }
+}
+
+/// The parts while the program runs.
+struct Running {
+    reception: TaskTracker,
+    loops: Vec<JoinHandle<()>>,
+    queues: Queues,
+    driver: JoinHandle<()>,
+    /// Cancelled when sessions shall end now.
+    cut: CancellationToken,
+    spool: Spool,
+    events: EventLog,
+    health: Health,
+}
+
+/// Runs the MTA until `stop`, and returns when everything in flight is finished or parked.
+pub async fn run(
+    config: Config,
+    sockets: Sockets,
+    metrics: PrometheusHandle,
+    clock: Clock,
+    stop: Stop,
+) -> Result<(), StartError> {
+    let Sockets { smtp, admin } = sockets;
+    let running = start(&config, smtp, &clock, &stop)?;
+    let admin_stop = CancellationToken::new();
+    let router = running.health.clone().router(metrics);
+    let admin = admin.map(|listener| tokio::spawn(http::serve(listener, router, admin_stop.clone())));
+    info!(hostname = %config.hostname, listeners = config.listeners.len(), "taking mail");
+    notify::ready();
+    let health = running.health.clone();
+    let watchdog = tokio::spawn(notify::watchdog(move || health.is_alive()));
+    stop.drain.cancelled().await;
+    notify::stopping();
+    take_down(running, config.drain_timeout, &stop).await;
+    watchdog.abort();
+    admin_stop.cancel();
+    if let Some(admin) = admin {
+        // A scraper that holds its connection open is not waited for.
+        let _ = timeout(ADMIN_WAIT, admin).await;
+    }
+    Ok(())
+}
+
+/// Builds the parts bottom-up and starts them.
+fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) -> Result<Running, StartError> {
+    let tls = smtp_in::load_tls(config)?;
+    let events = EventLog::open(&config.event_log)?;
+    let (spool, recovered) = open_spool(config, clock)?;
+    let (queues, inbox) = channel();
+    let ways = Arc::new(Ways { routes: config.routes.clone(), default_pool: config.default_pool.clone() });
+    let intake = Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone());
+    let cut = CancellationToken::new();
+    let client_tls = ClientTls::new().map_err(|error| StartError::Tls(error.to_string()))?;
+    let hands = AppHands {
+        reporter: Reporter {
+            spool: spool.clone(),
+            events: events.clone(),
+            intake: intake.clone(),
+            clock: clock.clone(),
+            hostname: config.hostname.clone(),
+        },
+        deps: hands::deps(&spool, &events, clock, client_tls),
+        options: Arc::new(config.path.clone()),
+        resolver: Resolver::new(config.dns.clone())?,
+        ways,
+        cut: cut.clone(),
+    };
+    let driver = tokio::spawn(Driver::new(engine(config), Arc::new(hands), clock.clone(), inbox).run());
+    tokio::spawn(admit_all(queues.clone(), recovered));
+
+    let reception = TaskTracker::new();
+    let hearts: Vec<_> = config.listeners.iter().map(|l| (l.address, Heart::new(clock.clone()))).collect();
+    let sockets = smtp.into_iter().zip(&hearts).zip(tls);
+    let sockets = sockets.map(|((socket, (_, heart)), tls)| (socket, heart.clone(), tls)).collect();
+    let loops = smtp_in::start(config, sockets, &intake, &reception, stop);
+    let health = Health {
+        hearts,
+        spool: spool.clone(),
+        events: events.clone(),
+        stop: stop.drain.clone(),
+        driver: driver.abort_handle(),
+    };
+    Ok(Running { reception, loops, queues, driver, cut, spool, events, health })
+}
+
+fn engine(config: &Config) -> Engine {
+    let limit = config.path.connection_limit;
+    Engine::new(config.queue, limit, config.pools.clone(), config.default_pool.clone(), seed())
+}
+
+fn open_spool(config: &Config, clock: &Clock) -> Result<(Spool, Vec<Admit>), StartError> {
+    let mut recovered = Vec::new();
+    let (spool, report) = Spool::open(config.spool.clone(), clock.clone(), |part| recovered.extend(admit(part)))?;
+    for damage in &report.damaged {
+        warn!(file = %damage.file.display(), offset = damage.offset, why = %damage.why, "spool damage; the rest is recovered");
+    }
+    info!(messages = report.messages, parts = report.parts, damaged = report.damaged.len(), "spool opened");
+    Ok((spool, recovered))
+}
+
+/// A recovered part as the queues take it; a part that the metadata do not hold is none.
+fn admit(recovered: Recovered) -> Option<Admit> {
+    let part = recovered.meta.parts.get(usize::from(recovered.part))?;
+    Some(Admit {
+        id: recovered.id,
+        part: recovered.part,
+        queue: part.queue.clone(),
+        pool: part.pool.clone(),
+        recipients: part.recipients.len() as u16,
+        received: recovered.meta.received,
+        attempts: recovered.attempts,
+        due: recovered.due,
+        settled: recovered.settled,
+    })
+}
+
+async fn admit_all(queues: Queues, mut recovered: Vec<Admit>) {
+    while !recovered.is_empty() {
+        let rest = recovered.split_off(recovered.len().min(RECOVERED_BATCH));
+        if queues.admit(std::mem::replace(&mut recovered, rest)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Spreads retries differently in each process; 64 random bits are at the end of a new id.
+fn seed() -> u64 {
+    let id = MessageId::generate();
+    id.as_bytes().iter().skip(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+/// Stops taking, lets sessions finish up to a deadline, parks the rest in the spool.
+async fn take_down(running: Running, drain_timeout: Duration, stop: &Stop) {
+    let Running { reception, loops, queues, mut driver, cut, spool, events, .. } = running;
+    info!(timeout_s = drain_timeout.as_secs(), "stopping: no more mail is taken");
+    let deadline = Instant::now() + drain_timeout;
+    for accepting in loops {
+        let _ = accepting.await;
+    }
+    reception.close();
+    tokio::select! {
+        waited = timeout_at(deadline, reception.wait()) => if waited.is_err() {
+            warn!(sessions = reception.len(), "clients are cut off in the middle of a session");
+        },
+        () = stop.now.cancelled() => {}
+    }
+    let _ = queues.drain().await;
+    tokio::select! {
+        _ = &mut driver => {}
+        () = tokio::time::sleep_until(deadline) => warn!("deliveries are cut off; what they carried is tried again after the next start"),
+        () = stop.now.cancelled() => {}
+    }
+    cut.cancel();
+    if !driver.is_finished() && timeout(CUT_WAIT, &mut driver).await.is_err() {
+        driver.abort();
+    }
+    spool.close().await;
+    let _ = tokio::task::spawn_blocking(move || events.close()).await;
+    info!("stopped");
+}

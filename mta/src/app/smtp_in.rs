@@ -1,0 +1,147 @@
+//! SMTP listeners: their settings, their doors, and how a message that was offered is taken. Floor 6.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use egret_shared::lifecycle::Stop;
+use egret_shared::net::accept::{self, Door, Heart, NoRoom, Permit, Room};
+use egret_shared::net::tls;
+use egret_shared::text::Line;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::StartError;
+use crate::config::{Config, ListenerConfig};
+use crate::event::record::Peer;
+use crate::intake::{Draft, Intake, NotTaken};
+use crate::reception::{Acceptor, Offered, Refusal, Settings, Taken, count_received, received_header, serve};
+use crate::spool::StoreError;
+
+/// Received headers in a message that went round too often (RFC 5321 section 6.3).
+const MAX_HOPS: usize = 50;
+
+/// The TLS set-up of each listener, in their order.
+pub(super) fn load_tls(config: &Config) -> Result<Vec<Option<Arc<ServerConfig>>>, StartError> {
+    let load = |listener: &ListenerConfig| match &listener.tls {
+        None => Ok(None),
+        Some(files) => tls::server_config(&files.certificate, &files.private_key)
+            .map(Some)
+            .map_err(|error| StartError::Tls(format!("listener {}: {error}", listener.address))),
+    };
+    config.listeners.iter().map(load).collect()
+}
+
+/// Starts an accept loop for each listener.
+pub(super) fn start(
+    config: &Config,
+    sockets: Vec<(TcpListener, Heart, Option<Arc<ServerConfig>>)>,
+    intake: &Intake,
+    sessions: &TaskTracker,
+    stop: &Stop,
+) -> Vec<JoinHandle<()>> {
+    let hostname = Line::sanitized(config.hostname.as_bytes());
+    let taking = Arc::new(Taking { intake: intake.clone(), hostname: hostname.clone() });
+    let start = |(listener, (socket, heart, tls)): (&ListenerConfig, (TcpListener, Heart, _))| {
+        let door = SmtpDoor {
+            settings: Arc::new(settings(hostname.clone(), listener, tls)),
+            taking: taking.clone(),
+            sessions: sessions.clone(),
+            stop: stop.drain.clone(),
+        };
+        tokio::spawn(accept::run(socket, Room::new(listener.max_sessions), heart, stop.drain.clone(), door))
+    };
+    config.listeners.iter().zip(sockets).map(start).collect()
+}
+
+/// Lets clients in.
+struct SmtpDoor {
+    settings: Arc<Settings>,
+    taking: Arc<Taking>,
+    sessions: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Door for SmtpDoor {
+    fn session(&self, stream: TcpStream, peer: SocketAddr, permit: Permit) {
+        let (settings, taking, stop) = (self.settings.clone(), self.taking.clone(), self.stop.clone());
+        self.sessions.spawn(async move {
+            serve(stream, peer, settings, taking, stop).await;
+            drop(permit);
+        });
+    }
+
+    fn refuse(&self, stream: TcpStream, peer: SocketAddr, why: NoRoom) {
+        warn!(%peer, ?why, "no room for a client");
+        // It fits any socket buffer; a client that is gone is no one to tell.
+        let _ = stream.try_write(b"421 4.3.2 too many sessions, try again later\r\n");
+    }
+
+    fn failed(&self, error: &io::Error) {
+        warn!(%error, "accept failed");
+    }
+}
+
+/// How an offered message is taken.
+struct Taking {
+    intake: Intake,
+    hostname: Line,
+}
+
+impl Acceptor for Taking {
+    async fn accept(&self, offered: Offered) -> Result<Taken, Refusal> {
+        if count_received(&offered.body) > MAX_HOPS {
+            let text = format!("the message has passed more than {MAX_HOPS} hosts: mail loop");
+            return Err(Refusal::new(554, (5, 4, 6), &text));
+        }
+        let draft = Draft {
+            sender: offered.sender.clone(),
+            recipients: offered.recipients.clone(),
+            eight_bit: offered.eight_bit,
+            smtputf8: offered.smtputf8,
+            body: offered.body.clone(),
+            client: Some(Peer { name: offered.helo.to_string(), address: Some(offered.client) }),
+        };
+        let added = |id, received| {
+            let only = if let [only] = offered.recipients.as_slice() { Some(only) } else { None };
+            received_header(&offered, &self.hostname, id, received, only)
+        };
+        match self.intake.take(draft, added).await {
+            Ok(durable) => Ok(Taken::new(durable.id())),
+            Err(why) => Err(told(&why)),
+        }
+    }
+
+    fn gate(&self) -> Option<Refusal> {
+        self.intake.gate().err().map(|why| told(&why))
+    }
+}
+
+/// Why a message is not taken, in the words of the reply.
+fn told(why: &NotTaken) -> Refusal {
+    match why {
+        NotTaken::Spool(StoreError::Full { .. }) => {
+            Refusal::new(452, (4, 3, 1), "the disk of the queue is full, try again later")
+        }
+        NotTaken::Spool(StoreError::Busy) | NotTaken::Events => {
+            Refusal::new(451, (4, 3, 2), "too busy, try again later")
+        }
+        NotTaken::Spool(_) => Refusal::new(451, (4, 3, 0), "the message could not be stored, try again later"),
+    }
+}
+
+fn settings(hostname: Line, listener: &ListenerConfig, tls: Option<Arc<ServerConfig>>) -> Settings {
+    Settings {
+        relay_networks: listener.relay_networks.clone(),
+        max_message_bytes: listener.max_message_bytes,
+        max_recipients: listener.max_recipients.into(),
+        command_timeout: listener.command_timeout,
+        data_timeout: listener.data_timeout,
+        tls,
+        ..Settings::new(hostname)
+    }
+}

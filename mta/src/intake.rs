@@ -1,0 +1,182 @@
+//! The one way into the queues: split by scheduled queue, stored, told, queued.
+//! Floor 5. Composes routing, spool, event log and queues; knows neither SMTP nor who offers.
+//! Always: what [`Intake::take`] returns is on stable storage and in the queues, or will be in them
+//! after the next start.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use egret_shared::clock::{Clock, UnixMs};
+
+use crate::event::log::EventLog;
+use crate::event::record::{Kind, Peer, Record, Timing};
+use crate::message::{Address, Content, Message, MessageId, Metadata, Part, QueueName};
+use crate::queue::Admit;
+use crate::queue::run::Queues;
+use crate::routing::route::Routes;
+use crate::spool::{Durable, Spool, StoreError};
+
+/// A message that is to be taken.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The reverse-path; `None` is the null sender.
+    pub sender: Option<Address>,
+    /// The forward-paths: at least one.
+    pub recipients: Vec<Address>,
+    /// It holds bytes over 127.
+    pub eight_bit: bool,
+    /// It needs SMTPUTF8.
+    pub smtputf8: bool,
+    /// The message as it came.
+    pub body: Bytes,
+    /// Who offered it; `None` for our own reports.
+    pub client: Option<Peer>,
+}
+
+/// Why a message is not taken now. In all cases it may be offered again.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// The spool said no.
+    #[error(transparent)]
+    Spool(#[from] StoreError),
+    /// More events wait in memory than may: their disk does not keep up.
+    #[error("the event log is behind")]
+    Events,
+}
+
+/// Takes messages. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    spool: Spool,
+    queues: Queues,
+    events: EventLog,
+    clock: Clock,
+    ways: Arc<Ways>,
+}
+
+/// What decides about the pool of a message.
+#[derive(Debug)]
+pub struct Ways {
+    /// Static routes.
+    pub routes: Routes,
+    /// The pool of mail for which no route chooses.
+    pub default_pool: Arc<str>,
+}
+
+impl Intake {
+    /// Built once, from the parts that it composes.
+    pub fn new(spool: Spool, queues: Queues, events: EventLog, clock: Clock, ways: Arc<Ways>) -> Self {
+        Self { spool, queues, events, clock, ways }
+    }
+
+    /// Whether the parts behind it would take a message now.
+    pub fn gate(&self) -> Result<(), NotTaken> {
+        if self.events.is_full() { Err(NotTaken::Events) } else { Ok(()) }
+    }
+
+    /// Stores and queues a message. `added` gives the headers that stand in front of it.
+    pub async fn take(
+        &self,
+        draft: Draft,
+        added: impl FnOnce(MessageId, UnixMs) -> Bytes,
+    ) -> Result<Durable, NotTaken> {
+        self.gate()?;
+        let (id, received) = (MessageId::generate(), self.clock.wall());
+        let Draft { sender, recipients, eight_bit, smtputf8, body, client } = draft;
+        let content = Content { added: added(id, received), body };
+        let parts = self.ways.split(recipients);
+        let meta = Metadata { received, sender, eight_bit, smtputf8, parts };
+        let message = Arc::new(Message { id, meta, content });
+        let durable = self.spool.store(message.clone()).await?;
+        self.events.write(&reception(&message, client));
+        // Queues that have stopped are no loss: the next start finds the message in the spool.
+        let _ = self.queues.admit(admits(&message)).await;
+        Ok(durable)
+    }
+}
+
+impl Ways {
+    /// One part for each domain, in the order in which the domains come first.
+    fn split(&self, recipients: Vec<Address>) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for recipient in recipients {
+            let domain = recipient.canonical_domain();
+            if let Some(part) = known.get(&domain).and_then(|at| parts.get_mut(*at)) {
+                part.recipients.push(recipient);
+                continue;
+            }
+            let pool = self.routes.find(&domain).and_then(|route| route.pool.clone());
+            let pool = pool.unwrap_or_else(|| self.default_pool.clone());
+            parts.push(Part { queue: QueueName::of_domain(&domain), pool, recipients: vec![recipient] });
+            known.insert(domain, parts.len() - 1);
+        }
+        parts
+    }
+}
+
+fn admits(message: &Message) -> Vec<Admit> {
+    let admit = |(at, part): (usize, &Part)| Admit {
+        id: message.id,
+        part: at as u16,
+        queue: part.queue.clone(),
+        pool: part.pool.clone(),
+        recipients: part.recipients.len() as u16,
+        received: message.meta.received,
+        attempts: 0,
+        due: None,
+        settled: Vec::new(),
+    };
+    message.meta.parts.iter().enumerate().map(admit).collect()
+}
+
+fn reception(message: &Message, client: Option<Peer>) -> Record {
+    let recipients = message.meta.parts.iter().flat_map(|part| &part.recipients);
+    Record {
+        kind: Kind::Reception,
+        time_ms: message.meta.received,
+        id: message.id,
+        sender: message.meta.sender.as_ref().map_or_else(String::new, ToString::to_string),
+        recipients: recipients.map(ToString::to_string).collect(),
+        queue: match message.meta.parts.as_slice() {
+            [part] => Some(part.queue.to_string()),
+            _ => None,
+        },
+        site: None,
+        size: message.content.len() as u64,
+        attempt: 0,
+        source: None,
+        source_address: None,
+        proxy: None,
+        peer: client,
+        response: None,
+        party: None,
+        reason: None,
+        tls: None,
+        uncertain: false,
+        timing: Timing::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::route::{Pattern, Route};
+
+    fn addresses(texts: &[&str]) -> Vec<Address> {
+        texts.iter().map(|text| Address::parse(text).expect("an address")).collect()
+    }
+
+    #[test]
+    fn recipients_are_split_by_domain_and_each_part_has_its_pool() {
+        let mut routes = Routes::default();
+        let warm = Route { hosts: Vec::new(), pool: Some("warm".into()) };
+        assert!(routes.add(Pattern::Domain("b.test".to_owned()), Arc::new(warm)));
+        let ways = Ways { routes, default_pool: "main".into() };
+        let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]));
+        let found: Vec<_> =
+            parts.iter().map(|part| (part.queue.as_str(), &*part.pool, part.recipients.len())).collect();
+        assert_eq!(found, [("@a.test", "main", 2), ("@b.test", "warm", 1), ("@[192.0.2.1]", "main", 1)]);
+    }
+}
