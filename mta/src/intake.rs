@@ -9,13 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use egret_shared::clock::{Clock, UnixMs};
 
-use crate::event::log::EventLog;
 use crate::event::record::{Kind, Peer, Record, Timing};
 use crate::message::{Address, Content, Message, MessageId, Metadata, Part, QueueName};
 use crate::queue::Admit;
 use crate::queue::run::Queues;
 use crate::routing::route::Routes;
 use crate::spool::{Durable, Spool, StoreError};
+use egret_shared::journal::Journal;
 
 /// A message that is to be taken.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub enum NotTaken {
 pub struct Intake {
     spool: Spool,
     queues: Queues,
-    events: EventLog,
+    events: Journal,
     clock: Clock,
     ways: Arc<Ways>,
 }
@@ -66,7 +66,7 @@ pub struct Ways {
 
 impl Intake {
     /// Built once, from the parts that it composes.
-    pub fn new(spool: Spool, queues: Queues, events: EventLog, clock: Clock, ways: Arc<Ways>) -> Self {
+    pub fn new(spool: Spool, queues: Queues, events: Journal, clock: Clock, ways: Arc<Ways>) -> Self {
         Self { spool, queues, events, clock, ways }
     }
 

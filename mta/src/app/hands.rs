@@ -11,7 +11,6 @@ use tracing::warn;
 use super::reporter::Reporter;
 use crate::delivery::{self, Deps, Metrics, Path, Seat};
 use crate::dns::resolver::{Failure, Resolver};
-use crate::event::log::EventLog;
 use crate::event::record::Record;
 use crate::intake::Ways;
 use crate::message::{Mark, Message, MessageId};
@@ -19,6 +18,7 @@ use crate::queue::run::{Hands, Opening};
 use crate::queue::{Failed, NoSite, Resolution};
 use crate::shaping::options::PathOptions;
 use crate::spool::Spool;
+use egret_shared::journal::Journal;
 
 /// The app's hands for the queues.
 pub(super) struct AppHands {
@@ -47,7 +47,7 @@ impl delivery::Reader for Bodies {
 
 /// Events of sessions, to the log.
 #[derive(Clone)]
-pub(super) struct Told(EventLog);
+pub(super) struct Told(Journal);
 
 impl delivery::Events for Told {
     fn write(&self, record: Record) {
@@ -56,7 +56,7 @@ impl delivery::Events for Told {
 }
 
 /// What every session uses.
-pub(super) fn deps(spool: &Spool, events: &EventLog, clock: &Clock, tls: ClientTls) -> Deps<Bodies, Told> {
+pub(super) fn deps(spool: &Spool, events: &Journal, clock: &Clock, tls: ClientTls) -> Deps<Bodies, Told> {
     Deps {
         messages: Bodies(spool.clone()),
         events: Told(events.clone()),

@@ -9,15 +9,15 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::log::EventLog;
 use crate::spool::Spool;
+use egret_shared::journal::Journal;
 
 /// Everything that health depends on.
 #[derive(Clone)]
 pub(super) struct Health {
     pub hearts: Vec<(SocketAddr, Heart)>,
     pub spool: Spool,
-    pub events: EventLog,
+    pub events: Journal,
     pub stop: CancellationToken,
     pub driver: AbortHandle,
 }

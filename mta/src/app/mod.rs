@@ -29,12 +29,12 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::dns::resolver::{Resolver, ResolverError};
-use crate::event::log::{self as event_log, EventLog};
 use crate::intake::{Intake, Ways};
 use crate::message::MessageId;
 use crate::queue::run::{Driver, Queues, channel};
 use crate::queue::{Admit, Engine};
 use crate::spool::{self, Recovered, Spool};
+use egret_shared::journal::{self, Journal};
 use hands::AppHands;
 use health::Health;
 use reporter::Reporter;
@@ -67,7 +67,7 @@ pub enum StartError {
     Spool(#[from] spool::OpenError),
     /// The event log.
     #[error(transparent)]
-    EventLog(#[from] event_log::OpenError),
+    EventLog(#[from] journal::OpenError),
     /// The resolver.
     #[error(transparent)]
     Dns(#[from] ResolverError),
@@ -110,7 +110,7 @@ struct Running {
     /// Cancelled when sessions shall end now.
     cut: CancellationToken,
     spool: Spool,
-    events: EventLog,
+    events: Journal,
     health: Health,
 }
 
@@ -146,7 +146,7 @@ pub async fn run(
 /// Builds the parts bottom-up and starts them.
 fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) -> Result<Running, StartError> {
     let tls = smtp_in::load_tls(config)?;
-    let events = EventLog::open(&config.event_log)?;
+    let events = Journal::open(&config.event_log, "event_log.path")?;
     let (spool, recovered) = open_spool(config, clock)?;
     let (queues, inbox) = channel();
     let ways = Arc::new(Ways { routes: config.routes.clone(), default_pool: config.default_pool.clone() });

@@ -11,12 +11,12 @@ use egret_shared::clock::Clock;
 use tracing::{error, info, warn};
 
 use crate::bounce::{self, Dsn};
-use crate::event::log::EventLog;
 use crate::event::record::{Kind, Record, Timing};
 use crate::intake::{Draft, Intake};
 use crate::message::{Address, Message, MessageId, RecipientResult, Response};
 use crate::queue::{Cause, Failed};
 use crate::spool::Spool;
+use egret_shared::journal::Journal;
 
 /// The first wait after a report could not be stored, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -27,7 +27,7 @@ pub struct Reporter {
     /// Where the failed message is.
     pub spool: Spool,
     /// Where events go.
-    pub events: EventLog,
+    pub events: Journal,
     /// Where reports go.
     pub intake: Intake,
     /// The time.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use egret_shared::fault::{Fault, Reason};
+use egret_shared::net::errno::{bind_reason, connect_reason};
 use egret_shared::net::socket::bound_to;
 use egret_shared::proxy_protocol::frame::write_v2;
 use egret_shared::socks5::client::{Ask, Client, Progress};
@@ -64,29 +65,6 @@ fn socket_from(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
     Ok(socket)
-}
-
-fn bind_reason(error: &io::Error) -> Reason {
-    match error.raw_os_error() {
-        Some(libc::EADDRNOTAVAIL) => Reason::SourceNotPlumbed,
-        Some(libc::EADDRINUSE) => Reason::SourcePortsExhausted,
-        Some(libc::EACCES | libc::EPERM) => Reason::LocalFirewall,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Reason::ProxyOverloaded,
-        _ => Reason::Internal,
-    }
-}
-
-fn connect_reason(error: &io::Error) -> Reason {
-    match error.raw_os_error() {
-        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => Reason::SourcePortsExhausted,
-        Some(libc::EAFNOSUPPORT) => Reason::FamilyMismatch,
-        Some(libc::ECONNREFUSED | libc::ECONNRESET) => Reason::ConnectionRefused,
-        Some(libc::ETIMEDOUT) => Reason::ConnectionTimeout,
-        Some(libc::ENETUNREACH | libc::ENETDOWN | libc::EINVAL) => Reason::DestinationUnroutable,
-        Some(libc::EACCES | libc::EPERM) => Reason::LocalFirewall,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Reason::ProxyOverloaded,
-        _ => Reason::HostUnreachable,
-    }
 }
 
 async fn through(proxy: &Proxy, source: &Source, to: SocketAddr) -> Result<Dialed, Fault> {
@@ -182,19 +160,5 @@ mod tests {
         let homeless = Source { address: None, ..source };
         let fault = username("{source}", &homeless).expect_err("no address to tell");
         assert_eq!(fault.reason, Reason::SourceNotAllowed);
-    }
-
-    #[test]
-    fn errors_of_the_system_name_the_party() {
-        for (errno, bound, connected) in [
-            (libc::EADDRNOTAVAIL, Reason::SourceNotPlumbed, Reason::SourcePortsExhausted),
-            (libc::EMFILE, Reason::ProxyOverloaded, Reason::ProxyOverloaded),
-            (libc::EACCES, Reason::LocalFirewall, Reason::LocalFirewall),
-            (libc::ENETUNREACH, Reason::Internal, Reason::DestinationUnroutable),
-            (libc::ECONNREFUSED, Reason::Internal, Reason::ConnectionRefused),
-        ] {
-            let error = io::Error::from_raw_os_error(errno);
-            assert_eq!((bind_reason(&error), connect_reason(&error)), (bound, connected), "{error}");
-        }
     }
 }

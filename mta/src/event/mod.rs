@@ -1,4 +1,4 @@
-//! Events: one record of each thing that happened to a message. `record` is floor 1, `log` floor 3.
+//! Events: the record of each thing that happened to a message. Floor 1. Writes nothing: the app hands
+//! records to a journal.
 
-pub mod log;
 pub mod record;

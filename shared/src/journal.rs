@@ -1,6 +1,6 @@
-//! The event log: JSON lines appended to one file by a thread of its own.
-//! Floor 3. Events are handed over in memory and written within 20 ms; a crash may take those, never
-//! a message: a message whose delivery was not marked is tried again and has its event again.
+//! JSON lines appended to one file by a thread of its own: the MTA's events, the proxy's sessions.
+//! Touches one file. Floor 2. Records are handed over in memory and written within 20 ms; a crash may
+//! take those.
 //! Always: lines are whole and in the order in which they were handed over.
 
 use std::fs::{File, OpenOptions};
@@ -11,14 +11,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use serde::Serialize;
 
-use super::record::Record;
-
-/// How long an event may wait in memory.
+/// How long a record may wait in memory.
 const MAX_WAIT: Duration = Duration::from_millis(20);
 /// The wait after a failed write.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
-/// Bytes that may wait in memory before reception is asked to stop.
+/// Bytes that may wait in memory before its writers should stop making more.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
 #[derive(Default)]
@@ -33,39 +32,40 @@ struct Shared {
     wake: Condvar,
 }
 
-/// Appends events. Cheap to clone.
+/// Appends records. Cheap to clone.
 #[derive(Clone)]
-pub struct EventLog {
+pub struct Journal {
     shared: Arc<Shared>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// The log cannot be opened.
+/// The file cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("event log {path:?} cannot be opened: {error}; create its directory or change event_log.path")]
+#[error("{path:?} cannot be opened for appending: {error}; create its directory or change {key}")]
 pub struct OpenError {
     path: PathBuf,
+    key: &'static str,
     error: io::Error,
 }
 
-impl EventLog {
-    /// Opens `path` for appending and starts the writer.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+impl Journal {
+    /// Opens `path` for appending and starts the writer. `key` is where the path is configured.
+    pub fn open(path: &Path, key: &'static str) -> Result<Self, OpenError> {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.map_err(|error| OpenError { path: path.to_owned(), error })?;
+        let file = file.map_err(|error| OpenError { path: path.to_owned(), key, error })?;
         let shared = Arc::new(Shared { waiting: Mutex::default(), wake: Condvar::new() });
         let writer = shared.clone();
-        let thread = std::thread::Builder::new().name("event-log".to_owned()).spawn(move || write_all(file, &writer));
-        let thread = thread.map_err(|error| OpenError { path: path.to_owned(), error })?;
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || write_all(file, &writer));
+        let thread = thread.map_err(|error| OpenError { path: path.to_owned(), key, error })?;
         Ok(Self { shared, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Hands over an event.
-    pub fn write(&self, record: &Record) {
+    /// Hands over a record.
+    pub fn write(&self, record: &impl Serialize) {
         let mut waiting = self.shared.waiting.lock();
         let was_empty = waiting.bytes.is_empty();
         if let Err(error) = serde_json::to_writer(&mut waiting.bytes, record) {
-            tracing::error!(%error, id = %record.id, "event cannot be written as JSON");
+            tracing::error!(%error, "record cannot be written as JSON");
             return;
         }
         waiting.bytes.push(b'\n');
@@ -74,7 +74,7 @@ impl EventLog {
         }
     }
 
-    /// `Err` says why events are not reaching the disk.
+    /// `Err` says why records are not reaching the disk.
     pub fn health(&self) -> Result<(), String> {
         let waiting = self.shared.waiting.lock();
         match &waiting.failing {
@@ -84,7 +84,7 @@ impl EventLog {
         }
     }
 
-    /// Whether so many events wait that no more messages should be taken.
+    /// Whether so many records wait that no more should be made.
     pub fn is_full(&self) -> bool {
         self.shared.waiting.lock().bytes.len() > MAX_WAITING_BYTES
     }
@@ -96,7 +96,7 @@ impl EventLog {
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
-            tracing::error!("event log writer panicked");
+            tracing::error!("journal writer panicked");
         }
     }
 }
@@ -122,7 +122,7 @@ fn write_all(mut file: File, shared: &Shared) {
         }
     }
     if let Err(error) = file.sync_data() {
-        tracing::error!(%error, "event log sync failed");
+        tracing::error!(%error, "journal sync failed");
     }
 }
 
@@ -142,14 +142,14 @@ fn append(file: &mut File, batch: &[u8], shared: &Shared) -> bool {
             Ok(written) => {
                 rest = rest.get(written..).unwrap_or_default();
                 if shared.waiting.lock().failing.take().is_some() {
-                    tracing::info!("event log is written again");
+                    tracing::info!("journal is written again");
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 let mut waiting = shared.waiting.lock();
                 if waiting.failing.replace(error.to_string()).is_none() {
-                    tracing::error!(%error, waiting_bytes = rest.len(), "event log cannot be written; retrying");
+                    tracing::error!(%error, waiting_bytes = rest.len(), "journal cannot be written; retrying");
                 }
                 if waiting.closed {
                     return false;
@@ -163,65 +163,35 @@ fn append(file: &mut File, batch: &[u8], shared: &Shared) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use egret_shared::clock::UnixMs;
-
-    use super::super::record::{Kind, Timing};
     use super::*;
-    use crate::message::MessageId;
-
-    fn record(size: u64) -> Record {
-        Record {
-            kind: Kind::Delivery,
-            time_ms: UnixMs(1),
-            id: MessageId::generate(),
-            sender: String::new(),
-            recipients: vec!["a@b.test".to_owned()],
-            queue: None,
-            site: None,
-            size,
-            attempt: 1,
-            source: None,
-            source_address: None,
-            proxy: None,
-            peer: None,
-            response: None,
-            party: None,
-            reason: None,
-            tls: None,
-            uncertain: false,
-            timing: Timing::default(),
-        }
-    }
 
     #[test]
-    fn events_are_whole_lines_in_order_after_close() {
+    fn records_are_whole_lines_in_order_after_close() {
         let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("events.jsonl");
-        let log = EventLog::open(&path).expect("opens");
-        let records: Vec<Record> = (0..1000).map(record).collect();
-        for record in &records {
-            log.write(record);
-        }
-        log.close();
+        let path = dir.path().join("records.ndjson");
+        let journal = Journal::open(&path, "log.path").expect("opens");
+        (0..1000).for_each(|n| journal.write(&("record", n)));
+        journal.close();
         let text = std::fs::read_to_string(&path).expect("readable");
-        let read: Vec<Record> = text.lines().map(|l| serde_json::from_str(l).expect("a record")).collect();
-        assert_eq!(read, records);
+        let want: String = (0..1000).map(|n| format!("[\"record\",{n}]\n")).collect();
+        assert_eq!(text, want);
     }
 
     #[test]
-    fn a_missing_directory_is_told_with_the_path() {
-        let error = EventLog::open(Path::new("/nowhere/events.jsonl")).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error.contains("/nowhere/events.jsonl") && error.contains("event_log.path"), "{error}");
+    fn a_missing_directory_is_told_with_path_and_key() {
+        let error = Journal::open(Path::new("/nowhere/x"), "event_log.path").err().map(|e| e.to_string());
+        assert!(error.as_ref().is_some_and(|e| e.contains("/nowhere/x") && e.contains("event_log.path")), "{error:?}");
     }
 
     #[test]
     fn a_full_disk_is_told_and_does_not_block_writers() {
-        let log = EventLog::open(Path::new("/dev/full")).expect("opens");
-        log.write(&record(1));
-        while log.health().is_ok() {
+        let journal = Journal::open(Path::new("/dev/full"), "log.path").expect("opens");
+        journal.write(&1);
+        while journal.health().is_ok() {
             std::thread::yield_now();
         }
-        log.write(&record(2));
-        log.close();
+        journal.write(&2);
+        assert!(journal.health().is_err_and(|why| why.contains("fails")));
+        journal.close();
     }
 }
