@@ -43,6 +43,22 @@ impl Range {
         false
     }
 
+    /// Whether its addresses are of IPv4, or of IPv6.
+    pub fn contains_family(&self, is_v4: bool) -> bool {
+        self.first.is_ipv4() == is_v4
+    }
+
+    /// The address at place `n` from 0; `None` after the last.
+    pub fn nth(&self, n: u128) -> Option<IpAddr> {
+        if n >= self.len() {
+            return None;
+        }
+        Some(match self.first {
+            IpAddr::V4(first) => IpAddr::V4((u32::from(first) + n as u32).into()),
+            IpAddr::V6(first) => IpAddr::V6((u128::from(first) + n).into()),
+        })
+    }
+
     /// Its addresses in order. Ask [`Range::len`] before collecting them.
     pub fn iter(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let v4 = match (self.first, self.last) {

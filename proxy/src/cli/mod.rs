@@ -1,0 +1,94 @@
+//! The command line. Floor 6. Parses arguments, calls the library, prints; decides nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use egret_shared::clock::Clock;
+use egret_shared::{config as shared_config, lifecycle, metrics};
+
+use crate::app::{self, Sockets};
+use crate::config::{self, Config};
+
+/// Exit code of a wrong configuration (sysexits.h: EX_CONFIG).
+const BAD_CONFIG: u8 = 78;
+
+/// Dials mail servers from the source address that its client asks for.
+#[derive(Debug, Parser)]
+#[command(name = "egret-proxy", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients until SIGTERM.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/egret/proxy.toml")]
+        config: PathBuf,
+    },
+    /// Look at the configuration without serving.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Read a file and tell everything that is wrong with it.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/egret/proxy.toml")]
+        config: PathBuf,
+    },
+    /// Print the reference of all keys, as Markdown.
+    Reference,
+}
+
+/// Does what the arguments say.
+pub fn run(arguments: Arguments) -> ExitCode {
+    match arguments.command {
+        Command::Serve { config } => with_config(&config, serve),
+        Command::Config(ConfigCommand::Check { config }) => with_config(&config, |_| {
+            println!("{}: good", config.display());
+            ExitCode::SUCCESS
+        }),
+        Command::Config(ConfigCommand::Reference) => {
+            print!("{}", shared_config::markdown("egret-proxy: configuration", &config::keys()));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn with_config(file: &std::path::Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match config::read(file) {
+        Ok(config) => then(config),
+        Err(complaints) => {
+            eprintln!("{complaints}");
+            ExitCode::from(BAD_CONFIG)
+        }
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    match try_serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("egret-proxy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_serve(config: Config) -> anyhow::Result<()> {
+    let handle = metrics::install().map_err(anyhow::Error::msg)?;
+    lifecycle::init_logging(&config.log_level, config.log_format).map_err(anyhow::Error::msg)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let stop = lifecycle::on_terminate()?;
+        let sockets = Sockets::bind(&config).await?;
+        app::run(config, sockets, handle, Clock::system(), stop).await?;
+        anyhow::Ok(())
+    })
+}

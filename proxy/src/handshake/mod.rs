@@ -1,0 +1,5 @@
+//! Server machines for what clients say first: a SOCKS5 dialogue. Floor 1. Reads no socket and chooses
+//! no source: it says what the client asks for, and is told the answer. PROXY headers are one message
+//! and need no machine: `egret_shared::proxy_protocol` scans them.
+
+pub mod socks5;

@@ -1,0 +1,49 @@
+//! What became of a session: its record, floor 1, and who is told of it, floor 3. Keeps no content.
+
+pub mod metrics;
+pub mod record;
+
+use egret_shared::fault::{Fault, Party};
+use egret_shared::journal::Journal;
+use tracing::{debug, info};
+
+use self::metrics::Metrics;
+use self::record::Record;
+
+/// Tells of sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    /// Counters.
+    pub metrics: Metrics,
+    /// Where records go; `None` keeps none.
+    pub journal: Option<Journal>,
+}
+
+impl Reporter {
+    /// A session is over.
+    pub fn ended(&self, record: &Record) {
+        if let Some(journal) = &self.journal {
+            journal.write(record);
+        }
+        match &record.reason {
+            Some(reason) => {
+                self.metrics.fault(*reason);
+                let Record { id, client, source, destination, detail, .. } = record;
+                let party = reason.party();
+                // Faults of destinations are everyday; those of others are for the operator.
+                if party == Party::Remote {
+                    debug!(id, %client, ?source, ?destination, %reason, detail, "session failed");
+                } else {
+                    info!(id, %client, ?source, ?destination, %reason, detail, "session failed");
+                }
+            }
+            None => debug!(id = record.id, client = %record.client, end = ?record.end, "session ended"),
+        }
+    }
+
+    /// A client was turned away before it had a session.
+    pub fn turned_away(&self, fault: &Fault) {
+        self.metrics.fault(fault.reason);
+        info!(reason = %fault.reason, detail = fault.detail, "client turned away");
+    }
+}
