@@ -1,6 +1,6 @@
 .PHONY: demo test lint setup
 
-demo:
+demo: setup
 	tests/scripts/demo.sh
 
 test: setup

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs the Debian packages that the tests need, if they are missing; starts no service.
+# Installs the Debian packages that build, demo and tests need, if they are missing; starts no service.
 set -eu
 missing=
-for pair in redis-server:redis-server haproxy:haproxy swaks:swaks curl:curl; do
+for pair in cc:gcc redis-server:redis-server haproxy:haproxy swaks:swaks curl:curl; do
     PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 [ -z "$missing" ] && exit 0

@@ -1,0 +1,67 @@
+//! A wrong configuration is told with file, line, key and what to write.
+
+use std::process::Command;
+
+use egret_tests::harness::{Fleet, Options, binary};
+
+fn check(program: &str, text: &str) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("x.toml");
+    std::fs::write(&file, text).expect("written");
+    let output = Command::new(binary(program)).args(["config", "check", "--config"]).arg(&file).output().expect("runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_wrong_key_names_file_line_and_the_nearest_key() {
+    let proxy =
+        "[[listener]]\naddress = \"127.0.0.1:1\"\nprotokol = \"socks5\"\n[sources]\naddresses = [\"127.0.0.1\"]\n";
+    let (code, words) = check("egret-proxy", proxy);
+    assert_eq!(code, Some(78));
+    assert!(words.contains("x.toml:3: ") && words.contains("did you mean `protocol`?"), "{words}");
+    let mta = "hostnam = \"a\"\n[spool]\npath = \"s\"\n[event_log]\npath = \"e\"\n[queue]\nmax_age = 5\n";
+    let (code, words) = check("egret-mta", mta);
+    assert_eq!(code, Some(78));
+    for part in [
+        "x.toml:1: hostnam: unknown key; did you mean `hostname`?",
+        "x.toml:7: queue.max_age: ",
+        "hostname: is missing",
+    ] {
+        assert!(words.contains(part), "{part:?} is missing in {words}");
+    }
+}
+
+#[test]
+fn the_ready_made_files_are_good() {
+    for (program, file) in [("egret-proxy", "proxy.toml"), ("egret-mta", "mta.toml")] {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(file);
+        let output =
+            Command::new(binary(program)).args(["config", "check", "--config"]).arg(&file).output().expect("runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_port_or_a_spool_that_is_in_use_is_told() {
+    let fleet = Fleet::start(&Options { dialect: Some("socks5"), ..Options::default() });
+    for (program, file, part) in
+        [("egret-proxy", "proxy.toml", fleet.socks5.to_string()), ("egret-mta", "mta.toml", fleet.smtp.to_string())]
+    {
+        let output =
+            Command::new(binary(program)).args(["serve", "--config"]).arg(fleet.file(file)).output().expect("runs");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && words.contains(&part) && words.contains("cannot be bound"), "{words}");
+    }
+    let text = std::fs::read_to_string(fleet.file("mta.toml")).expect("readable");
+    let moved = text
+        .replace(&format!("{}\"", fleet.smtp), "127.0.0.1:0\"")
+        .replace(&fleet.mta_admin.to_string(), "127.0.0.1:0");
+    std::fs::write(fleet.file("second.toml"), moved).expect("written");
+    let output = Command::new(binary("egret-mta"))
+        .args(["serve", "--config"])
+        .arg(fleet.file("second.toml"))
+        .output()
+        .expect("runs");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && words.contains("in use by another process"), "{words}");
+}

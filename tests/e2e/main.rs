@@ -1,0 +1,12 @@
+//! Stories of the two real binaries with real peers over real sockets. One file a story.
+
+mod config;
+mod crash;
+mod drain;
+mod dsn;
+mod faults;
+mod full;
+mod health;
+mod relay;
+mod support;
+mod swaks;

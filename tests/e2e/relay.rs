@@ -1,0 +1,106 @@
+//! A thousand messages from eight addresses, by each dialect.
+
+use std::process::{Command, Stdio};
+
+use egret_tests::harness::{Fleet, Options, addresses, eventually};
+use egret_tests::peer::sink::Behaviour;
+use egret_tests::peer::source::Plan;
+
+use crate::support::{all_delivered, send, sink};
+
+const COUNT: usize = 1000;
+
+/// Sends through `fleet`; each of the eight sources must have carried its share.
+async fn thousand_messages(fleet: &Fleet, by_source: bool) {
+    let sink = sink(fleet, Behaviour::default()).await;
+    let summary = send(fleet, Plan::new(fleet.smtp, COUNT)).await;
+    assert_eq!((summary.accepted, summary.refused, summary.failed), (COUNT as u64, 0, 0));
+    let found = all_delivered(fleet, &sink);
+    assert_eq!((found.accepted, found.duplicated), (COUNT, 0));
+    if by_source {
+        let stats = sink.stats().by_source;
+        assert_eq!(stats.keys().copied().collect::<Vec<_>>(), fleet.sources, "{stats:?}");
+        let shares: Vec<_> = stats.values().copied().collect();
+        assert!(shares.iter().all(|share| (COUNT as u64 / 16..COUNT as u64 / 4).contains(share)), "{shares:?}");
+    }
+    eventually("a record of each message", || {
+        let events = fleet.events();
+        let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
+        let counts = (count("reception"), count("delivery"), events.len());
+        if counts == (COUNT, COUNT, 2 * COUNT) { Ok(()) } else { Err(format!("{counts:?}")) }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_socks5_from_eight_addresses() {
+    let fleet = Fleet::start(&Options { dialect: Some("socks5"), ..Options::default() });
+    thousand_messages(&fleet, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_the_proxy_protocol_from_eight_addresses() {
+    let fleet = Fleet::start(&Options { dialect: Some("proxy-v2"), ..Options::default() });
+    thousand_messages(&fleet, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_plain_connect_with_user_and_password() {
+    let secret = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(secret.path(), "tall grass\n").expect("written");
+    let fleet = Fleet::start(&Options {
+        dialect: Some("socks5-connect"),
+        proxy_keys: format!("username = \"mta\"\npassword_file = \"{}\"", secret.path().display()),
+        proxy_toml: "auth = \"password\"\n[user.mta]\npassword = \"tall grass\"".to_owned(),
+        ..Options::default()
+    });
+    thousand_messages(&fleet, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directly() {
+    let fleet = Fleet::start(&Options::default());
+    thousand_messages(&fleet, false).await;
+}
+
+/// HAProxy dials what the header names, from the source that it names, if it may bind foreign addresses.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_the_proxy_protocol_through_haproxy() {
+    let haproxy =
+        ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|path| std::path::Path::new(path).exists());
+    let Some(haproxy) = haproxy else {
+        eprintln!("skipped: haproxy is not installed");
+        return;
+    };
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root may bind haproxy to the addresses of its clients (usesrc)");
+        return;
+    }
+    let via = std::net::SocketAddr::new(addresses(1)[0].into(), 1090);
+    let fleet = Fleet::start(&Options { dialect: Some("proxy-v2"), via: Some(via), ..Options::default() });
+    let config = format!(
+        "defaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+         listen egress\n bind {via} accept-proxy\n source 0.0.0.0 usesrc clientip\n server mx 0.0.0.0:0\n"
+    );
+    std::fs::write(fleet.file("haproxy.cfg"), config).expect("written");
+    let log = std::fs::File::create(fleet.file("haproxy.log")).expect("a file");
+    let started = Command::new(haproxy)
+        .args(["-db", "-f"])
+        .arg(fleet.file("haproxy.cfg"))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn();
+    let mut running = started.expect("haproxy starts");
+    let up = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::net::TcpStream::connect(via).is_ok()
+    });
+    if up {
+        thousand_messages(&fleet, true).await;
+    } else {
+        let words = std::fs::read_to_string(fleet.file("haproxy.log")).unwrap_or_default();
+        assert!(words.contains("usesrc") || words.contains("permitted"), "haproxy does not start: {words}");
+        eprintln!("skipped: haproxy may not use its clients' addresses: {words}");
+    }
+    let _ = running.kill();
+    let _ = running.wait();
+}

@@ -1,0 +1,83 @@
+//! One running binary. Floor 1.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::eventually;
+
+/// The binary `name` of this workspace, from the folder that the tests were built into.
+pub fn binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a test knows its own file");
+    let folder = own.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is missing; run `cargo build --workspace --bins` first", path.display());
+    path
+}
+
+/// A running binary; it is killed when this is dropped.
+pub struct Program {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts `name` with `arguments`; what it prints goes to `log`.
+    pub fn start(name: &str, arguments: &[&str], log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).expect("a log file");
+        let child = Command::new(binary(name))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file)
+            .spawn()
+            .expect("the binary starts");
+        Self { child, log: log.to_owned() }
+    }
+
+    /// What it has printed.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
+        kill(pid, signal).expect("the process is there");
+    }
+
+    /// SIGTERM, and its exit code.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let log = self.log.clone();
+        eventually("the end of the program", || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            _ => Err(std::fs::read_to_string(&log).unwrap_or_default()),
+        })
+    }
+
+    /// Kills it, as a crash would.
+    pub fn crash(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// True while it runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
