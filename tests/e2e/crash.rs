@@ -10,7 +10,7 @@ const COUNT: usize = 20_000;
 const CRASHES: usize = 10;
 /// What may be sent twice for each crash: a message of each session in flight (32 to the one site), and
 /// those whose end waited for the disk, in the 50 ms and the sync after it, at the rate of this load.
-const TWICE_A_CRASH: usize = 32 + 2_000;
+const TWICE_A_CRASH: usize = 32 + 400;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_crashes_under_load_lose_nothing() {

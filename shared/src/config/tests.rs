@@ -10,6 +10,7 @@ struct Small {
     names: Vec<(String, u32)>,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every build function has this shape")]
 fn build(root: &Section<'_>) -> Option<Small> {
     let timeouts = root.section("timeouts");
     let idle = timeouts.with_default::<Span>("idle", "\"15m\"", "How long a silent session lives.");

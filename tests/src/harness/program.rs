@@ -9,13 +9,17 @@ use nix::unistd::Pid;
 
 use super::eventually;
 
-/// The binary `name` of this workspace, from the folder that the tests were built into.
+/// The binary `name` of this workspace, from the folder that this program was built into.
+///
+/// # Panics
+/// If it was not built.
 pub fn binary(name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("a test knows its own file");
-    let folder = own.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is missing; run `cargo build --workspace --bins` first", path.display());
-    path
+    let own = std::env::current_exe().expect("a program knows its own file");
+    // Tests lie in target/PROFILE/deps, binaries in target/PROFILE.
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| {
+        panic!("{name} is missing beside {}; run `cargo build --workspace --bins` first", own.display())
+    })
 }
 
 /// A running binary; it is killed when this is dropped.
