@@ -72,6 +72,10 @@ impl FaultyDisk {
         self.files.lock().values().map(|file| file.seen.len() as u64).sum()
     }
 
+    pub fn append(&self, path: &Path, bytes: &[u8]) {
+        self.files.lock().get_mut(path).expect("there").seen.extend_from_slice(bytes);
+    }
+
     /// The most removals that waited for a sync of the directory together.
     pub fn unsynced_removals_at_once(&self) -> u32 {
         self.removals.lock().1

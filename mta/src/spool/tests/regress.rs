@@ -1,5 +1,6 @@
 //! Faults that were found by reading, each with the test that shows it.
 
+use super::super::record::message_head;
 use super::*;
 
 /// A message with an id of its own: there are more than 255 here.
@@ -46,6 +47,59 @@ fn what_is_done_stays_done_when_its_copies_outlive_each_other() {
 }
 
 #[test]
+fn one_sector_that_cannot_be_read_does_not_stop_the_start() {
+    let disk = Arc::new(FaultyDisk::default());
+    block_on(async {
+        let (spool, ..) = open(&disk);
+        for (n, length) in [(1, 1000), (2, 9000), (3, 1000)] {
+            let _stored = spool.store(Arc::new(message(n, length))).await.expect("stored");
+        }
+        spool.close().await;
+        let first = disk.segments()[0].clone();
+        *disk.bad_sector.lock() = Some((first.clone(), 6000));
+        let (spool, report, found) = open(&disk);
+        assert_eq!(open_parts(&found), [(1, 0, 0), (1, 1, 0), (3, 0, 0), (3, 1, 0)]);
+        let told =
+            |damage: &Damage| damage.file == first && damage.offset == 4096 && damage.why.contains("cannot read it");
+        assert!(report.damaged.iter().any(told), "{report:?}");
+        assert_eq!(*spool.read(message(1, 0).id).await.expect("readable"), message(1, 1000));
+        spool.close().await;
+    });
+}
+
+#[test]
+fn damaged_first_bytes_of_a_segment_cost_no_message() {
+    let disk = Arc::new(FaultyDisk::default());
+    block_on(async {
+        let (spool, ..) = open(&disk);
+        let _stored = spool.store(Arc::new(message(1, 100))).await.expect("stored");
+        spool.close().await;
+        disk.flip(&disk.only_segment(), 3);
+        let (_, report, found) = open(&disk);
+        assert_eq!(open_parts(&found), [(1, 0, 0), (1, 1, 0)]);
+        assert!(matches!(&report.damaged[..], [damage] if damage.offset == 0), "{report:?}");
+    });
+}
+
+#[test]
+fn a_pipe_a_link_and_a_directory_with_a_segments_name_are_set_aside() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("spool");
+    std::fs::create_dir_all(path.join("0000000003.seg")).expect("made");
+    std::os::unix::fs::symlink("/dev/zero", path.join("0000000004.seg")).expect("linked");
+    nix::unistd::mkfifo(&path.join("0000000005.seg"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    // One that was set aside before under the same name is not overwritten.
+    std::fs::create_dir(path.join("quarantine")).expect("made");
+    std::fs::write(path.join("quarantine/0000000006.seg"), "the first").expect("written");
+    std::fs::write(path.join("0000000006.seg"), "the second, which is no segment").expect("written");
+    let (_spool, report) = Spool::open(options(path.clone()), Clock::system(), |_| {}).expect("opens");
+    assert_eq!(report.damaged.len(), 4, "{report:?}");
+    assert_eq!(std::fs::read_to_string(path.join("quarantine/0000000006.seg")).expect("kept"), "the first");
+    assert!(path.join("quarantine/0000000006.seg.1").exists());
+    assert!(std::fs::symlink_metadata(path.join("quarantine/0000000004.seg")).expect("moved").is_symlink());
+}
+
+#[test]
 fn names_that_come_back_after_a_power_cut_bring_no_message_back() {
     let disk = Arc::new(FaultyDisk::default());
     block_on(async {
@@ -66,5 +120,24 @@ fn names_that_come_back_after_a_power_cut_bring_no_message_back() {
         store(next + 1).await;
         spool.close().await;
         assert_eq!(disk.unsynced_removals_at_once(), 1, "removals that one power cut may take back in any order");
+    });
+}
+
+#[test]
+fn a_recovered_tail_is_synced_before_it_counts() {
+    let disk = Arc::new(FaultyDisk::default());
+    block_on(async {
+        let (spool, ..) = open(&disk);
+        let _stored = spool.store(Arc::new(message(1, 10))).await.expect("stored");
+        spool.close().await;
+        // A killed program wrote it and did not sync: it is in the system's memory only.
+        let mut tail = message_head(&message(2, 30));
+        tail.extend_from_slice(&message(2, 30).content.added);
+        tail.extend_from_slice(&message(2, 30).content.body);
+        disk.append(&disk.only_segment(), &tail);
+        let (_, _, found) = open(&disk);
+        let seen: Vec<_> = open_parts(&found);
+        let (_, _, after) = open(&Arc::new(disk.after_power_cut(0)));
+        assert_eq!(open_parts(&after), seen, "what the start gave out is gone after a power cut");
     });
 }
