@@ -2,7 +2,8 @@
 //! then answers. While it syncs, the next group gathers. Floor 2.
 //! Always: an answer of success comes after the sync; a mark is never dropped, it waits for the disk.
 
-use std::io::IoSlice;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,10 @@ pub(super) struct Committer {
     /// Messages that were refused though they may stand in a segment that was given up, with the number
     /// of their parts: they must not come back at the next start.
     refused: Vec<(MessageId, u16, SegmentId)>,
+    /// Segments that nothing needs, to be removed in this order: marks in one are about those before it.
+    spent: VecDeque<SegmentId>,
+    /// When a removal that failed may be tried again.
+    remove_after: Option<Instant>,
     space: Option<(Instant, u64)>,
     pub(super) metrics: Metrics,
     _lock: Lock,
@@ -138,6 +143,8 @@ impl Committer {
             next_segment: youngest.map_or(1, |n| n + 1),
             unwritten: Vec::new(),
             refused: Vec::new(),
+            spent: VecDeque::new(),
+            remove_after: None,
             space: None,
             metrics: Metrics::new(),
             _lock: lock,
@@ -214,7 +221,7 @@ impl Committer {
         Ok((segment, offset))
     }
 
-    fn begin(&mut self) -> std::io::Result<Head> {
+    fn begin(&mut self) -> io::Result<Head> {
         let head = Head::create(&*self.disk, &self.options.path, self.next_segment)?;
         self.next_segment += 1;
         let segment = Segment { path: head.path.clone(), file: head.file.clone(), is_damaged: false };
@@ -305,17 +312,40 @@ impl Committer {
     /// Removes segments that nothing needs; those with damage are set aside.
     fn remove_spent(&mut self) {
         let head = self.head.as_ref().map_or(SegmentId::MAX, |head| head.segment);
-        let spent = self.shared.index.lock().take_spent(head);
-        for id in spent {
-            let Some(Segment { path, is_damaged, .. }) = self.shared.files.lock().remove(&id) else { continue };
-            let gone = match is_damaged {
-                true => super::recover::set_aside(&*self.disk, &self.options.path, &path).map(drop),
-                false => self.disk.remove(&path),
-            };
-            match gone {
-                Ok(()) => info!(file = %path.display(), is_damaged, "segment is spent"),
-                Err(error) => warn!(file = %path.display(), %error, "spent segment cannot be removed"),
-            }
+        self.spent.extend(self.shared.index.lock().take_spent(head));
+        let now = self.clock.now();
+        if self.remove_after.is_some_and(|after| now < after) {
+            return;
         }
+        self.remove_after = None;
+        while let Some(segment) = self.spent.front().copied() {
+            if let Err(error) = self.remove_segment(segment) {
+                warn!(segment, %error, "spent segment cannot be removed; it and younger ones wait");
+                self.remove_after = Some(now + RETRY_WAIT);
+                return;
+            }
+            self.spent.pop_front();
+        }
+    }
+
+    /// Removes a segment durably. A power cut that brought it back without the younger segment that holds
+    /// the marks about it would bring its messages back.
+    fn remove_segment(&self, segment: SegmentId) -> io::Result<()> {
+        let Some(Segment { path, is_damaged, .. }) = self.shared.files.lock().get(&segment).cloned() else {
+            return Ok(());
+        };
+        let gone = match is_damaged {
+            true => super::recover::set_aside(&*self.disk, &self.options.path, &path).map(drop),
+            false => self.disk.remove(&path),
+        };
+        match gone {
+            // Gone already, when only the sync failed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            gone => gone?,
+        }
+        self.disk.sync_dir(&self.options.path)?;
+        self.shared.files.lock().remove(&segment);
+        info!(file = %path.display(), is_damaged, "segment is spent");
+        Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! What is live and where: one entry a message, the marks on it, and what each segment still holds.
 //! Pure. Floor 2.
 //! Always: a segment's live bytes are those of the messages whose place is in it; a segment is spent
-//! only when nothing in it is live and no mark in it is about a segment that is still there.
+//! only when nothing in it is live and no mark in it is about a segment that is still there; a mark is
+//! about every segment in which its message stands, also as a copy that compaction left behind.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -35,6 +36,8 @@ pub(super) struct Index {
     places: HashMap<MessageId, Place>,
     /// The last mark on each part that has one, of live messages only.
     marks: HashMap<MessageId, Vec<(u16, Mark)>>,
+    /// Segments in which earlier copies of live messages stand: the next start reads those, too.
+    copies: HashMap<MessageId, Vec<SegmentId>>,
     segments: BTreeMap<SegmentId, Holding>,
 }
 
@@ -52,6 +55,9 @@ impl Index {
         if let Some(old) = self.places.get(&id).copied() {
             place.open = old.open;
             self.leave(&old);
+            if old.segment != place.segment {
+                self.copies.entry(id).or_default().push(old.segment);
+            }
         }
         let holding = self.segments.entry(place.segment).or_default();
         holding.live += 1;
@@ -62,9 +68,10 @@ impl Index {
     /// A mark was written in `segment`.
     pub fn mark(&mut self, segment: SegmentId, id: MessageId, part: u16, mark: &Mark) {
         let Some(place) = self.places.get_mut(&id) else { return };
-        if place.segment != segment {
-            self.segments.entry(segment).or_default().targets.insert(place.segment);
-        }
+        let copies = self.copies.get(&id).into_iter().flatten().copied();
+        let about = copies.filter(|copy| self.segments.contains_key(copy)).chain([place.segment]);
+        let about: Vec<_> = about.filter(|target| *target != segment).collect();
+        self.segments.entry(segment).or_default().targets.extend(about);
         let marks = self.marks.entry(id).or_default();
         let before = marks.iter().position(|(p, _)| *p == part);
         let was_done = before.is_some_and(|at| marks[at].1 == Mark::Done);
@@ -83,6 +90,7 @@ impl Index {
     /// The message is done with.
     pub fn forget(&mut self, id: MessageId) {
         self.marks.remove(&id);
+        self.copies.remove(&id);
         if let Some(place) = self.places.remove(&id) {
             self.leave(&place);
         }
@@ -173,6 +181,23 @@ mod tests {
         index.mark(3, id(2), 0, &Mark::Done);
         assert_eq!(index.take_spent(3), [1, 2]);
         assert_eq!((index.len(), index.live_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_mark_stays_while_an_earlier_copy_of_its_message_stands() {
+        let mut index = Index::default();
+        (1..=5).for_each(|segment| index.begin_segment(segment));
+        index.put(id(1), at(1, 1));
+        index.put(id(2), at(2, 1));
+        let later = Mark::Later { attempts: 1, due: UnixMs(5), settled: vec![] };
+        index.mark(2, id(1), 0, &later);
+        index.put(id(2), at(3, 1));
+        index.mark(4, id(2), 0, &Mark::Done);
+        // Segment 2 is needed for its mark about message 1, and with it segment 4: without that the next
+        // start would find message 2 in segment 2 and send it again.
+        assert_eq!(index.take_spent(5), [3]);
+        index.mark(5, id(1), 0, &Mark::Done);
+        assert_eq!(index.take_spent(5), [1, 2, 4]);
     }
 
     #[test]

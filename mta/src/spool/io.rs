@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub(super) trait Disk: Send + Sync {
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
     /// Makes a file that is not there yet.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// Opens a file for reading.
+    /// Opens a file for reading; `InvalidData` if it is a link, a pipe, a directory or the like.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Makes the directory's entries durable.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;
@@ -85,7 +86,11 @@ impl Disk for Real {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(File::open(path)?))
+        let strange = || io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file");
+        // Opening a pipe would wait for a writer.
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+        let file = opened.map_err(|error| if error.raw_os_error() == Some(libc::ELOOP) { strange() } else { error })?;
+        if file.metadata()?.is_file() { Ok(Arc::new(file)) } else { Err(strange()) }
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
@@ -126,6 +131,41 @@ impl DiskFile for File {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+}
+
+/// Bytes that are tried at a time when a file cannot be read in one go.
+const BLOCK_BYTES: usize = 4096;
+
+/// What could be read of a file.
+pub(super) struct Read {
+    /// All of it; blocks that the disk cannot read are zeros.
+    pub bytes: Vec<u8>,
+    /// Where those begin, and what the system said.
+    pub unreadable: Vec<(u64, io::Error)>,
+}
+
+/// The whole file, as far as the disk can read it; an error if it can read none of several blocks: that
+/// is not the damage of one file.
+pub(super) fn read_whole(file: &dyn DiskFile) -> io::Result<Read> {
+    let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
+    let mut unreadable = Vec::new();
+    if read_exact(file, &mut bytes, 0).is_ok() {
+        return Ok(Read { bytes, unreadable });
+    }
+    let mut any_read = false;
+    for (block, offset) in bytes.chunks_mut(BLOCK_BYTES).zip((0..).step_by(BLOCK_BYTES)) {
+        match read_exact(file, block, offset) {
+            Ok(()) => any_read = true,
+            Err(error) => {
+                block.fill(0);
+                unreadable.push((offset, error));
+            }
+        }
+    }
+    match unreadable.pop_if(|(at, _)| !any_read && *at > 0) {
+        Some((_, error)) => Err(error),
+        None => Ok(Read { bytes, unreadable }),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::message::{Content, Mark, Message, MessageId, Metadata};
 
 /// How a segment file begins: name and version of the format.
 pub(super) const SEGMENT_MAGIC: &[u8; 16] = b"egret spool v1\r\n";
+/// How a segment file of any version begins.
+pub(super) const SEGMENT_NAME: &[u8] = b"egret spool v";
 /// How a record begins. The first byte is no UTF-8, so that text does not look like a record.
 const RECORD_MAGIC: [u8; 4] = [0xF5, b'e', b'g', b'r'];
 /// Bytes of a record's header.

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::index::{Index, Place, SegmentId};
-use super::io::{Disk, read_exact};
+use super::io::{Disk, Read, read_whole};
 use super::read::Segment;
-use super::record::{HEADER_BYTES, Header, Kind, SEGMENT_MAGIC, Scan, next_magic, read_mark, read_message, read_meta};
+use super::record::{HEADER_BYTES, Header, Kind, SEGMENT_MAGIC, SEGMENT_NAME, Scan, next_magic};
+use super::record::{read_mark, read_message, read_meta};
 use super::segment::number_of;
 use super::{Damage, OpenError, Recovered, Report};
 use crate::message::{Mark, MessageId, Metadata};
@@ -42,39 +43,99 @@ pub(super) fn recover(disk: &dyn Disk, directory: &Path, each: impl FnMut(Recove
     let mut found = Found { index: Index::default(), files: HashMap::new(), report: Report::default() };
     let mut messages = Messages::default();
     for (id, path) in paths {
-        let file = disk.open(&path).map_err(failed(&path))?;
-        let mut bytes = vec![0; usize::try_from(file.length().map_err(failed(&path))?).unwrap_or(usize::MAX)];
-        read_exact(&*file, &mut bytes, 0).map_err(failed(&path))?;
-        if !bytes.starts_with(SEGMENT_MAGIC) {
-            let why = match bytes.len() < SEGMENT_MAGIC.len() {
-                true => "it ends before its first record: it was being made when the program ended",
-                false => "it is no segment of this version",
-            };
-            let moved = set_aside(disk, directory, &path).map_err(failed(&path))?;
-            let why = format!("{why}; moved to {}", moved.display());
-            found.report.damaged.push(Damage { file: path, offset: 0, why });
-            continue;
-        }
-        found.index.begin_segment(id);
-        found.index.grow(id, bytes.len() as u64);
-        let damaged = found.read_segment(id, &path, &bytes, last == Some(id), &mut messages);
-        found.files.insert(id, Segment { path, file, is_damaged: !damaged.is_empty() });
-        found.report.damaged.extend(damaged);
+        let is_last = last == Some(id);
+        found.look_at(disk, directory, (id, &path, is_last), &mut messages).map_err(failed(&path))?;
     }
     found.give_out(&messages, each);
     Ok(found)
 }
 
-/// Moves a file to the quarantine; returns where it is now.
+/// Moves a file to the quarantine; returns where it is now. What is there already is kept.
 pub(super) fn set_aside(disk: &dyn Disk, directory: &Path, path: &Path) -> io::Result<PathBuf> {
     let quarantine = directory.join(QUARANTINE);
     disk.create_dir(&quarantine)?;
-    let to = quarantine.join(path.file_name().unwrap_or_default());
+    let there = disk.list(&quarantine)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let names = std::iter::once(name.clone()).chain((1..=there.len()).map(|n| format!("{name}.{n}")));
+    // One name more than there are files.
+    let to = names.map(|name| quarantine.join(name)).find(|to| !there.contains(to));
+    let to = to.ok_or(io::ErrorKind::AlreadyExists)?;
     disk.rename(path, &to)?;
+    disk.sync_dir(&quarantine)?;
+    disk.sync_dir(directory)?;
     Ok(to)
 }
 
+/// Why a file is not a segment of this version; `None` if it is, or was before its first bytes were damaged.
+fn is_no_segment(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.starts_with(SEGMENT_MAGIC) {
+        return None;
+    }
+    if bytes.len() < SEGMENT_MAGIC.len() {
+        return Some("it ends before its first record: it was being made when the program ended");
+    }
+    let is_other_version = bytes.starts_with(SEGMENT_NAME);
+    (is_other_version || !holds_record(bytes)).then_some("it is no segment of this version")
+}
+
+/// Whether a header that this code wrote stands anywhere in `bytes`.
+fn holds_record(bytes: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(step) = next_magic(&bytes[at..]) {
+        at += step;
+        if matches!(Header::scan(&bytes[at..]), Scan::Header(_)) {
+            return true;
+        }
+    }
+    false
+}
+
 impl Found {
+    fn put_aside(&mut self, disk: &dyn Disk, directory: &Path, path: &Path, why: &str) -> io::Result<()> {
+        let moved = set_aside(disk, directory, path)?;
+        let why = format!("{why}; moved to {}", moved.display());
+        self.report.damaged.push(Damage { file: path.to_owned(), offset: 0, why });
+        Ok(())
+    }
+
+    /// Reads one file: takes it for a segment, or moves it out of the way.
+    fn look_at(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        (id, path, is_last): (SegmentId, &Path, bool),
+        messages: &mut Messages,
+    ) -> io::Result<()> {
+        let file = match disk.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return self.put_aside(disk, directory, path, &error.to_string());
+            }
+            file => file?,
+        };
+        let Read { bytes, unreadable } = read_whole(&*file)?;
+        if let Some(why) = is_no_segment(&bytes) {
+            return self.put_aside(disk, directory, path, why);
+        }
+        let damage = |offset: u64, why: String| Damage { file: path.to_owned(), offset, why };
+        self.index.begin_segment(id);
+        self.index.grow(id, bytes.len() as u64);
+        let mut damaged = self.read_segment(id, path, &bytes, is_last, messages);
+        if !bytes.starts_with(SEGMENT_MAGIC) {
+            damaged.push(damage(0, "its first bytes are damaged; its records are read all the same".to_owned()));
+        }
+        damaged
+            .extend(unreadable.into_iter().map(|(at, error)| damage(at, format!("the disk cannot read it: {error}"))));
+        // What a killed program wrote last may be in the system's memory only. Copies among it must be
+        // durable before the segments that they came from are removed.
+        if let Err(error) = file.sync() {
+            damaged.push(damage(0, format!("it cannot be synced: {error}")));
+        }
+        let is_damaged = !damaged.is_empty();
+        self.files.insert(id, Segment { path: path.to_owned(), file, is_damaged });
+        self.report.damaged.extend(damaged);
+        Ok(())
+    }
+
     /// Reads the records of one segment; returns its damage.
     fn read_segment(
         &mut self,

@@ -1,6 +1,7 @@
 //! The spool's promises, over a disk that fails and loses power on cue, and over the real one.
 
 mod disk;
+mod regress;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;

@@ -35,9 +35,14 @@ pub struct FaultyDisk {
     /// Calls until the power goes; 0 is never.
     pub cut_after: Arc<AtomicU64>,
     is_cut: Arc<Mutex<bool>>,
+    /// A byte that cannot be read.
+    pub bad_sector: Arc<Mutex<Option<(PathBuf, u64)>>>,
+    removals: Arc<Mutex<(u32, u32)>>,
 }
 
 struct FaultyFile {
+    bad_sector: Arc<Mutex<Option<(PathBuf, u64)>>>,
+
     path: PathBuf,
     files: Arc<Mutex<BTreeMap<PathBuf, Contents>>>,
     trouble: Arc<Mutex<Trouble>>,
@@ -65,6 +70,15 @@ impl FaultyDisk {
 
     pub fn bytes(&self) -> u64 {
         self.files.lock().values().map(|file| file.seen.len() as u64).sum()
+    }
+
+    pub fn append(&self, path: &Path, bytes: &[u8]) {
+        self.files.lock().get_mut(path).expect("there").seen.extend_from_slice(bytes);
+    }
+
+    /// The most removals that waited for a sync of the directory together.
+    pub fn unsynced_removals_at_once(&self) -> u32 {
+        self.removals.lock().1
     }
 
     pub fn flip(&self, path: &Path, at: usize) {
@@ -123,6 +137,10 @@ impl DiskFile for FaultyFile {
     }
 
     fn read_at(&self, room: &mut [u8], offset: u64) -> io::Result<usize> {
+        let range = offset..offset + room.len() as u64;
+        if self.bad_sector.lock().as_ref().is_some_and(|(path, at)| *path == self.path && range.contains(at)) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         let files = self.files.lock();
         let file = files.get(&self.path).ok_or(io::ErrorKind::NotFound)?;
         let rest = file.seen.get(usize::try_from(offset).expect("small")..).unwrap_or_default();
@@ -161,6 +179,7 @@ impl FaultyDisk {
             trouble: self.trouble.clone(),
             cut_after: self.cut_after.clone(),
             is_cut: self.is_cut.clone(),
+            bad_sector: self.bad_sector.clone(),
         })
     }
 }
@@ -195,12 +214,16 @@ impl Disk for FaultyDisk {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         self.files.lock().values_mut().for_each(|file| file.is_listed = true);
+        self.removals.lock().0 = 0;
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         if !*self.is_cut.lock() {
             self.files.lock().remove(path);
+            let mut removals = self.removals.lock();
+            removals.0 += 1;
+            removals.1 = removals.1.max(removals.0);
         }
         Ok(())
     }
