@@ -1,8 +1,11 @@
 #!/bin/sh
 # Installs the Debian packages that build, demo and tests need, if they are missing; starts no service.
+# With the argument "bench", also the peers that the benchmarks run.
 set -eu
 missing=
-for pair in cc:gcc redis-server:redis-server haproxy:haproxy swaks:swaks curl:curl; do
+wanted="cc:gcc redis-server:redis-server haproxy:haproxy swaks:swaks curl:curl"
+[ "${1:-}" != bench ] || wanted="$wanted postfix:postfix danted:dante-server microsocks:microsocks"
+for pair in $wanted; do
     PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 [ -z "$missing" ] && exit 0

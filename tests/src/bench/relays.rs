@@ -180,8 +180,7 @@ fn postfix(directory: &Path, sink: SocketAddr) -> anyhow::Result<Relay> {
     }
     let main = include_str!("postfix-main.cf")
         .replace("@PATH@", &path.to_string())
-        .replace("@SINK@", &format!("[{}]:{}", sink.ip(), sink.port()))
-        .replace("@ADDRESS@", &smtp.ip().to_string());
+        .replace("@SINK@", &format!("[{}]:{}", sink.ip(), sink.port()));
     fs::write(directory.join("conf/main.cf"), main)?;
     let master = include_str!("postfix-master.cf").replace("@SMTP@", &smtp.to_string());
     fs::write(directory.join("conf/master.cf"), master)?;
