@@ -3,13 +3,20 @@
 //! Rooms by the way of a session, with their floors in `docs/ARCHITECTURE.md`.
 
 pub mod access;
+pub mod admin;
 pub mod app;
+pub mod auth;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod dial;
 pub mod handshake;
+pub mod leg;
+pub mod limit;
 pub mod listener;
+pub mod policy;
 pub mod relay;
 pub mod report;
 pub mod session;
 pub mod source;
+pub mod test_dial;

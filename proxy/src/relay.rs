@@ -2,23 +2,30 @@
 //! Touches two sockets. Floor 3. Does not look into the bytes.
 //! Always: a session that is silent holds no buffer: one scratch buffer of the worker serves all, and a
 //! session gets one of its own only while the other side does not take what was read; then nothing more
-//! is read from that direction.
+//! is read from that direction. What was read before a side broke is written first.
 
-use std::cell::{Cell, RefCell};
-use std::io;
-use std::net::Shutdown;
-use std::pin::pin;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use egret_shared::fault::Reason;
-use socket2::SockRef;
+use egret_shared::net::kernel::unacknowledged_bytes;
+use egret_shared::net::socket::reset_on_close;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use crate::leg::Leg;
+use crate::report::traffic::{Count, Traffic};
 
 /// The most that is read at once, and so the most that a session holds for a side that does not take it.
 const SCRATCH_BYTES: usize = 64 << 10;
+/// How long a side may take to receive what it is owed before it is reset, and how often that is looked at.
+const FLUSH: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(5));
 
 /// The buffer that all sessions of a worker read into. Cheap to clone.
 #[derive(Clone)]
@@ -51,8 +58,8 @@ pub enum Side {
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Both sides finished.
-    Closed,
+    /// Both sides finished, this one first.
+    Closed(Side),
     /// A side broke: the other one is to be reset.
     Broken(Side),
     /// The destination ended, by this reason, before it had sent a byte, and the caller wanted to hear
@@ -64,79 +71,116 @@ pub enum End {
     Cut,
 }
 
-/// What went over, counted live.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// Bytes from the client to the destination.
-    pub up: Cell<u64>,
-    /// Bytes from the destination to the client.
-    pub down: Cell<u64>,
+/// What a relay is given beside its two sides.
+pub struct Terms<'a> {
+    /// The worker's buffer.
+    pub scratch: &'a Scratch,
+    /// How long silence may last.
+    pub limits: Limits,
+    /// A destination that ends before its first byte is told instead of passed on.
+    pub tells_early_end: bool,
+    /// What went over.
+    pub traffic: &'a Traffic,
+    /// Cancelled when sessions shall end now.
+    pub cut: &'a CancellationToken,
+}
+
+enum State {
+    /// Bytes of `rest` from `at` on are to be written before more is read.
+    Open {
+        rest: Vec<u8>,
+        at: usize,
+        is_unflushed: bool,
+    },
+    /// The reader has finished; the writer is told.
+    Closing,
+    Done,
 }
 
 struct Pump<'a> {
-    from: &'a TcpStream,
-    to: &'a TcpStream,
     reads_from: Side,
-    count: &'a Cell<u64>,
-    spoken: &'a Cell<Instant>,
+    state: State,
+    count: &'a Count,
     scratch: &'a Scratch,
     /// An end before the first byte is told instead of passed on.
     tells_early_end: bool,
 }
 
-enum Step {
-    Moved,
-    /// These bytes the other side does not take yet.
-    Rest(Vec<u8>),
-    Finished,
-}
-
 impl Pump<'_> {
-    /// Runs until `from` has finished, and tells `to`.
-    async fn run(self) -> Result<(), End> {
+    /// Moves what can be moved now. Ready when `from` has finished and `to` was told, or at the end of
+    /// the session; `spoke` is set if anything moved.
+    fn poll<F, T>(&mut self, from: &mut F, to: &mut T, spoke: &mut bool, cx: &mut Context<'_>) -> Poll<Result<(), End>>
+    where
+        F: AsyncRead + Unpin,
+        T: AsyncWrite + Unpin,
+    {
         loop {
-            self.from.readable().await.map_err(|_| End::Broken(self.reads_from))?;
-            match self.step()? {
-                Step::Moved => {}
-                Step::Rest(rest) => self.press(&rest).await?,
-                Step::Finished if self.is_early() => return Err(End::Early(Reason::RemoteClosedPreBanner)),
-                Step::Finished => {
-                    // A side that is gone already needs no goodbye.
-                    let _ = SockRef::from(self.to).shutdown(Shutdown::Write);
-                    return Ok(());
+            match &mut self.state {
+                State::Open { rest, at, is_unflushed } => {
+                    if *at < rest.len() {
+                        let written = match ready!(Pin::new(&mut *to).poll_write(cx, &rest[*at..])) {
+                            Ok(written) if written > 0 => written,
+                            _ => return Poll::Ready(Err(End::Broken(self.other()))),
+                        };
+                        (*at, *is_unflushed, *spoke) = (*at + written, true, true);
+                        self.count.add(written);
+                        continue;
+                    }
+                    if !rest.is_empty() {
+                        (*rest, *at) = (Vec::new(), 0);
+                    }
+                    if *is_unflushed {
+                        if ready!(Pin::new(&mut *to).poll_flush(cx)).is_err() {
+                            return Poll::Ready(Err(End::Broken(self.other())));
+                        }
+                        *is_unflushed = false;
+                    }
+                    ready!(self.read(from, to, cx))?;
+                    *spoke = true;
                 }
+                State::Closing => {
+                    // A side that is gone already needs no goodbye.
+                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                    self.state = State::Done;
+                }
+                State::Done => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    /// Reads once and writes what is taken at once; the rest is kept.
+    fn read<F, T>(&mut self, from: &mut F, to: &mut T, cx: &mut Context<'_>) -> Poll<Result<(), End>>
+    where
+        F: AsyncRead + Unpin,
+        T: AsyncWrite + Unpin,
+    {
+        let mut room = self.scratch.0.borrow_mut();
+        let mut into = ReadBuf::new(&mut room);
+        if ready!(Pin::new(from).poll_read(cx, &mut into)).is_err() {
+            let end =
+                if self.is_early() { End::Early(Reason::RemoteResetPreBanner) } else { End::Broken(self.reads_from) };
+            return Poll::Ready(Err(end));
+        }
+        let bytes = into.filled();
+        if bytes.is_empty() {
+            if self.is_early() {
+                return Poll::Ready(Err(End::Early(Reason::RemoteClosedPreBanner)));
+            }
+            self.state = State::Closing;
+            return Poll::Ready(Ok(()));
+        }
+        let written = match Pin::new(to).poll_write(cx, bytes) {
+            Poll::Ready(Ok(written)) => written,
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Broken(self.other()))),
+            Poll::Pending => 0,
+        };
+        self.count.add(written);
+        self.state = State::Open { rest: bytes[written..].to_vec(), at: 0, is_unflushed: true };
+        Poll::Ready(Ok(()))
     }
 
     fn is_early(&self) -> bool {
         self.tells_early_end && self.count.get() == 0
-    }
-
-    fn step(&self) -> Result<Step, End> {
-        let mut room = self.scratch.0.borrow_mut();
-        let read = match self.from.try_read(&mut room) {
-            Ok(0) => return Ok(Step::Finished),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Moved),
-            Err(_) if self.is_early() => return Err(End::Early(Reason::RemoteResetPreBanner)),
-            Err(_) => return Err(End::Broken(self.reads_from)),
-        };
-        self.spoken.set(Instant::now());
-        let written = self.write(&room[..read])?;
-        if written == read { Ok(Step::Moved) } else { Ok(Step::Rest(room[written..read].to_vec())) }
-    }
-
-    /// Writes what is taken at once.
-    fn write(&self, bytes: &[u8]) -> Result<usize, End> {
-        match self.to.try_write(bytes) {
-            Ok(written) => {
-                self.count.set(self.count.get() + written as u64);
-                Ok(written)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Err(_) => Err(End::Broken(self.other())),
-        }
     }
 
     fn other(&self) -> Side {
@@ -145,65 +189,93 @@ impl Pump<'_> {
             Side::Remote => Side::Client,
         }
     }
+}
 
-    /// Writes the rest as it is taken.
-    async fn press(&self, mut rest: &[u8]) -> Result<(), End> {
-        while !rest.is_empty() {
-            self.to.writable().await.map_err(|_| End::Broken(self.other()))?;
-            let written = self.write(rest)?;
-            if written > 0 {
-                self.spoken.set(Instant::now());
-            }
-            rest = rest.get(written..).unwrap_or_default();
+struct Relay<'a> {
+    up: Pump<'a>,
+    down: Pump<'a>,
+    first_done: Option<Side>,
+    first_byte: Option<Instant>,
+    spoken: Instant,
+}
+
+impl Relay<'_> {
+    /// Runs both directions as far as they go.
+    fn poll(&mut self, client: &mut Leg, remote: &mut TcpStream, cx: &mut Context<'_>) -> Poll<End> {
+        let mut spoke = false;
+        let down = self.down.poll(remote, client, &mut spoke, cx);
+        if let Poll::Ready(Err(end)) = down {
+            return Poll::Ready(end);
         }
-        Ok(())
+        if down.is_ready() {
+            self.first_done.get_or_insert(Side::Remote);
+        }
+        let up = self.up.poll(client, remote, &mut spoke, cx);
+        if let Poll::Ready(Err(end)) = up {
+            return Poll::Ready(end);
+        }
+        if up.is_ready() {
+            self.first_done.get_or_insert(Side::Client);
+        }
+        if spoke {
+            self.spoken = Instant::now();
+            if self.first_byte.is_none() && self.down.count.get() > 0 {
+                self.first_byte = Some(self.spoken);
+            }
+        }
+        match self.first_done {
+            Some(first) if up.is_ready() && down.is_ready() => Poll::Ready(End::Closed(first)),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn silent_until(&self, limits: &Limits) -> Instant {
+        self.spoken + if self.first_done.is_some() { limits.half_close } else { limits.idle }
     }
 }
 
-/// Relays until the end. With `tells_early_end`, a destination that ends before its first byte is not
-/// passed on to the client.
-pub async fn relay(
-    [client, remote]: [&TcpStream; 2],
-    scratch: &Scratch,
-    (limits, tells_early_end): (Limits, bool),
-    traffic: &Traffic,
-    cut: &CancellationToken,
-) -> End {
-    let spoken = Cell::new(Instant::now());
-    let pump = |from, to, reads_from, count| Pump {
-        from,
-        to,
+/// Relays until the end; tells it, and when the first byte of the destination came.
+pub async fn relay(client: &mut Leg, remote: &mut TcpStream, terms: Terms<'_>) -> (End, Option<Instant>) {
+    let Terms { scratch, limits, tells_early_end, traffic, cut } = terms;
+    let pump = |reads_from, count| Pump {
         reads_from,
+        state: State::Open { rest: Vec::new(), at: 0, is_unflushed: false },
         count,
-        spoken: &spoken,
         scratch,
         tells_early_end: tells_early_end && reads_from == Side::Remote,
     };
-    let mut up = pin!(pump(client, remote, Side::Client, &traffic.up).run());
-    let mut down = pin!(pump(remote, client, Side::Remote, &traffic.down).run());
-    let mut silence = pin!(sleep_until(spoken.get() + limits.idle));
+    let mut relay = Relay {
+        up: pump(Side::Client, &traffic.up),
+        down: pump(Side::Remote, &traffic.down),
+        first_done: None,
+        first_byte: None,
+        spoken: Instant::now(),
+    };
+    let mut silence = pin!(sleep_until(relay.spoken + limits.idle.min(limits.half_close)));
     let mut cut = pin!(cut.cancelled());
-    let (mut is_up, mut is_down) = (true, true);
-    while is_up || is_down {
-        let ended = tokio::select! {
+    let end = loop {
+        tokio::select! {
             biased;
-            ended = &mut down, if is_down => { is_down = false; ended }
-            ended = &mut up, if is_up => { is_up = false; ended }
+            end = poll_fn(|cx| relay.poll(client, remote, cx)) => break end,
             () = &mut silence => {
-                let limit = if is_up && is_down { limits.idle } else { limits.half_close };
-                let until = spoken.get() + limit;
+                let until = relay.silent_until(&limits);
                 if until <= Instant::now() {
-                    return End::Idle;
+                    break End::Idle;
                 }
                 silence.as_mut().reset(until);
-                continue;
             }
-            () = &mut cut => return End::Cut,
-        };
-        if let Err(end) = ended {
-            return end;
+            () = &mut cut => break End::Cut,
         }
-        silence.as_mut().reset(spoken.get() + limits.half_close);
+    };
+    (end, relay.first_byte)
+}
+
+/// Makes the coming close of `stream` a reset, once its peer has what it is owed: a reset discards what
+/// the kernel still holds.
+pub async fn reset_after_flush(stream: &TcpStream) {
+    let until = Instant::now() + FLUSH.0;
+    while unacknowledged_bytes(stream).is_ok_and(|bytes| bytes > 0) && Instant::now() < until {
+        sleep(FLUSH.1).await;
     }
-    End::Closed
+    reset_on_close(stream);
 }

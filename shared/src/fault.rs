@@ -123,7 +123,7 @@ reasons! {
     /// The client did not speak the protocol.
     ProtocolError = 46, "protocol_error", Proxy, 1, "4.3.5";
     /// The client did not finish its request in time.
-    HandshakeTimeout = 47, "handshake_timeout", Proxy, 1, "4.4.2";
+    HandshakeTimeout = 47, "handshake_timeout", Proxy, 6, "4.4.2";
     /// The proxy is shutting down.
     ProxyShuttingDown = 50, "proxy_shutting_down", Proxy, 1, "4.3.2";
     /// A session timer of the proxy ran out.

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -24,6 +25,8 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 struct Waiting {
     bytes: Vec<u8>,
     closed: bool,
+    /// The file is to be opened anew before the next write.
+    reopen: bool,
     failing: Option<String>,
 }
 
@@ -49,14 +52,17 @@ pub struct OpenError {
 }
 
 impl Journal {
-    /// Opens `path` for appending and starts the writer. `key` is where the path is configured.
+    /// Opens `path` for appending and starts the writer; `-` is standard output. `key` is where the path
+    /// is configured.
     pub fn open(path: &Path, key: &'static str) -> Result<Self, OpenError> {
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.map_err(|error| OpenError { path: path.to_owned(), key, error })?;
+        let path = path.to_owned();
+        let file = open(&path).map_err(|error| OpenError { path: path.clone(), key, error })?;
         let shared = Arc::new(Shared { waiting: Mutex::default(), wake: Condvar::new() });
         let writer = shared.clone();
-        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || write_all(file, &writer));
-        let thread = thread.map_err(|error| OpenError { path: path.to_owned(), key, error })?;
+        let own = path.clone();
+        let thread = std::thread::Builder::new().name("journal".to_owned());
+        let thread = thread.spawn(move || write_all(file, &own, &writer));
+        let thread = thread.map_err(|error| OpenError { path, key, error })?;
         Ok(Self { shared, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
@@ -89,6 +95,11 @@ impl Journal {
         self.shared.waiting.lock().bytes.len() > MAX_WAITING_BYTES
     }
 
+    /// Opens the file anew before the next record: the old one was moved away.
+    pub fn reopen(&self) {
+        self.shared.waiting.lock().reopen = true;
+    }
+
     /// Writes what waits and ends the writer. Blocks.
     pub fn close(&self) {
         self.shared.waiting.lock().closed = true;
@@ -101,7 +112,14 @@ impl Journal {
     }
 }
 
-fn write_all(mut file: File, shared: &Shared) {
+fn open(path: &Path) -> io::Result<File> {
+    if path == Path::new("-") {
+        return io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    }
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn write_all(mut file: File, path: &Path, shared: &Shared) {
     let mut batch = Vec::new();
     loop {
         {
@@ -116,7 +134,17 @@ fn write_all(mut file: File, shared: &Shared) {
         // Let a batch gather: one write for everything of the next moment.
         let closed = gather(shared);
         batch.clear();
-        std::mem::swap(&mut batch, &mut shared.waiting.lock().bytes);
+        let reopen = {
+            let mut waiting = shared.waiting.lock();
+            std::mem::swap(&mut batch, &mut waiting.bytes);
+            std::mem::take(&mut waiting.reopen)
+        };
+        if reopen {
+            match open(path) {
+                Ok(new) => file = new,
+                Err(error) => tracing::error!(%error, ?path, "journal cannot be opened anew; the old file is kept"),
+            }
+        }
         if !append(&mut file, &batch, shared) && closed {
             return;
         }
@@ -182,6 +210,23 @@ mod tests {
     fn a_missing_directory_is_told_with_path_and_key() {
         let error = Journal::open(Path::new("/nowhere/x"), "event_log.path").err().map(|e| e.to_string());
         assert!(error.as_ref().is_some_and(|e| e.contains("/nowhere/x") && e.contains("event_log.path")), "{error:?}");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, moved) = (dir.path().join("j"), dir.path().join("j.1"));
+        let journal = Journal::open(&path, "k").expect("opens");
+        journal.write(&1);
+        while std::fs::read_to_string(&path).expect("readable") != "1\n" {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, &moved).expect("moved");
+        journal.reopen();
+        journal.write(&2);
+        journal.close();
+        assert_eq!(std::fs::read_to_string(&moved).expect("readable"), "1\n");
+        assert_eq!(std::fs::read_to_string(&path).expect("readable"), "2\n");
     }
 
     #[test]

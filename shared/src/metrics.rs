@@ -2,6 +2,8 @@
 //! Handles are made once and kept (a macro with owned labels costs twenty times a kept handle);
 //! labels are bounded: never a raw destination address, never a recipient's domain.
 
+use std::time::Duration;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Buckets in seconds, for everything that is a wait on a network or a disk.
@@ -16,4 +18,18 @@ pub fn install() -> Result<PrometheusHandle, String> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|e| format!("metrics recorder: {e}"))
+}
+
+/// How often samples are folded into buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Keeps the recorder small for as long as it is polled: samples of histograms pile up until somebody
+/// reads them, and nobody may.
+pub async fn upkeep(handle: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        let handle = handle.clone();
+        let _ = tokio::task::spawn_blocking(move || handle.run_upkeep()).await;
+    }
 }

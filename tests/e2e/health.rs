@@ -18,7 +18,9 @@ fn get(from: SocketAddr, path: &str) -> (u16, String) {
 #[test]
 fn both_are_live_ready_and_measured() {
     let fleet = Fleet::start(&Options { dialect: Some("socks5"), ..Options::default() });
-    for (admin, metric) in [(fleet.mta_admin, "egret_mta_queue_parts"), (fleet.proxy_admin, "egret_proxy_sources 8")] {
+    for (admin, metric) in
+        [(fleet.mta_admin, "egret_mta_queue_parts"), (fleet.proxy_admin, "egret_proxy_sources{state=\"held\"} 8")]
+    {
         for path in ["/livez", "/readyz"] {
             let (status, answer) = get(admin, path);
             assert_eq!(status, 200, "{path}: {answer}");

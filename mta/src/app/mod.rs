@@ -16,6 +16,7 @@ use std::time::Duration;
 use egret_shared::clock::Clock;
 use egret_shared::http;
 use egret_shared::lifecycle::{Stop, notify};
+use egret_shared::metrics::upkeep;
 use egret_shared::net::accept::Heart;
 use egret_shared::net::socket::{Share, listen};
 use egret_shared::net::tls_client::ClientTls;
@@ -125,6 +126,7 @@ pub async fn run(
     let Sockets { smtp, admin } = sockets;
     let running = start(&config, smtp, &clock, &stop)?;
     let admin_stop = CancellationToken::new();
+    let upkeep = tokio::spawn(upkeep(metrics.clone()));
     let router = running.health.clone().router(metrics);
     let admin = admin.map(|listener| tokio::spawn(http::serve(listener, router, admin_stop.clone())));
     info!(hostname = %config.hostname, listeners = config.listeners.len(), "taking mail");
@@ -135,6 +137,7 @@ pub async fn run(
     notify::stopping();
     take_down(running, config.drain_timeout, &stop).await;
     watchdog.abort();
+    upkeep.abort();
     admin_stop.cancel();
     if let Some(admin) = admin {
         // A scraper that holds its connection open is not waited for.

@@ -7,18 +7,18 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use egret_shared::fault::{Fault, Reason};
-use egret_shared::socks5::frame::{AUTH_VERSION, VERSION, write_failure, write_success};
+use egret_shared::socks5::frame::{AUTH_VERSION, VERSION, write_failure, write_failure_text, write_success};
 
 const NO_AUTH: u8 = 0;
 const PASSWORD: u8 = 2;
 const NONE_ACCEPTABLE: u8 = 0xFF;
 
-/// How clients prove who they are.
+/// The method that clients must offer (RFC 1928 section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// Their address is enough.
+pub enum Methods {
+    /// No authentication.
     None,
-    /// User name and password.
+    /// User name and password (RFC 1929).
     Password,
 }
 
@@ -50,7 +50,10 @@ enum State {
 /// The machine.
 #[derive(Debug)]
 pub struct Socks5 {
-    auth: Auth,
+    methods: Methods,
+    failure_text: bool,
+    /// The last request named an IPv4 address in an IPv6 dress; clients may read a reply of its length.
+    is_mapped: bool,
     state: State,
 }
 
@@ -59,8 +62,8 @@ type Step = Result<Option<(usize, Ask)>, Fault>;
 
 impl Socks5 {
     /// A session that has not begun.
-    pub fn new(auth: Auth) -> Self {
-        Self { auth, state: State::Greeting }
+    pub fn new(methods: Methods, failure_text: bool) -> Self {
+        Self { methods, failure_text, is_mapped: false, state: State::Greeting }
     }
 
     /// Reads the next message from `input`; tells how many bytes it took. Replies that need no decision
@@ -75,7 +78,7 @@ impl Socks5 {
             let step = match self.state {
                 State::Greeting => self.greeting(rest, out),
                 State::Credentials => credentials(rest, out),
-                State::Request => request(rest, out),
+                State::Request => request(rest, &mut self.is_mapped, out),
             };
             match step? {
                 None => return Ok((used, Ask::More)),
@@ -93,9 +96,9 @@ impl Socks5 {
         }
         let Some(count) = input.get(1).map(|count| usize::from(*count)) else { return Ok(None) };
         let Some(methods) = input.get(2..2 + count) else { return Ok(None) };
-        let (method, next) = match self.auth {
-            Auth::None => (NO_AUTH, State::Request),
-            Auth::Password => (PASSWORD, State::Credentials),
+        let (method, next) = match self.methods {
+            Methods::None => (NO_AUTH, State::Request),
+            Methods::Password => (PASSWORD, State::Credentials),
         };
         if !methods.contains(&method) {
             out.extend_from_slice(&[VERSION, NONE_ACCEPTABLE]);
@@ -115,18 +118,36 @@ impl Socks5 {
 
     /// Answers [`Ask::Bind`]: the source is bound, its port is chosen at CONNECT.
     pub fn bound(&self, source: IpAddr, out: &mut Vec<u8>) {
-        write_success(SocketAddr::new(source, 0), out);
+        self.succeed(SocketAddr::new(source, 0), out);
     }
 
     /// Answers [`Ask::Connect`]; what follows are the client's and the destination's bytes.
     pub fn connected(self, local: SocketAddr, out: &mut Vec<u8>) {
-        write_success(local, out);
+        self.succeed(local, out);
+    }
+
+    fn succeed(&self, bound: SocketAddr, out: &mut Vec<u8>) {
+        let ip = match bound.ip() {
+            IpAddr::V4(ip) if self.is_mapped => ip.to_ipv6_mapped().into(),
+            ip => ip,
+        };
+        write_success(SocketAddr::new(ip, bound.port()), out);
+    }
+
+    /// True once the client may ask for something, and so can be answered.
+    pub fn is_asked(&self) -> bool {
+        self.state == State::Request
     }
 
     /// Refuses what was asked for.
     pub fn refuse(&self, fault: &Fault, out: &mut Vec<u8>) {
-        write_failure(fault, out);
+        if self.failure_text { write_failure_text(fault, out) } else { write_failure(fault, out) }
     }
+}
+
+/// Refuses whatever the client may offer in its greeting.
+pub fn refuse_all(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[VERSION, NONE_ACCEPTABLE]);
 }
 
 fn credentials(input: &[u8], out: &mut Vec<u8>) -> Step {
@@ -144,7 +165,7 @@ fn credentials(input: &[u8], out: &mut Vec<u8>) -> Step {
     Ok(Some((end, Ask::Login { username: text(name), password: text(password) })))
 }
 
-fn request(input: &[u8], out: &mut Vec<u8>) -> Step {
+fn request(input: &[u8], is_mapped: &mut bool, out: &mut Vec<u8>) -> Step {
     let refuse = |reason, detail: String, out: &mut Vec<u8>| {
         let fault = Fault::new(reason, detail);
         write_failure(&fault, out);
@@ -175,6 +196,7 @@ fn request(input: &[u8], out: &mut Vec<u8>) -> Step {
     let Some(port) = input.get(end - 2..end) else { return Ok(None) };
     let port = u16::from_be_bytes([port[0], port[1]]);
     // An IPv4 address in an IPv6 dress is dialed, judged and told as what it is.
+    *is_mapped = kind == 4 && address.to_canonical().is_ipv4();
     let address = address.to_canonical();
     match command {
         1 => Ok(Some((end, Ask::Connect(SocketAddr::new(address, port))))),
@@ -185,8 +207,8 @@ fn request(input: &[u8], out: &mut Vec<u8>) -> Step {
 
 /// For fuzzing: no input may do more than be refused.
 pub fn fuzz_socks5(bytes: &[u8]) {
-    for auth in [Auth::None, Auth::Password] {
-        let (mut machine, mut out, mut at) = (Socks5::new(auth), Vec::new(), 0);
+    for methods in [Methods::None, Methods::Password] {
+        let (mut machine, mut out, mut at) = (Socks5::new(methods, true), Vec::new(), 0);
         while let Ok((used, ask)) = machine.step(&bytes[at..], &mut out) {
             at += used;
             match ask {
@@ -209,8 +231,9 @@ mod tests {
     const CONNECT: &[u8] = &[5, 1, 0, 1, 198, 51, 100, 9, 0, 25];
 
     /// Feeds `bytes` in pieces; returns what was asked for, and all replies.
-    fn feed(auth: Auth, bytes: &[u8], piece: usize) -> (Vec<Ask>, Vec<u8>, Option<Reason>) {
-        let (mut machine, mut out, mut input, mut asked) = (Socks5::new(auth), Vec::new(), Vec::new(), Vec::new());
+    fn feed(methods: Methods, bytes: &[u8], piece: usize) -> (Vec<Ask>, Vec<u8>, Option<Reason>) {
+        let (mut out, mut input, mut asked) = (Vec::new(), Vec::new(), Vec::new());
+        let mut machine = Socks5::new(methods, false);
         for piece in bytes.chunks(piece.max(1)) {
             input.extend_from_slice(piece);
             loop {
@@ -240,7 +263,7 @@ mod tests {
     fn bind_and_connect_are_read_however_they_are_split() {
         let (bytes, want) = whole();
         for piece in 1..=bytes.len() {
-            let (asked, out, fault) = feed(Auth::None, &bytes, piece);
+            let (asked, out, fault) = feed(Methods::None, &bytes, piece);
             assert_eq!((asked, fault), (want.clone(), None), "in pieces of {piece}");
             assert_eq!(out, [5, 0, 5, 0, 0, 1, 192, 0, 2, 7, 0, 0], "in pieces of {piece}");
         }
@@ -249,10 +272,10 @@ mod tests {
     #[test]
     fn a_password_is_asked_for_where_it_is_wanted() {
         let login = [&[5, 1, 2, 1, 1, b'u', 6][..], b"secret", CONNECT].concat();
-        let (asked, out, _) = feed(Auth::Password, &login, 3);
+        let (asked, out, _) = feed(Methods::Password, &login, 3);
         assert_eq!(asked.len(), 2);
         assert_eq!(out, [5, 2, 1, 0]);
-        let (_, out, fault) = feed(Auth::Password, &[5, 1, 0], 1);
+        let (_, out, fault) = feed(Methods::Password, &[5, 1, 0], 1);
         assert_eq!((&out[..], fault), (&[5, 0xFF][..], Some(Reason::NoAcceptableMethod)));
     }
 
@@ -265,24 +288,27 @@ mod tests {
             (&[5, 1, 0, 9][..], 8, Reason::AddressUnsupported),
             (&[4, 1][..], 1, Reason::ProtocolError),
         ] {
-            let (_, out, fault) = feed(Auth::None, &[&[5, 1, 0], request].concat(), 2);
+            let (_, out, fault) = feed(Methods::None, &[&[5, 1, 0], request].concat(), 2);
             assert_eq!((fault, &out[2..6]), (Some(reason), &[5, code, 0, 1][..]), "{request:?}");
             assert_eq!(out[6..10], [0, 0, 0, reason.number()], "{request:?}");
         }
-        let (_, out, fault) = feed(Auth::None, b"GET / HTTP/1.1\r\n", 4);
+        let (_, out, fault) = feed(Methods::None, b"GET / HTTP/1.1\r\n", 4);
         assert_eq!((&out[..], fault), (&[5, 0xFF][..], Some(Reason::ProtocolError)));
     }
 
     #[test]
     fn an_ipv4_address_in_an_ipv6_dress_is_ipv4() {
         let mapped = [&[5, 1, 0, 5, 1, 0, 4][..], &[0; 10], &[0xFF, 0xFF, 10, 0, 0, 1, 0, 25]].concat();
-        assert_eq!(feed(Auth::None, &mapped, 99).0, [Ask::Connect(([10, 0, 0, 1], 25).into())]);
+        assert_eq!(feed(Methods::None, &mapped, 99).0, [Ask::Connect(([10, 0, 0, 1], 25).into())]);
+        let bind = [&[5, 1, 0, 5, 2, 0, 4][..], &[0; 10], &[0xFF, 0xFF, 10, 0, 0, 1, 0, 0]].concat();
+        let (_, out, _) = feed(Methods::None, &bind, 99);
+        assert_eq!((out.len(), out[5]), (2 + 22, 4), "the reply has the family of the request");
     }
 
     proptest! {
         #[test]
         fn any_bytes_in_any_split_lead_to_the_same(bytes: Vec<u8>, piece in 1usize..9) {
-            prop_assert_eq!(feed(Auth::None, &bytes, piece), feed(Auth::None, &bytes, bytes.len().max(1)));
+            prop_assert_eq!(feed(Methods::None, &bytes, piece), feed(Methods::None, &bytes, bytes.len().max(1)));
             fuzz_socks5(&bytes);
         }
     }

@@ -5,27 +5,27 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::canonical;
 
-const V4: &[(&str, u8, &str)] = &[
-    ("0.0.0.0", 8, "this network"),
-    ("10.0.0.0", 8, "private"),
-    ("100.64.0.0", 10, "carrier-grade NAT"),
-    ("127.0.0.0", 8, "loopback"),
-    ("169.254.0.0", 16, "link-local, cloud metadata"),
-    ("172.16.0.0", 12, "private"),
-    ("192.0.0.0", 24, "protocol assignments"),
-    ("192.168.0.0", 16, "private"),
-    ("198.18.0.0", 15, "benchmarking"),
-    ("224.0.0.0", 4, "multicast"),
-    ("240.0.0.0", 4, "reserved, broadcast"),
+const V4: &[(Ipv4Addr, u8, &str)] = &[
+    (Ipv4Addr::UNSPECIFIED, 8, "this network"),
+    (Ipv4Addr::new(10, 0, 0, 0), 8, "private"),
+    (Ipv4Addr::new(100, 64, 0, 0), 10, "carrier-grade NAT"),
+    (Ipv4Addr::new(127, 0, 0, 0), 8, "loopback"),
+    (Ipv4Addr::new(169, 254, 0, 0), 16, "link-local, cloud metadata"),
+    (Ipv4Addr::new(172, 16, 0, 0), 12, "private"),
+    (Ipv4Addr::new(192, 0, 0, 0), 24, "protocol assignments"),
+    (Ipv4Addr::new(192, 168, 0, 0), 16, "private"),
+    (Ipv4Addr::new(198, 18, 0, 0), 15, "benchmarking"),
+    (Ipv4Addr::new(224, 0, 0, 0), 4, "multicast"),
+    (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved, broadcast"),
 ];
 
-const V6: &[(&str, u8, &str)] = &[
-    ("::", 128, "unspecified"),
-    ("::1", 128, "loopback"),
-    ("100::", 64, "discard"),
-    ("fc00::", 7, "unique local, cloud metadata"),
-    ("fe80::", 10, "link-local"),
-    ("ff00::", 8, "multicast"),
+const V6: &[(Ipv6Addr, u8, &str)] = &[
+    (Ipv6Addr::UNSPECIFIED, 128, "unspecified"),
+    (Ipv6Addr::LOCALHOST, 128, "loopback"),
+    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64, "discard"),
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, "unique local, cloud metadata"),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10, "link-local"),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, "multicast"),
 ];
 
 /// The special use of `ip`, if it has one. IPv4 inside IPv6 (mapped, NAT64, 6to4) is looked into.
@@ -38,15 +38,14 @@ pub fn special_use(ip: IpAddr) -> Option<&'static str> {
 
 fn special_v4(ip: Ipv4Addr) -> Option<&'static str> {
     let ip = u32::from(ip);
-    let hit = |net: &str, bits: u8| net.parse::<Ipv4Addr>().is_ok_and(|net| (ip ^ u32::from(net)) >> (32 - bits) == 0);
-    V4.iter().find(|(net, bits, _)| hit(net, *bits)).map(|(_, _, name)| *name)
+    let hit = |net: Ipv4Addr, bits: u8| (ip ^ u32::from(net)) >> (32 - bits) == 0;
+    V4.iter().find(|(net, bits, _)| hit(*net, *bits)).map(|(_, _, name)| *name)
 }
 
 fn special_v6(ip: Ipv6Addr) -> Option<&'static str> {
     let ip = u128::from(ip);
-    let hit =
-        |net: &str, bits: u8| net.parse::<Ipv6Addr>().is_ok_and(|net| (ip ^ u128::from(net)) >> (128 - bits) == 0);
-    V6.iter().find(|(net, bits, _)| hit(net, *bits)).map(|(_, _, name)| *name)
+    let hit = |net: Ipv6Addr, bits: u8| (ip ^ u128::from(net)) >> (128 - bits) == 0;
+    V6.iter().find(|(net, bits, _)| hit(*net, *bits)).map(|(_, _, name)| *name)
 }
 
 /// The IPv4 address inside a NAT64 (64:ff9b::/96) or 6to4 (2002::/16) address.

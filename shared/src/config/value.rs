@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
+use crate::limits::Rate;
 use crate::units::{Size, Span};
 
 /// A type that a key can have.
@@ -44,6 +45,7 @@ macro_rules! config_value_from_str {
 config_value_from_str! {
     Span => "a time span",
     Size => "a size",
+    Rate => "a rate",
     IpAddr => "an IP address",
     SocketAddr => "an address with a port",
 }

@@ -1,6 +1,8 @@
 //! The admin HTTP server both programs share: `/livez`, `/readyz`, `/metrics`. Floor 3.
 //! Knows nothing of mail or proxies: what is ready is asked from the program.
 
+pub mod client;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -36,12 +36,25 @@ pub fn listen(address: SocketAddr, share: Share) -> io::Result<std::net::TcpList
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share == Share::Among)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    set_inherited(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Makes a listening socket of the service manager's one like those of [`listen`].
+///
+/// # Errors
+/// What the operating system says.
+pub fn adopt(listener: &std::net::TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    set_inherited(&SockRef::from(listener))
+}
+
+fn set_inherited(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 /// A socket that is bound to `source` (any port) and not yet connected, non-blocking, with TCP_NODELAY.
@@ -49,10 +62,28 @@ pub fn listen(address: SocketAddr, share: Share) -> io::Result<std::net::TcpList
 /// # Errors
 /// `EADDRNOTAVAIL` if `source` is not on the host; `EMFILE` and its like if the process has no room.
 pub fn bound_to(source: IpAddr) -> io::Result<Socket> {
+    bind_dialing(source, false)
+}
+
+/// The same for an address that need not be on the host (IP_FREEBIND, IPV6_FREEBIND): the network must
+/// route it here.
+///
+/// # Errors
+/// As [`bound_to`], but for `EADDRNOTAVAIL`.
+pub fn freely_bound_to(source: IpAddr) -> io::Result<Socket> {
+    bind_dialing(source, true)
+}
+
+fn bind_dialing(source: IpAddr, is_free: bool) -> io::Result<Socket> {
     let address = SocketAddr::new(source, 0);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     setsockopt(&socket, IpBindAddressNoPort, &true)?;
     socket.set_tcp_nodelay(true)?;
+    match source {
+        IpAddr::V4(_) if is_free => socket.set_freebind_v4(true)?,
+        IpAddr::V6(_) if is_free => socket.set_freebind_v6(true)?,
+        _ => {}
+    }
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -80,6 +111,13 @@ mod tests {
     fn an_address_of_another_host_is_told_at_bind() {
         let error = bound_to([192, 0, 2, 77].into()).expect_err("192.0.2.0/24 is nobody's");
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    #[test]
+    fn a_free_bind_needs_no_address_on_the_host() {
+        for source in ["192.0.2.77", "2001:db8::77"] {
+            freely_bound_to(source.parse().expect("an address")).expect(source);
+        }
     }
 
     #[test]

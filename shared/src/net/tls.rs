@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -57,6 +59,14 @@ pub enum CertificateError {
         /// What TLS says.
         error: rustls::Error,
     },
+    /// The certificates of the authorities cannot be used.
+    #[error("{}: no authority for client certificates: {error}", file.display())]
+    Authorities {
+        /// The file.
+        file: PathBuf,
+        /// What TLS says.
+        error: VerifierBuilderError,
+    },
 }
 
 /// Reads a certificate chain (the server's own first) and its private key into a configuration for
@@ -65,22 +75,63 @@ pub enum CertificateError {
 /// # Errors
 /// Which file is at fault, and why.
 pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CertificateError> {
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| bad_pem(certificate, error, ("certificate", "CERTIFICATE")))?;
-    if chain.is_empty() {
-        return Err(bad_pem(certificate, pem::Error::NoItemsFound, ("certificate", "CERTIFICATE")));
+    configure(certificate, key, WebPkiClientVerifier::no_client_auth())
+}
+
+/// The same, for clients with a certificate that an authority in `authorities` has signed. Without
+/// `is_required`, a client may also show none.
+///
+/// # Errors
+/// Which file is at fault, and why.
+pub fn mutual_server_config(
+    certificate: &Path,
+    key: &Path,
+    authorities: &Path,
+    is_required: bool,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let failed = |error| CertificateError::Authorities { file: authorities.into(), error };
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(authorities)? {
+        roots.add(authority).map_err(|_| failed(VerifierBuilderError::NoRootAnchors))?;
     }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if is_required { builder } else { builder.allow_unauthenticated() };
+    configure(certificate, key, builder.build().map_err(failed)?)
+}
+
+/// The certificates of a PEM file, in their order; at least one.
+///
+/// # Errors
+/// If the file cannot be read, is not PEM or holds none.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let wanted = ("certificate", "CERTIFICATE");
+    let chain = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| bad_pem(file, error, wanted))?;
+    if chain.is_empty() { Err(bad_pem(file, pem::Error::NoItemsFound, wanted)) } else { Ok(chain) }
+}
+
+fn configure(
+    certificate: &Path,
+    key: &Path,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let chain = certificates(certificate)?;
     let secret =
         PrivateKeyDer::from_pem_file(key).map_err(|error| bad_pem(key, error, ("private key", "PRIVATE KEY")))?;
     let unfit = |error| CertificateError::Unfit { certificate: certificate.into(), key: key.into(), error };
-    build(chain, secret).map(Arc::new).map_err(unfit)
+    build(chain, secret, clients).map(Arc::new).map_err(unfit)
 }
 
-fn build(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<ServerConfig, rustls::Error> {
+fn build(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(config)

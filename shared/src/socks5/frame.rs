@@ -60,6 +60,10 @@ impl Reply {
                 [0, 0, 0, n] if n != 0 => Reason::from_number(n),
                 _ => None,
             },
+            Address::Domain(text, _) if self.code != 0 => {
+                let number = std::str::from_utf8(text).ok()?.strip_prefix("n=")?.split(' ').next()?;
+                Reason::from_number(number.parse().ok()?)
+            }
             _ => None,
         }
     }
@@ -68,6 +72,7 @@ impl Reply {
     pub fn errno(&self) -> Option<i32> {
         match &self.bound {
             Address::Ip(bound) if self.reason().is_some() && bound.port() != 0 => Some(i32::from(bound.port())),
+            Address::Domain(_, errno) if self.reason().is_some() && *errno != 0 => Some(i32::from(*errno)),
             _ => None,
         }
     }
@@ -85,6 +90,19 @@ pub fn write_failure(fault: &Fault, out: &mut Vec<u8>) {
     let bound = SocketAddr::from((Ipv4Addr::new(0, 0, 0, fault.reason.number()), errno));
     out.extend_from_slice(&[VERSION, fault.reason.socks_reply(), 0]);
     write_address(bound, out);
+}
+
+/// Writes the reply of failure with text where a domain name could stand: number, token and detail of
+/// the reason, in printable ASCII.
+pub fn write_failure_text(fault: &Fault, out: &mut Vec<u8>) {
+    /// What every client that was tried can take.
+    const MAX_TEXT_BYTES: usize = 200;
+    let errno = fault.errno.and_then(|e| u16::try_from(e).ok()).unwrap_or(0);
+    let text = format!("n={} r={} d={}", fault.reason.number(), fault.reason, fault.detail);
+    let text: Vec<u8> = text.bytes().filter(|b| matches!(b, 0x20..=0x7e)).take(MAX_TEXT_BYTES).collect();
+    out.extend_from_slice(&[VERSION, fault.reason.socks_reply(), 0, 3, text.len() as u8]);
+    out.extend_from_slice(&text);
+    out.extend_from_slice(&errno.to_be_bytes());
 }
 
 /// The two commands that Egret speaks.
@@ -173,6 +191,18 @@ mod tests {
         assert_eq!(out, [5, 1, 0, 1, 0, 0, 0, 13, 0, 99]);
         let Ok(Scan::Got(reply, 10)) = scan_reply(&out) else { panic!("not a reply: {out:?}") };
         assert_eq!((reply.reason(), reply.errno()), (Some(Reason::SourcePortsExhausted), Some(99)));
+    }
+
+    #[test]
+    fn failures_with_text_carry_the_same() {
+        let mut out = Vec::new();
+        let detail = "192.0.2.1\r\nß".repeat(100);
+        write_failure_text(&Fault::new(Reason::SourcePortsExhausted, detail).with_errno(Some(99)), &mut out);
+        let Ok(Scan::Got(reply, used)) = scan_reply(&out) else { panic!("not a reply: {out:?}") };
+        assert_eq!((reply.code, reply.reason(), reply.errno()), (1, Some(Reason::SourcePortsExhausted), Some(99)));
+        assert!(
+            used == out.len() && used <= MAX_MESSAGE_BYTES && out[5..used - 2].iter().all(|b| (0x20..0x7f).contains(b))
+        );
     }
 
     #[test]

@@ -1,0 +1,116 @@
+//! The state of each held address: as the kernel tells it, and as the operator wants it. Floor 1.
+//! Shared by all workers and read for each session; changed seldom.
+//! Always: an address that the operator drains is draining, whatever the kernel says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+/// Whether an address can be a source now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// On this host, and usable.
+    Held,
+    /// Not on this host.
+    Missing,
+    /// On this host, but the kernel has not finished, or has failed, to make sure that it is nobody
+    /// else's (IPv6 duplicate address detection, RFC 4862).
+    Tentative,
+    /// The operator takes it out of service: sessions may finish, none begins.
+    Draining,
+}
+
+impl State {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Held, Self::Missing, Self::Tentative, Self::Draining];
+
+    /// The name used in metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Missing => "missing",
+            Self::Tentative => "tentative",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// States of addresses. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Held(Arc<Book>);
+
+#[derive(Default)]
+struct Book {
+    /// As the kernel tells it.
+    known: ArcSwap<BTreeMap<IpAddr, State>>,
+    draining: ArcSwap<BTreeSet<IpAddr>>,
+}
+
+impl Held {
+    /// The state of `ip`; `None` if nothing is known of it, as of addresses in very large ranges.
+    pub fn state(&self, ip: IpAddr) -> Option<State> {
+        if self.is_draining(ip) {
+            return Some(State::Draining);
+        }
+        self.0.known.load().get(&ip).copied()
+    }
+
+    /// Whether the operator drains `ip`.
+    pub fn is_draining(&self, ip: IpAddr) -> bool {
+        self.0.draining.load().contains(&ip)
+    }
+
+    /// Drains `ip`, or takes it back into service. True if that changes anything.
+    pub fn drain(&self, ip: IpAddr, is_draining: bool) -> bool {
+        let before = self.0.draining.rcu(|set| {
+            let mut set = BTreeSet::clone(set);
+            if is_draining {
+                set.insert(ip)
+            } else {
+                set.remove(&ip)
+            };
+            set
+        });
+        before.contains(&ip) != is_draining
+    }
+
+    /// What the kernel tells now. Returns what has changed: the address, its state before and now.
+    pub fn learn(&self, now: BTreeMap<IpAddr, State>) -> Vec<(IpAddr, Option<State>, State)> {
+        let before = self.0.known.load();
+        let changed = now.iter().filter(|(ip, state)| before.get(ip) != Some(state));
+        let changed = changed.map(|(ip, state)| (*ip, before.get(ip).copied(), *state)).collect();
+        self.0.known.store(Arc::new(now));
+        changed
+    }
+
+    /// Every address that something is known of.
+    pub fn all(&self) -> BTreeMap<IpAddr, State> {
+        let mut all = BTreeMap::clone(&self.0.known.load());
+        all.extend(self.0.draining.load().iter().map(|ip| (*ip, State::Draining)));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operator_has_the_last_word_and_changes_are_told_once() {
+        let held = Held::default();
+        let ip = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(held.state(ip), None);
+        assert_eq!(held.learn(BTreeMap::from([(ip, State::Held)])), [(ip, None, State::Held)]);
+        assert_eq!(held.learn(BTreeMap::from([(ip, State::Held)])), []);
+        assert!(held.drain(ip, true) && !held.drain(ip, true));
+        assert_eq!(held.state(ip), Some(State::Draining));
+        assert_eq!(held.learn(BTreeMap::from([(ip, State::Missing)])), [(ip, Some(State::Held), State::Missing)]);
+        assert_eq!(held.state(ip), Some(State::Draining));
+        assert!(held.drain(ip, false));
+        assert_eq!(held.all(), BTreeMap::from([(ip, State::Missing)]));
+    }
+}

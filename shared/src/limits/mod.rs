@@ -1,0 +1,7 @@
+//! Limits of rates and of things held at once. Floor 0. Knows no clock: time is handed in.
+
+pub mod gcra;
+pub mod rate;
+
+pub use gcra::Gcra;
+pub use rate::Rate;

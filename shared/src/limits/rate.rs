@@ -1,0 +1,94 @@
+//! A rate as it is written in configuration: `"100/min"`, `"5/s,max_burst=2"`.
+//! Pure. Floor 0.
+//! Always: `parse(print(x)) == x`; a burst is at least 1.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// So many in each period, and how many of them at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many in a period; at least 1.
+    pub count: u64,
+    /// The period.
+    pub period: Duration,
+    /// How many may come at once; at least 1, `count` unless written.
+    pub burst: u64,
+}
+
+/// Names of periods, the first of each kind being the one that is printed.
+const PERIODS: &[(&str, u64)] = &[
+    ("s", 1),
+    ("sec", 1),
+    ("second", 1),
+    ("min", 60),
+    ("m", 60),
+    ("minute", 60),
+    ("h", 3600),
+    ("hr", 3600),
+    ("hour", 3600),
+    ("d", 86_400),
+    ("day", 86_400),
+];
+
+impl Rate {
+    /// The time from one to the next at an even pace.
+    pub fn interval(&self) -> Duration {
+        let nanos = self.period.as_nanos() / u128::from(self.count.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "write a rate like \"100/min\" or \"5/s,max_burst=2\"".to_owned();
+        let (rate, burst) = match text.split_once(',') {
+            Some((rate, burst)) => (rate, Some(burst.trim().strip_prefix("max_burst=").ok_or_else(wrong)?)),
+            None => (text, None),
+        };
+        let (count, period) = rate.split_once('/').ok_or_else(wrong)?;
+        let number = |text: &str| text.trim().replace('_', "").parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(wrong);
+        let (_, seconds) = PERIODS.iter().find(|(name, _)| *name == period.trim()).ok_or_else(wrong)?;
+        let count = number(count)?;
+        let burst = burst.map_or(Ok(count), number)?;
+        Ok(Self { count, period: Duration::from_secs(*seconds), burst })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.period.as_secs();
+        let name = PERIODS.iter().find(|(_, length)| *length == seconds).map_or("s", |(name, _)| name);
+        write!(f, "{}/{name}", self.count)?;
+        if self.burst == self.count { Ok(()) } else { write!(f, ",max_burst={}", self.burst) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write() {
+        let rate = |text: &str| text.parse::<Rate>().map(|rate| (rate.count, rate.period.as_secs(), rate.burst));
+        assert_eq!(rate("100/min"), Ok((100, 60, 100)));
+        assert_eq!(rate("5/s, max_burst=2"), Ok((5, 1, 2)));
+        assert_eq!(rate("1_000/hour"), Ok((1000, 3600, 1000)));
+        for wrong in ["", "5", "5/", "0/s", "5/fortnight", "-1/s", "5/s,burst=2", "5/s,max_burst=0"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rates_survive_printing(count in 1u64..1_000_000, burst in 1u64..1_000_000, period in 0usize..4) {
+            let period = Duration::from_secs([1, 60, 3600, 86_400][period]);
+            let rate = Rate { count, period, burst };
+            prop_assert_eq!(rate.to_string().parse::<Rate>(), Ok(rate));
+        }
+    }
+}
