@@ -3,10 +3,15 @@
 # With the argument "bench", also the peers that the benchmarks run.
 set -eu
 missing=
-wanted="cc:gcc redis-server:redis-server haproxy:haproxy swaks:swaks curl:curl"
+# What must be there (a command, or a file), and the package that brings it.
+wanted="cc:gcc redis-server:redis-server haproxy:haproxy swaks:swaks curl:curl ip:iproute2"
+wanted="$wanted nc.openbsd:netcat-openbsd /usr/lib/python3/dist-packages/socks.py:python3-socks"
+wanted="$wanted /usr/lib/python3/dist-packages/python_socks:python3-python-socks"
+wanted="$wanted node:nodejs /usr/share/nodejs/socks:node-socks"
 [ "${1:-}" != bench ] || wanted="$wanted postfix:postfix danted:dante-server microsocks:microsocks"
 for pair in $wanted; do
-    PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+    what=${pair%%:*}
+    [ -e "$what" ] || PATH="$PATH:/usr/sbin:/sbin" command -v "$what" >/dev/null || missing="$missing ${pair#*:}"
 done
 [ -z "$missing" ] && exit 0
 sudo=

@@ -200,6 +200,13 @@ fn request(input: &[u8], is_mapped: &mut bool, out: &mut Vec<u8>) -> Step {
     let address = address.to_canonical();
     match command {
         1 => Ok(Some((end, Ask::Connect(SocketAddr::new(address, port))))),
+        // A port means that RFC 1928's own BIND is meant: to listen for one peer. It must not be taken
+        // for a choice of the source.
+        2 if port != 0 => refuse(
+            Reason::CommandUnsupported,
+            format!("BIND with port {port} is not offered; BIND with port 0 chooses the source"),
+            out,
+        ),
         2 => Ok(Some((end, Ask::Bind(address)))),
         other => refuse(Reason::CommandUnsupported, format!("command {other} is not offered"), out),
     }
@@ -284,6 +291,7 @@ mod tests {
         for (request, code, reason) in [
             (&[5, 3, 0, 1, 1, 2, 3, 4, 0, 25][..], 7, Reason::CommandUnsupported),
             (&[5, 0, 0, 1, 1, 2, 3, 4, 0, 25][..], 7, Reason::CommandUnsupported),
+            (&[5, 2, 0, 1, 1, 2, 3, 4, 0, 25][..], 7, Reason::CommandUnsupported),
             (&[5, 1, 0, 3, 1][..], 8, Reason::AddressUnsupported),
             (&[5, 1, 0, 9][..], 8, Reason::AddressUnsupported),
             (&[4, 1][..], 1, Reason::ProtocolError),

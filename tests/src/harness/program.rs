@@ -31,9 +31,13 @@ pub struct Program {
 impl Program {
     /// Starts `name` with `arguments`; what it prints goes to `log`.
     pub fn start(name: &str, arguments: &[&str], log: &Path) -> Self {
+        Self::spawn(Command::new(binary(name)).args(arguments), log)
+    }
+
+    /// Starts any command; what it prints goes to `log`.
+    pub fn spawn(command: &mut Command, log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).expect("a log file");
-        let child = Command::new(binary(name))
-            .args(arguments)
+        let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a second handle"))
             .stderr(file)

@@ -1,0 +1,11 @@
+//! egret-proxy alone: the real binary, and clients and destinations of all kinds.
+
+mod access;
+mod cli;
+mod clients;
+mod namespace;
+mod relay;
+mod service;
+mod support;
+mod tls;
+mod wire;
