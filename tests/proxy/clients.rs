@@ -136,7 +136,7 @@ fn nc_and_scripts_dial_through_socks5() {
         ("/usr/bin/python3", &["-c", "import socks"], "-c", &pysocks),
         ("/usr/bin/python3", &["-c", "import python_socks.sync"], "-c", &python_socks),
         ("node", &["-e", "require('socks')"], "-e", &node),
-        ("sh", &["-c", "nc.openbsd -h 2>&1 | grep -q proxyproto"], "-c", &nc),
+        ("sh", &["-c", "command -v nc.openbsd"], "-c", &nc),
     ];
     for (tool, probe, flag, script) in clients {
         if !has(tool, probe) {

@@ -70,9 +70,9 @@ fn an_end_before_the_banner_is_told_where_it_can_be() {
         let (accepted, _) = remote.accept();
         house.stands(client.address());
         if is_rude {
-            accepted.reset()
+            accepted.reset();
         } else {
-            drop(accepted)
+            drop(accepted);
         }
         let (line, _) = client.rest();
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -99,9 +99,9 @@ fn success_can_wait_for_the_banner() {
         let (accepted, _) = remote.accept();
         house.stands(address);
         if is_rude {
-            accepted.reset()
+            accepted.reset();
         } else {
-            drop(accepted)
+            drop(accepted);
         }
         let (reply, _) = dialing.join().expect("a reply");
         refuses(&reply, 5, number);
