@@ -167,3 +167,37 @@ fn sessions_can_be_asked_for_and_are_logged() {
         if lines.len() == 2 && lines[0] == record { Ok(()) } else { Err(text) }
     });
 }
+
+#[test]
+fn a_listener_of_the_service_manager_is_taken() {
+    let own = addresses(8);
+    let (at, admin): (std::net::SocketAddr, _) = ((own[0], 1080).into(), (own[0], 9180).into());
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("proxy.toml");
+    std::fs::write(&file, toml(at, admin, &format!("\"{}\"", own[1]), "", "")).expect("written");
+    let start = |port: u16, log: &str| {
+        let script = format!(
+            "import os, socket\n\
+             s = socket.create_server(('{}', {port}))\n\
+             os.dup2(s.fileno(), 3)\n\
+             os.set_inheritable(3, True)\n\
+             os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n\
+             os.execv('{binary}', ['egret-proxy', 'serve', '--config', '{}'])",
+            own[0],
+            file.display(),
+            binary = binary("egret-proxy").display(),
+        );
+        Program::spawn(Command::new("python3").args(["-c", &script]), &dir.path().join(log))
+    };
+    let mut other = start(1079, "other");
+    assert!(!other.wait().success() && other.log().contains("which is no listener.address"), "{}", other.log());
+    let proxy = start(1080, "log");
+    let remote = Remote::at((own[2], 2525).into());
+    eventually("readiness", || match http(admin, "GET", "/readyz") {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?} {}", proxy.log())),
+    });
+    for _ in 0..4 {
+        assert_eq!(Client::to(at).connect(remote.address())[1], 0);
+    }
+}

@@ -82,8 +82,11 @@ impl Session<'_> {
     }
 
     /// Relays what client and destination say, and notes how it ended.
-    pub(super) async fn carry(&mut self, mut opened: Opened) {
-        let (end, first_byte) = match self.forward_input(&mut opened).await {
+    pub(super) async fn carry(&mut self, mut opened: Box<Opened>) {
+        let forwarded = if self.input.is_empty() { Ok(()) } else { Box::pin(self.forward_input(&mut opened)).await };
+        // A session that relays holds no buffer.
+        (self.input, self.out) = (BytesMut::new(), Vec::new());
+        let (end, first_byte) = match forwarded {
             Ok(()) => {
                 let timeouts = &self.policy.timeouts;
                 let terms = Terms {
@@ -99,7 +102,7 @@ impl Session<'_> {
         };
         let first_byte = first_byte.map(|at| at.into_std().saturating_duration_since(opened.connected));
         self.note(&opened, first_byte);
-        let by = self.close(end, &opened.remote).await;
+        let by = Box::pin(self.close(end, &opened.remote)).await;
         self.record.closed_by = Some(by);
         let common = &self.house.common;
         let took = common.clock.now().saturating_duration_since(self.started);
@@ -133,7 +136,7 @@ impl Session<'_> {
                 self.out.extend_from_slice(fault.smtp_line(&self.record.id.to_string()).as_bytes());
                 self.record.end = Ended::Refused;
                 self.record.failed(fault);
-                self.part().await;
+                Box::pin(self.part()).await;
                 ClosedBy::Remote
             }
             End::Idle => {
@@ -152,12 +155,8 @@ impl Session<'_> {
 
     /// Bytes that came right behind the request are the destination's.
     async fn forward_input(&mut self, opened: &mut Opened) -> io::Result<()> {
-        if !self.input.is_empty() {
-            opened.remote.write_all(&self.input).await?;
-            opened.running.traffic.up.add(self.input.len());
-        }
-        // A session that relays holds no buffer.
-        (self.input, self.out) = (BytesMut::new(), Vec::new());
+        opened.remote.write_all(&self.input).await?;
+        opened.running.traffic.up.add(self.input.len());
         Ok(())
     }
 

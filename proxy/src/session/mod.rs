@@ -22,7 +22,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::admit;
 use crate::auth::Penalties;
 use crate::leg::Leg;
 use crate::limit::Limits;
@@ -32,6 +31,8 @@ use crate::report::Reporter;
 use crate::report::metrics::OfListener;
 use crate::report::record::{Ended, Record, SessionId};
 
+/// Room for a handshake.
+const HANDSHAKE_BYTES: usize = 1024;
 /// How long a client that was refused may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a client that will be told of an overload may take for its request.
@@ -108,30 +109,34 @@ pub async fn serve(client: TcpStream, peer: SocketAddr, house: &House, refusal: 
         // A reload took the listener away; its socket stays until a restart.
         return reset_on_close(&client);
     };
-    let number = house.common.numbers.fetch_add(1, Ordering::Relaxed);
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let (started, wall) = (house.common.clock.now(), house.common.clock.wall());
-    let mut record = Record::begin(SessionId(number), wall, house.listener, peer);
     let patience = if refusal.is_some() { OVERLOADED_HANDSHAKE } else { policy.timeouts.handshake };
     let deadline = started + patience;
-    let client = match admit(&listener.client_networks, peer.ip()) {
-        Ok(()) => open::secure(client, listener, deadline, house).await,
-        Err(fault) => {
-            // Whoever may not use the proxy learns nothing of it.
-            reset_on_close(&client);
-            Err(NotOpened::Denied(fault))
-        }
-    };
-    match client {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let number = SessionId(house.common.numbers.fetch_add(1, Ordering::Relaxed));
+    let record = || Record::begin(number, wall, house.listener, peer);
+    // What opens a session is on the heap, and gone once it is open: there are many sessions, and they
+    // last.
+    match Box::pin(open::admitted(client, peer, listener, deadline, house)).await {
         Ok(client) => {
-            let (input, out, speaks) = (BytesMut::new(), Vec::new(), listener.protocol);
-            let policy = &*policy;
-            Session { house, policy, listener, client, input, out, speaks, record, started, deadline, refusal }
-                .run()
-                .await;
+            let mut session = Box::new(Session {
+                house,
+                policy: &policy,
+                listener,
+                client,
+                input: BytesMut::new(),
+                out: Vec::new(),
+                speaks: listener.protocol,
+                record: record(),
+                started,
+                deadline,
+                refusal,
+            });
+            session.run().await;
         }
         Err(NotOpened::Probe) => house.metrics.probe(),
         Err(NotOpened::Denied(fault) | NotOpened::Failed(fault)) => {
+            let mut record = record();
             record.end = Ended::Refused;
             record.failed(fault);
             record.duration_ms = millis(house.common.clock.now().saturating_duration_since(started));
@@ -141,29 +146,31 @@ pub async fn serve(client: TcpStream, peer: SocketAddr, house: &House, refusal: 
 }
 
 impl Session<'_> {
-    async fn run(mut self) {
-        match self.open().await {
-            Ok(open) => self.carry(open).await,
-            Err(NotOpened::Probe) => return self.house.metrics.probe(),
-            Err(NotOpened::Denied(fault)) => {
-                self.record.end = Ended::Refused;
-                self.record.failed(fault);
+    /// Opens, carries and tells.
+    async fn run(&mut self) {
+        match Box::pin(self.open()).await {
+            Ok(opened) => self.carry(Box::new(opened)).await,
+            Err(NotOpened::Probe) => {
+                return self.house.metrics.probe();
             }
+            Err(NotOpened::Denied(fault)) => self.refused(fault),
             Err(NotOpened::Failed(fault)) => {
-                self.record.end = Ended::Refused;
-                self.record.failed(fault);
-                self.part().await;
+                self.refused(fault);
+                Box::pin(self.part()).await;
             }
         }
         let now = self.house.common.clock.now();
         self.record.duration_ms = millis(now.saturating_duration_since(self.started));
-        self.house.common.reporter.ended(self.record, now);
+        self.house.common.reporter.ended(self.record.clone(), now);
+    }
+
+    fn refused(&mut self, fault: Fault) {
+        self.record.end = Ended::Refused;
+        self.record.failed(fault);
     }
 
     /// Sends what waits, and reads more of the request, within the time that a request may take.
     async fn read(&mut self) -> Result<(), NotOpened> {
-        /// Room for a handshake.
-        const HANDSHAKE_BYTES: usize = 1024;
         self.send().await?;
         self.input.reserve(HANDSHAKE_BYTES);
         let left = self.deadline.saturating_duration_since(self.house.common.clock.now());
@@ -202,8 +209,13 @@ impl Session<'_> {
         let farewell = async {
             self.client.write_all(&self.out).await?;
             self.client.shutdown().await?;
-            let mut rest = [0; 512];
-            while self.client.read(&mut rest).await? > 0 {}
+            loop {
+                self.input.clear();
+                self.input.reserve(HANDSHAKE_BYTES);
+                if self.client.read_buf(&mut self.input).await? == 0 {
+                    break;
+                }
+            }
             io::Result::Ok(())
         };
         // Whether the client heard it is its own concern.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::{Buf as _, BytesMut};
 use egret_shared::fault::{Fault, Reason};
 use egret_shared::net::certificate;
+use egret_shared::net::socket::reset_on_close;
 use egret_shared::net::tls::Clear;
 use egret_shared::proxy_protocol::frame::{self, Header};
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::carry::Opened;
 use super::{House, NotOpened, Session};
-use crate::access::Who;
+use crate::access::{Who, admit};
 use crate::dial::{Bound, bind};
 use crate::handshake::detect::{Speech, speech};
 use crate::handshake::socks5::{Ask, Methods, Socks5};
@@ -21,8 +22,25 @@ use crate::leg::Leg;
 use crate::policy::{Auth, DefaultSources, ListenerPolicy, Protocol};
 use crate::source::HeldAddress;
 
-/// Does the client's TLS handshake, if the listener wants one.
-pub(super) async fn secure(
+/// Lets the client in, and does its TLS handshake if the listener wants one.
+pub(super) async fn admitted(
+    client: TcpStream,
+    peer: SocketAddr,
+    listener: &ListenerPolicy,
+    deadline: Instant,
+    house: &House,
+) -> Result<Leg, NotOpened> {
+    match admit(&listener.client_networks, peer.ip()) {
+        Ok(()) => secure(client, listener, deadline, house).await,
+        Err(fault) => {
+            // Whoever may not use the proxy learns nothing of it.
+            reset_on_close(&client);
+            Err(NotOpened::Denied(fault))
+        }
+    }
+}
+
+async fn secure(
     client: TcpStream,
     listener: &ListenerPolicy,
     deadline: Instant,

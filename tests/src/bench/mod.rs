@@ -1,15 +1,17 @@
 //! Egret and its peers under the same load in one run. Floor 2. Touches processes, files, sockets.
 //! Always: what is compared takes turns on the same machine, and the load tools are the same for all.
 
+mod extremes;
 mod process;
 mod proxies;
 mod relays;
 mod table;
 
+pub use extremes::{Extremes, extremes};
 pub use process::{Server, Usage};
 pub use proxies::{ProxyResult, proxies};
 pub use relays::{RelayResult, relays};
-pub use table::{print_proxies, print_relays};
+pub use table::{print_extremes, print_proxies, print_relays};
 
 use std::time::Duration;
 

@@ -53,6 +53,11 @@ impl Server {
         bail!("{shown} does not answer on {address}: {}", fs::read_to_string(log).unwrap_or_default())
     }
 
+    /// Descriptors that the process itself has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    }
+
     /// What it and its descendants have used.
     pub fn usage(&self) -> Usage {
         let processes = processes();

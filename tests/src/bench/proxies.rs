@@ -15,7 +15,8 @@ use crate::harness::{addresses, binary};
 use crate::peer::sessions::{self, Plan, Protocol};
 use crate::peer::sink::{Behaviour, Sink};
 
-const CONCURRENCY: usize = 50;
+/// Sessions at once; the slower peers are measured with the first number only.
+const CONCURRENCIES: [usize; 2] = [50, 500];
 /// The share of `Settings::time` that warms a proxy up.
 const WARM_UP: u32 = 5;
 
@@ -24,6 +25,8 @@ const WARM_UP: u32 = 5;
 pub struct ProxyResult {
     /// What was measured.
     pub name: String,
+    /// Sessions at once.
+    pub concurrency: usize,
     /// Sessions a second.
     pub sessions_per_s: f64,
     /// CPU time of a session over all processes, in microseconds.
@@ -36,24 +39,26 @@ pub struct ProxyResult {
     pub memory_bytes: u64,
 }
 
-type Start = fn(&Path, SocketAddr, &[IpAddr]) -> anyhow::Result<(Option<Server>, SocketAddr)>;
+pub(super) type Start = fn(&Path, SocketAddr, &[IpAddr]) -> anyhow::Result<(Option<Server>, SocketAddr)>;
 
 /// Measures all proxies; those that cannot run are told and left out.
 pub async fn proxies(settings: Settings) -> anyhow::Result<Vec<ProxyResult>> {
-    let contenders: [(&str, Protocol, Start); 7] = [
-        ("no proxy", Protocol::Direct, |_, sink, _| Ok((None, sink))),
-        ("egret-proxy, SOCKS5 BIND + CONNECT", Protocol::Socks5Bind, egret_socks5),
-        ("egret-proxy, SOCKS5 CONNECT", Protocol::Socks5, egret_socks5),
-        ("egret-proxy, PROXY v2", Protocol::ProxyV2, egret_proxy_v2),
-        ("HAProxy, PROXY v2", Protocol::ProxyV2, haproxy),
-        ("Dante, SOCKS5 CONNECT", Protocol::Socks5, dante),
-        ("microsocks, SOCKS5 CONNECT", Protocol::Socks5, microsocks),
+    let contenders: [(&str, Protocol, Start, bool); 7] = [
+        ("no proxy", Protocol::Direct, |_, sink, _| Ok((None, sink)), true),
+        ("egret-proxy, SOCKS5 BIND + CONNECT", Protocol::Socks5Bind, egret_socks5, true),
+        ("egret-proxy, SOCKS5 CONNECT", Protocol::Socks5, egret_socks5, true),
+        ("egret-proxy, PROXY v2", Protocol::ProxyV2, egret_proxy_v2, true),
+        ("HAProxy, PROXY v2", Protocol::ProxyV2, haproxy, true),
+        ("Dante, SOCKS5 CONNECT", Protocol::Socks5, dante, false),
+        ("microsocks, SOCKS5 CONNECT", Protocol::Socks5, microsocks, false),
     ];
+    let at = |concurrency| contenders.iter().map(move |contender| (*contender, concurrency));
+    let contenders: Vec<_> = at(CONCURRENCIES[0]).chain(at(CONCURRENCIES[1]).filter(|(c, _)| c.3)).collect();
     let mut runs: Vec<Vec<ProxyResult>> = contenders.iter().map(|_| Vec::new()).collect();
     for round in 1..=settings.rounds {
-        for ((name, protocol, start), runs) in contenders.iter().zip(&mut runs) {
-            eprintln!("round {round}: {name}");
-            match run(name, *protocol, *start, settings).await {
+        for (((name, protocol, start, _), concurrency), runs) in contenders.iter().zip(&mut runs) {
+            eprintln!("round {round}: {name}, {concurrency} at once");
+            match run((name, *protocol, *start), *concurrency, settings).await {
                 Ok(result) => runs.push(result),
                 Err(error) => eprintln!("  left out: {error:#}"),
             }
@@ -75,15 +80,18 @@ fn middle(runs: &[ProxyResult]) -> Option<ProxyResult> {
     })
 }
 
-async fn run(name: &str, protocol: Protocol, start: Start, settings: Settings) -> anyhow::Result<ProxyResult> {
+async fn run(
+    (name, protocol, start): (&str, Protocol, Start),
+    concurrency: usize,
+    settings: Settings,
+) -> anyhow::Result<ProxyResult> {
     let directory = TempDir::with_prefix("egret-bench-")?;
     let own = addresses(9);
     let (sink_address, sources) = (SocketAddr::new(own[0].into(), 2525), &own[1..]);
     let sources: Vec<IpAddr> = sources.iter().map(|ip| (*ip).into()).collect();
     let _sink = Sink::start(&[sink_address], Behaviour::default(), None, None).await?;
     let (server, proxy) = start(directory.path(), sink_address, &sources)?;
-    let plan =
-        Plan { proxy, protocol, to: sink_address, sources, concurrency: CONCURRENCY, time: settings.time / WARM_UP };
+    let plan = Plan { proxy, protocol, to: sink_address, sources, concurrency, time: settings.time / WARM_UP };
     sessions::run(plan.clone()).await;
     let usage = || server.as_ref().map(Server::usage).unwrap_or_default();
     let before = usage();
@@ -94,6 +102,7 @@ async fn run(name: &str, protocol: Protocol, start: Start, settings: Settings) -
     }
     Ok(ProxyResult {
         name: name.to_owned(),
+        concurrency,
         sessions_per_s: report.per_second,
         cpu_us: (after.cpu_s - before.cpu_s) * 1e6 / report.sessions as f64,
         p50_ms: report.p50_ms,
@@ -122,7 +131,7 @@ fn egret(
     Ok((Some(Server::start(&mut command, proxy, &directory.join("log"))?), proxy))
 }
 
-fn egret_socks5(
+pub(super) fn egret_socks5(
     directory: &Path,
     sink: SocketAddr,
     sources: &[IpAddr],
@@ -130,7 +139,7 @@ fn egret_socks5(
     egret(directory, sink, sources, "socks5")
 }
 
-fn egret_proxy_v2(
+pub(super) fn egret_proxy_v2(
     directory: &Path,
     sink: SocketAddr,
     sources: &[IpAddr],
@@ -139,10 +148,14 @@ fn egret_proxy_v2(
 }
 
 /// With the client's address as source, which needs root; threads as by default, one for each core.
-fn haproxy(directory: &Path, _sink: SocketAddr, _sources: &[IpAddr]) -> anyhow::Result<(Option<Server>, SocketAddr)> {
+pub(super) fn haproxy(
+    directory: &Path,
+    _sink: SocketAddr,
+    _sources: &[IpAddr],
+) -> anyhow::Result<(Option<Server>, SocketAddr)> {
     let proxy = SocketAddr::new(addresses(1)[0].into(), 1090);
     let config = format!(
-        "global\n maxconn 4000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+        "global\n maxconn 9000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
          listen egress\n bind {proxy} accept-proxy\n source 0.0.0.0 usesrc clientip\n server mx 0.0.0.0:0\n"
     );
     let file = directory.join("haproxy.cfg");

@@ -1,6 +1,6 @@
 //! Results as people read them. Floor 0.
 
-use super::{ProxyResult, RelayResult};
+use super::{Extremes, ProxyResult, RelayResult};
 
 /// Prints relays, with their ratio to Postfix.
 pub fn print_relays(results: &[RelayResult]) {
@@ -27,24 +27,49 @@ pub fn print_relays(results: &[RelayResult]) {
 
 /// Prints proxies, with their ratio to HAProxy.
 pub fn print_proxies(results: &[ProxyResult]) {
-    let peer = results.iter().find(|result| result.name.starts_with("HAProxy"));
-    println!("\nproxy: sessions of banner and QUIT, 50 at once");
+    println!("\nproxy: sessions of banner and QUIT");
     println!(
-        "{:<36} {:>10} {:>12} {:>8} {:>8} {:>7} {:>11}",
-        "", "sessions/s", "CPU µs/each", "p50 ms", "p99 ms", "MiB", "to HAProxy"
+        "{:<36} {:>7} {:>10} {:>12} {:>8} {:>8} {:>7} {:>11}",
+        "", "at once", "sessions/s", "CPU µs/each", "p50 ms", "p99 ms", "MiB", "to HAProxy"
     );
     for result in results {
+        let is_peer =
+            |other: &&ProxyResult| other.name.starts_with("HAProxy") && other.concurrency == result.concurrency;
+        let peer = results.iter().find(is_peer);
         let ratio =
             peer.map_or_else(|| "-".to_owned(), |peer| format!("{:.2}x", result.sessions_per_s / peer.sessions_per_s));
         println!(
-            "{:<36} {:>10.0} {:>12.0} {:>8.2} {:>8.2} {:>7.1} {:>11}",
+            "{:<36} {:>7} {:>10.0} {:>12.0} {:>8.2} {:>8.2} {:>7.1} {:>11}",
             result.name,
+            result.concurrency,
             result.sessions_per_s,
             result.cpu_us,
             result.p50_ms,
             result.p99_ms,
             result.memory_bytes as f64 / f64::from(1 << 20),
             ratio
+        );
+    }
+}
+
+/// Prints what proxies do beyond everyday sessions.
+pub fn print_extremes(extremes: &Extremes) {
+    println!("\nproxy: 4 streams of bulk; idle sessions; clients that send a byte a second");
+    println!("{:<36} {:>8} {:>10}", "bulk", "GB/s", "CPU s/GB");
+    for bulk in &extremes.bulk {
+        println!("{:<36} {:>8.2} {:>10.2}", bulk.name, bulk.gigabytes_per_s, bulk.cpu_s_per_gigabyte);
+    }
+    println!("{:<36} {:>8} {:>10} {:>12}", "idle", "sessions", "bytes each", "descriptors");
+    for idle in &extremes.idle {
+        println!("{:<36} {:>8} {:>10.0} {:>12.2}", idle.name, idle.sessions, idle.bytes_each, idle.descriptors_each);
+    }
+    if let Some(slow) = &extremes.slow {
+        let share = 100.0 * (1.0 - slow.with_per_s / slow.without_per_s);
+        println!(
+            "{:<36} {:>8.0} sessions/s without, {:.0} with: {share:.0} % less",
+            format!("egret-proxy, {} slow clients", slow.clients),
+            slow.without_per_s,
+            slow.with_per_s
         );
     }
 }

@@ -127,10 +127,19 @@ async fn work(plan: Arc<Plan>, number: usize, until: Instant) -> Share {
     share
 }
 
-async fn session(plan: &Plan, source: Option<IpAddr>) -> io::Result<()> {
+/// Opens one session as `plan` says and does nothing with it.
+///
+/// # Errors
+/// What the proxy refuses, or the system.
+pub async fn open(plan: &Plan, source: Option<IpAddr>) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(plan.proxy).await?;
     stream.set_nodelay(true)?;
     handshake(&mut stream, plan, source).await?;
+    Ok(stream)
+}
+
+async fn session(plan: &Plan, source: Option<IpAddr>) -> io::Result<()> {
+    let stream = open(plan, source).await?;
     let (mut stream, mut line) = (BufReader::with_capacity(512, stream), Vec::new());
     let banner = read_code(&mut stream, &mut line).await?;
     if banner != 220 {
