@@ -8,5 +8,6 @@ mod faults;
 mod full;
 mod health;
 mod relay;
+mod spool;
 mod support;
 mod swaks;

@@ -1,5 +1,7 @@
 //! The command line. Floor 6. Parses arguments, calls the library, prints; decides nothing.
 
+mod spool;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,6 +9,7 @@ use clap::{Parser, Subcommand};
 use egret_shared::clock::Clock;
 use egret_shared::{config as shared_config, lifecycle, metrics};
 
+use self::spool::SpoolCommand;
 use crate::app::{self, Sockets};
 use crate::config::{self, Config};
 
@@ -32,6 +35,9 @@ enum Command {
     /// Look at the configuration without serving.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look into a stopped or copied spool; nothing is changed.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,6 +59,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Config(ConfigCommand::Check { config }) => with_config(&config, |_| {
             println!("{}: good", config.display());
             ExitCode::SUCCESS
+        }),
+        Command::Spool(command) => spool::run(command).unwrap_or_else(|error| {
+            eprintln!("egret-mta: {error:#}");
+            ExitCode::FAILURE
         }),
         Command::Config(ConfigCommand::Reference) => {
             print!("{}", shared_config::markdown("egret-mta: configuration", &config::keys()));

@@ -47,11 +47,15 @@ pub(super) trait DiskFile: Send + Sync {
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "the lock is held by the open file")] Option<File>);
 
-#[cfg(test)]
 impl Lock {
-    /// For a disk that no other process can see.
+    /// For a disk that no other process can see, or a copy that nobody has locked.
     pub fn none() -> Self {
         Self(None)
+    }
+
+    /// By a file that is locked.
+    pub fn held_by(file: File) -> Self {
+        Self(Some(file))
     }
 }
 

@@ -7,6 +7,7 @@ mod cache;
 mod commit;
 mod compact;
 mod index;
+mod inspect;
 mod io;
 mod metrics;
 mod options;
@@ -27,6 +28,7 @@ use commit::{Committer, Job, Mailbox};
 use io::Disk;
 use read::Shared;
 
+pub use inspect::{Inspected, SegmentFacts};
 pub use options::Options;
 pub use read::ReadError;
 pub use record::fuzz_records;

@@ -99,7 +99,7 @@ impl Shared {
     }
 }
 
-fn read_from(file: &dyn DiskFile, id: MessageId, place: Place) -> Result<Message, ReadError> {
+pub(super) fn read_from(file: &dyn DiskFile, id: MessageId, place: Place) -> Result<Message, ReadError> {
     let Place { segment, offset, length, .. } = place;
     let mut record = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     read_exact(file, &mut record, offset).map_err(|error| failed(id, place, error))?;

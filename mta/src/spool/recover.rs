@@ -92,8 +92,14 @@ fn holds_record(bytes: &[u8]) -> bool {
 
 impl Found {
     fn put_aside(&mut self, disk: &dyn Disk, directory: &Path, path: &Path, why: &str) -> io::Result<()> {
-        let moved = set_aside(disk, directory, path)?;
-        let why = format!("{why}; moved to {}", moved.display());
+        let why = match set_aside(disk, directory, path) {
+            Ok(moved) => format!("{why}; moved to {}", moved.display()),
+            // Somebody only looks.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                format!("{why}; the next start moves it to {QUARANTINE}/")
+            }
+            Err(error) => return Err(error),
+        };
         self.report.damaged.push(Damage { file: path.to_owned(), offset: 0, why });
         Ok(())
     }
