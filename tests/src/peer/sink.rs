@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::Clock;
+use egret_shared::net::socket::{Share, listen as listen_at};
 use memchr::memmem;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -66,6 +67,7 @@ impl Sink {
     ///
     /// # Errors
     /// If an address cannot be bound; the text names it.
+    #[expect(clippy::unused_async, reason = "sockets are made within a runtime; an await makes sure of one")]
     pub async fn start(
         listen: &[SocketAddr],
         behaviour: Behaviour,
@@ -76,8 +78,9 @@ impl Sink {
         let shared = Arc::new(Shared { behaviour, counts, ledger, tls, clock: Clock::system() });
         let mut sink = Self { addresses: Vec::new(), shared, tasks: JoinSet::new() };
         for address in listen {
-            let listener = TcpListener::bind(address)
-                .await
+            // With a backlog as long as a mail server's: a connection that it drops comes again after 1 s.
+            let listener = listen_at(*address, Share::Alone)
+                .and_then(TcpListener::from_std)
                 .map_err(|e| io::Error::new(e.kind(), format!("{address} cannot be bound: {e}")))?;
             sink.addresses.push(listener.local_addr()?);
             sink.tasks.spawn(accept(listener, sink.shared.clone()));
