@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench setup
+.PHONY: demo test lint bench package setup
 
 demo: setup
 	tests/scripts/demo.sh
@@ -16,6 +16,11 @@ bench:
 	tests/scripts/setup.sh bench
 	cargo build --release --workspace --bins
 	target/release/egret-bench $(BENCH)
+
+package:
+	tests/scripts/setup.sh package
+	cargo build --release --locked -p egret-proxy
+	packaging/proxy-deb.sh "$${CARGO_TARGET_DIR:-target}/release/egret-proxy" target/package
 
 setup:
 	tests/scripts/setup.sh

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that build, demo and tests need, if they are missing; starts no service.
-# With the argument "bench", also the peers that the benchmarks run.
+# With the argument "bench", also the peers that the benchmarks run. With "package" or "monitoring", only what
+# `make package` or monitoring_test.sh need.
 set -eu
 missing=
 # What must be there (a command, or a file), and the package that brings it.
@@ -9,6 +10,8 @@ wanted="$wanted nc.openbsd:netcat-openbsd /usr/lib/python3/dist-packages/socks.p
 wanted="$wanted /usr/lib/python3/dist-packages/python_socks:python3-python-socks"
 wanted="$wanted node:nodejs /usr/share/nodejs/socks:node-socks"
 [ "${1:-}" != bench ] || wanted="$wanted postfix:postfix danted:dante-server microsocks:microsocks"
+[ "${1:-}" != package ] || wanted="cc:gcc strip:binutils dpkg-shlibdeps:dpkg-dev"
+[ "${1:-}" != monitoring ] || wanted="jq:jq"
 for pair in $wanted; do
     what=${pair%%:*}
     [ -e "$what" ] || PATH="$PATH:/usr/sbin:/sbin" command -v "$what" >/dev/null || missing="$missing ${pair#*:}"
