@@ -6,6 +6,8 @@ demo: setup
 test: setup
 	cargo build --workspace --bins
 	cargo test --workspace
+	tests/scripts/monitoring_test.sh
+	EGRET_PROXY=$${CARGO_TARGET_DIR:-target}/debug/egret-proxy tests/scripts/package_test.sh
 
 lint:
 	cargo fmt --all --check

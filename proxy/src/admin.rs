@@ -137,7 +137,7 @@ fn set_draining(api: &Api, ip: IpAddr, is_draining: bool) -> Answer<Value> {
     let is_changed = sources.held().drain(ip, is_draining);
     if is_changed {
         tracing::info!(source = %ip, is_draining, "source is taken out of service or back");
-        api.common.reporter.metrics.states(sources.held().all().iter());
+        api.common.reporter.metrics.states(sources.held());
     }
     Ok(Json(json!({ "address": ip, "draining": is_draining, "changed": is_changed })))
 }

@@ -43,11 +43,18 @@ fn a_stopped_spool_can_be_looked_into_and_is_not_changed() {
     assert_eq!(spool(&fleet, &["verify"]).0, Some(0));
     let (_, stat, _) = spool(&fleet, &["stat", "--json"]);
     let stat: Value = serde_json::from_str(&stat).expect("JSON");
-    assert_eq!((stat["messages"].as_u64(), stat["queues"]["@d1.example"]["parts"].as_u64()), (Some(3), Some(1)), "{stat}");
+    assert_eq!(
+        (stat["messages"].as_u64(), stat["queues"]["@d1.example"]["parts"].as_u64()),
+        (Some(3), Some(1)),
+        "{stat}"
+    );
     let (_, shown, _) = spool(&fleet, &["stat"]);
     assert!(shown.starts_with("3 messages, 3 parts, 0 damaged places\n") && shown.contains("@d2.example"), "{shown}");
     let (code, mail, _) = spool(&fleet, &["dump", &ids[0]]);
-    assert!(code == Some(0) && mail.starts_with("Received: ") && mail.ends_with("Subject: hello\r\n\r\nworld\r\n"), "{mail}");
+    assert!(
+        code == Some(0) && mail.starts_with("Received: ") && mail.ends_with("Subject: hello\r\n\r\nworld\r\n"),
+        "{mail}"
+    );
     let (_, meta, _) = spool(&fleet, &["dump", "--meta", &ids[0]]);
     let meta: Value = serde_json::from_str(&meta).expect("JSON");
     assert_eq!(meta["meta"]["sender"], "s@sender.example", "{meta}");
@@ -70,7 +77,10 @@ fn a_stopped_spool_can_be_looked_into_and_is_not_changed() {
     let (code, told, _) = spool(&fleet, &["verify"]);
     assert_eq!(code, Some(2));
     assert!(told.contains("0000000001.seg: byte ") && told.contains(&ids[1]), "{told}");
-    assert!(told.contains("0000000009.seg: byte 0: ") && told.contains("the next start moves it to quarantine/"), "{told}");
+    assert!(
+        told.contains("0000000009.seg: byte 0: ") && told.contains("the next start moves it to quarantine/"),
+        "{told}"
+    );
     assert!(told.ends_with("2 messages are good, 2 places are damaged\n"), "{told}");
     assert!(fleet.file("spool/0000000009.seg").exists());
 }

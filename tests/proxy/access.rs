@@ -127,7 +127,7 @@ fn a_drained_source_is_refused_and_comes_back_and_its_sessions_go_on() {
         "{sources}"
     );
     house.measures("egret_proxy_sources{state=\"draining\"} 1");
-    house.measures(&format!("egret_proxy_source_up{{source=\"{source}\"}} 0"));
+    house.measures(&format!("egret_proxy_source_up{{source=\"{source}\"}} 1"));
     assert_eq!(house.post(&format!("/v1/sources/{source}/undrain")).0, 200);
     house.connected(remote.address());
     assert_eq!(house.post("/v1/sources/192.0.2.1/drain").0, 404);

@@ -105,7 +105,7 @@ pub async fn run(
     reload::show_certificates(&policy);
     metrics::draining(false);
     watch::look_once(&policy.sources).await;
-    metrics.states(held.all().iter());
+    metrics.states(&held);
     let common = Common {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         limits: Limits::default(),
@@ -194,7 +194,7 @@ async fn watch_sources(policy: Current, metrics: Metrics, look: Arc<Notify>) {
         let policy = policy.clone();
         Arc::new(move || policy.load().sources.clone())
     };
-    let on_look = Arc::new(move || metrics.states(policy.load().sources.held().all().iter()));
+    let on_look = Arc::new(move || metrics.states(policy.load().sources.held()));
     watch::watch(current, on_look, look).await;
 }
 

@@ -206,7 +206,11 @@ fn tls(section: &Section<'_>, auth: Auth) -> Result<Option<Tls>, ()> {
             let expires_unix_s = first.map_or(i64::MAX, |facts| facts.expires_unix_s);
             Ok(Some(Tls { config, is_optional, expires_unix_s }))
         }
-        Err(error) => complain("tls_certificate", error.to_string()),
+        Err(error) => {
+            let is_authority =
+                authorities.is_some_and(|file| error.to_string().starts_with(&file.display().to_string()));
+            complain(if is_authority { "tls_client_authorities" } else { "tls_certificate" }, error.to_string())
+        }
     }
 }
 

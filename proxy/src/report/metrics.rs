@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use super::record::{ClosedBy, Ended};
 use super::traffic::{Count, Traffic};
 use crate::limit::Scope;
-use crate::source::State;
+use crate::source::{Held, State};
 
 /// The handles. Cheap to clone.
 #[derive(Clone)]
@@ -94,13 +94,13 @@ impl Metrics {
     }
 
     /// Shows the states of sources: the number in each, and each source's own as far as it has metrics.
-    pub fn states<'s>(&self, states: impl Iterator<Item = (&'s IpAddr, &'s State)>) {
+    pub fn states(&self, held: &Held) {
         let mut counts = [0u32; State::ALL.len()];
-        for (ip, state) in states {
-            counts[*state as usize] += 1;
-            let handles = self.source(*ip);
+        for (ip, state) in held.all() {
+            counts[state as usize] += 1;
+            let handles = self.source(ip);
             if !Arc::ptr_eq(&handles, &self.0.others) {
-                let up = if *state == State::Held { 1.0 } else { 0.0 };
+                let up = if held.is_up(ip) { 1.0 } else { 0.0 };
                 gauge!("egret_proxy_source_up", "source" => handles.name.clone()).set(up);
             }
         }

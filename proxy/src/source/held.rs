@@ -59,6 +59,11 @@ impl Held {
         self.0.known.load().get(&ip).copied()
     }
 
+    /// Whether the host has `ip` and can use it, drained or not; true if nothing is known of it.
+    pub fn is_up(&self, ip: IpAddr) -> bool {
+        self.0.known.load().get(&ip).is_none_or(|state| *state == State::Held)
+    }
+
     /// Whether the operator drains `ip`.
     pub fn is_draining(&self, ip: IpAddr) -> bool {
         self.0.draining.load().contains(&ip)
@@ -108,9 +113,10 @@ mod tests {
         assert_eq!(held.learn(BTreeMap::from([(ip, State::Held)])), []);
         assert!(held.drain(ip, true) && !held.drain(ip, true));
         assert_eq!(held.state(ip), Some(State::Draining));
+        assert!(held.is_up(ip), "draining is the operator's will, not a fault");
         assert_eq!(held.learn(BTreeMap::from([(ip, State::Missing)])), [(ip, Some(State::Held), State::Missing)]);
         assert_eq!(held.state(ip), Some(State::Draining));
-        assert!(held.drain(ip, false));
+        assert!(!held.is_up(ip) && held.drain(ip, false));
         assert_eq!(held.all(), BTreeMap::from([(ip, State::Missing)]));
     }
 }
