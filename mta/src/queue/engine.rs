@@ -45,6 +45,7 @@ pub(super) enum Timer {
 pub(super) struct Session {
     pub ready: ReadyKey,
     pub holds: Option<EntryKey>,
+    pub opened: UnixMs,
 }
 
 /// The queues.
@@ -369,7 +370,7 @@ impl Engine {
     fn open(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
         self.last_session += 1;
         let session = self.last_session;
-        self.sessions.insert(session, Session { ready: key, holds: None });
+        self.sessions.insert(session, Session { ready: key, holds: None, opened: now });
         self.ready[key].sessions += 1;
         let Some(first) = self.take(key, session, now) else { return };
         let ready = &self.ready[key];

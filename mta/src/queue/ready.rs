@@ -12,6 +12,7 @@ use egret_shared::clock::UnixMs;
 use super::engine::{QueueKey, ReadyKey, SiteKey};
 use super::words::EntryKey;
 use crate::dns::site::Site;
+use crate::routing::health::rest_after;
 use crate::routing::source::Source;
 
 /// Entries that may wait for each open session before one more is opened.
@@ -31,6 +32,8 @@ pub(super) struct Ready {
     pub held_until: UnixMs,
     /// Failed dials in a row; until one works, one session at a time probes.
     pub failures: u32,
+    /// When the last of them was told. Sessions that were open then are news of the same failure.
+    pub failed_at: UnixMs,
     /// When an entry last went to a session, or came into the empty queue.
     pub progress: UnixMs,
     /// A timer is set for it.
@@ -59,6 +62,7 @@ impl Ready {
             idle: Vec::new(),
             held_until: zero,
             failures: 0,
+            failed_at: zero,
             progress: zero,
             timer: false,
         }
@@ -78,6 +82,15 @@ impl Ready {
             0 => May::Open,
             open if self.waiting.len() > open * BACKLOG_PER_SESSION || patient_until <= now => May::Open,
             _ => May::Later(patient_until),
+        }
+    }
+
+    /// A session that was opened at `opened` failed: the queue is held, longer each time.
+    pub fn failed(&mut self, opened: UnixMs, now: UnixMs) {
+        if opened > self.failed_at {
+            self.failures += 1;
+            self.failed_at = now;
+            self.held_until = now.plus(rest_after(self.failures));
         }
     }
 

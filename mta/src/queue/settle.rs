@@ -9,7 +9,6 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Party, Reason};
 
 use super::engine::{Engine, ReadyKey, Timer};
-use super::ready::Ready;
 use super::words::{Act, Cause, EntryKey, Failed};
 use crate::message::{EnhancedCode, FromSession, Mark, PartResult, RecipientResult, Response, Verdict};
 use crate::routing::health::rest_after;
@@ -76,7 +75,7 @@ impl Engine {
         }
         let site = ready.site;
         if let Some(fault) = fault {
-            self.blame(key, fault, now);
+            self.blame(key, fault, over.opened, now);
         }
         self.serve(key, now, acts);
         self.turn(site, now, acts);
@@ -84,23 +83,19 @@ impl Engine {
     }
 
     /// Lets the path, the source or the proxy rest, and puts what waits for it back.
-    fn blame(&mut self, key: ReadyKey, fault: &Fault, now: UnixMs) {
+    fn blame(&mut self, key: ReadyKey, fault: &Fault, opened: UnixMs, now: UnixMs) {
         let Some(ready) = self.ready.get_mut(key) else { return };
         let party = fault.party();
         match party {
-            Party::Limit => hold(ready, now.plus(fault.retry_after.unwrap_or(rest_after(1)))),
-            Party::Remote => {
-                ready.failures += 1;
-                hold(ready, now.plus(rest_after(ready.failures)));
-            }
+            Party::Limit => ready.held_until = now.plus(fault.retry_after.unwrap_or(rest_after(1))),
+            Party::Remote => ready.failed(opened, now),
             Party::Source | Party::Proxy if concerns_path_only(fault.reason) => {
-                ready.failures += 1;
-                hold(ready, now.plus(rest_after(ready.failures)));
+                ready.failed(opened, now);
                 self.give_back(key);
             }
             Party::Source | Party::Proxy => {
                 let source = ready.source.clone();
-                self.health.failed(&source, party, now);
+                self.health.failed(&source, party, opened, now);
                 let health = &self.health;
                 let all = self.ready.iter().filter(|(_, r)| !health.usable(&r.source, now)).map(|(k, _)| k);
                 for resting in all.collect::<Vec<_>>() {
@@ -192,10 +187,6 @@ impl Engine {
         self.reporting += 1;
         acts.push(Act::Failed(Failed { key, ticket, results: open.into_iter().map(failed).collect(), cause }));
     }
-}
-
-fn hold(ready: &mut Ready, until: UnixMs) {
-    ready.held_until = until;
 }
 
 /// Faults that say something of this (source, site) only, not of the source or the proxy as such.

@@ -254,6 +254,22 @@ fn a_dead_site_costs_one_probe_at_a_time() {
 }
 
 #[test]
+fn sessions_that_fail_together_are_one_failure() {
+    let mut world = World::new(1, 8);
+    for _ in 0..50 {
+        world.admit("a.test", 1);
+    }
+    world.answer_dns(known);
+    let busy = world.busy();
+    assert!(busy.len() > 1);
+    for session in busy {
+        world.end(session, Some(Fault::new(Reason::ConnectionRefused, "refused")));
+    }
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.busy().len(), 1, "the site is probed after the first rest");
+}
+
+#[test]
 fn what_no_one_takes_expires_wherever_it_waits() {
     let mut world = World::new(1, 1);
     let ids: Vec<MessageId> = (0..5).map(|_| world.admit("a.test", 2)).collect();

@@ -28,6 +28,8 @@ enum Thing {
 struct Rest {
     until: UnixMs,
     faults: u32,
+    /// When the last fault was told. Sessions that were open then are news of the same fault.
+    since: UnixMs,
 }
 
 /// The state of the ways out.
@@ -64,15 +66,19 @@ impl Health {
         }
     }
 
-    /// A dial through `source` failed by fault of `party`. Returns when it may be tried again.
-    pub fn failed(&mut self, source: &Source, party: Party, now: UnixMs) -> UnixMs {
+    /// A dial through `source` that began at `opened` failed by fault of `party`. Returns when it may be
+    /// tried again.
+    pub fn failed(&mut self, source: &Source, party: Party, opened: UnixMs, now: UnixMs) -> UnixMs {
         let thing = match (party, &source.way) {
             (Party::Proxy, Way::Proxy(proxy)) => Thing::Proxy(proxy.name.clone()),
             _ => Thing::Source(source.name.clone()),
         };
-        let rest = self.resting.entry(thing).or_insert(Rest { until: now, faults: 0 });
-        rest.faults += 1;
-        rest.until = now.plus(rest_after(rest.faults));
+        let rest = self.resting.entry(thing).or_insert(Rest { until: now, faults: 0, since: UnixMs(0) });
+        if opened > rest.since {
+            rest.faults += 1;
+            rest.since = now;
+            rest.until = now.plus(rest_after(rest.faults));
+        }
         rest.until
     }
 
@@ -115,9 +121,9 @@ mod tests {
     fn a_source_fault_rests_one_source_a_proxy_fault_all_behind_it() {
         let (a, b, now) = (source("a"), source("b"), UnixMs(1_000));
         let mut health = Health::default();
-        health.failed(&a, Party::Source, now);
+        health.failed(&a, Party::Source, now, now);
         assert!(!health.usable(&a, now) && health.usable(&b, now));
-        health.failed(&b, Party::Proxy, now);
+        health.failed(&b, Party::Proxy, now, now);
         assert!(!health.usable(&b, now));
         assert!(health.usable(&b, now.plus(rest_after(1))), "a rest ends by itself");
     }
@@ -126,11 +132,20 @@ mod tests {
     fn one_probe_at_a_time_until_one_works() {
         let (a, now) = (source("a"), UnixMs(1_000));
         let mut health = Health::default();
-        let again = health.failed(&a, Party::Source, now);
+        let again = health.failed(&a, Party::Source, now, now);
         health.opening(&a, again);
         assert!(!health.usable(&a, again), "a second session must wait for the probe");
         assert!(health.worked(&a));
         assert!(health.usable(&a, again) && health.resting() == 0);
+    }
+
+    #[test]
+    fn what_was_under_way_when_a_rest_began_does_not_prolong_it() {
+        let (a, began, now) = (source("a"), UnixMs(900), UnixMs(1_000));
+        let mut health = Health::default();
+        let ends: Vec<_> = (0..30).map(|_| health.failed(&a, Party::Source, began, now)).collect();
+        assert!(ends.iter().all(|end| *end == now.plus(FIRST_REST)), "{ends:?}");
+        assert_eq!(health.failed(&a, Party::Source, ends[0], ends[0]), ends[0].plus(rest_after(2)));
     }
 
     #[test]
