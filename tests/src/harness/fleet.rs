@@ -1,6 +1,7 @@
 //! A proxy and an MTA in a directory of their own, on addresses of their own. Floor 1.
 
 use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -131,11 +132,22 @@ fn start(path: &Path, name: &str) -> Program {
     Program::start(&format!("egret-{name}"), &["serve", "--config", config], &path.join(format!("{name}.log")))
 }
 
+/// A socket that accepts is not enough: it is bound before the spool is read.
 fn ready(admin: SocketAddr, program: &Program) {
-    eventually("readiness", || match TcpStream::connect_timeout(&admin, CONNECT) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("{admin}: {error}\n{}", program.log())),
+    eventually("readiness", || match is_alive(admin) {
+        Ok(true) => Ok(()),
+        other => Err(format!("{admin}: {other:?}\n{}", program.log())),
     });
+}
+
+/// Whether `/livez` is answered with 200.
+fn is_alive(admin: SocketAddr) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&admin, CONNECT)?;
+    stream.set_read_timeout(Some(CONNECT))?;
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200 "))
 }
 
 fn proxy_toml(options: &Options, [socks5, proxy_v2, admin]: [SocketAddr; 3], sources: &[IpAddr]) -> String {
