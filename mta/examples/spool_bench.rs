@@ -15,7 +15,14 @@ use egret_shared::clock::{Clock, UnixMs};
 fn message(body: &Bytes) -> Message {
     let recipients = vec![egret_mta::message::Address::parse("someone@example.com").expect("an address")];
     let part = Part { queue: QueueName::of_domain("example.com"), pool: "p".into(), recipients };
-    let meta = Metadata { received: UnixMs(0), sender: None, eight_bit: false, smtputf8: false, parts: vec![part] };
+    let meta = Metadata {
+        received: UnixMs(0),
+        sender: None,
+        eight_bit: false,
+        smtputf8: false,
+        not_before: None,
+        parts: vec![part],
+    };
     let content = Content { added: Bytes::from_static(b"Received: from a by b\r\n"), body: body.clone() };
     Message { id: MessageId::generate(), meta, content }
 }

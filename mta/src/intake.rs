@@ -86,7 +86,7 @@ impl Intake {
         let Draft { sender, recipients, eight_bit, smtputf8, body, client } = draft;
         let content = Content { added: added(id, received), body };
         let parts = self.ways.split(recipients);
-        let meta = Metadata { received, sender, eight_bit, smtputf8, parts };
+        let meta = Metadata { received, sender, eight_bit, smtputf8, not_before: None, parts };
         let message = Arc::new(Message { id, meta, content });
         let durable = self.spool.store(message.clone()).await?;
         self.events.write(&reception(&message, client));
@@ -125,7 +125,7 @@ fn admits(message: &Message) -> Vec<Admit> {
         recipients: part.recipients.len() as u16,
         received: message.meta.received,
         attempts: 0,
-        due: None,
+        due: message.meta.not_before,
         settled: Vec::new(),
     };
     message.meta.parts.iter().enumerate().map(admit).collect()

@@ -206,11 +206,12 @@ fn open_spool(config: &Config, clock: &Clock) -> Result<(Spool, Vec<Admit>), Sta
 /// A recovered part as the queues take it; a part that the metadata do not hold is none.
 fn admit(recovered: Recovered) -> Option<Admit> {
     let part = recovered.meta.parts.get(usize::from(recovered.part))?;
+    let (queue, pool) = recovered.moved.as_deref().map_or((&part.queue, &part.pool), |m| (&m.queue, &m.pool));
     Some(Admit {
         id: recovered.id,
         part: recovered.part,
-        queue: part.queue.clone(),
-        pool: part.pool.clone(),
+        queue: queue.clone(),
+        pool: pool.clone(),
         recipients: part.recipients.len() as u16,
         received: recovered.meta.received,
         attempts: recovered.attempts,

@@ -308,6 +308,7 @@ pub fn fuzz_report(bytes: &[u8]) {
         received: UnixMs(0),
         sender: Some(sender.clone()),
         eight_bit: true,
+        not_before: None,
         smtputf8: true,
         parts: Vec::new(),
     };

@@ -20,6 +20,33 @@ impl QueueName {
         Self(format!("@{domain}").into())
     }
 
+    /// The queue of a domain (canonical), with the tenant and the campaign that its mail is for. Characters
+    /// that would make the name ambiguous (`:`, `@`, and all that is no graphic ASCII) become `_`.
+    pub fn new(campaign: Option<&str>, tenant: Option<&str>, domain: &str) -> Self {
+        let plain = |text: &str| {
+            let fits = |c: char| c.is_ascii_graphic() && !matches!(c, ':' | '@');
+            text.chars().map(|c| if fits(c) { c } else { '_' }).collect::<String>()
+        };
+        let tenant = tenant.map(plain).unwrap_or_default();
+        match campaign.map(plain) {
+            Some(campaign) => Self(format!("{campaign}:{tenant}@{domain}").into()),
+            None => Self(format!("{tenant}@{domain}").into()),
+        }
+    }
+
+    /// The campaign, if its name holds one.
+    pub fn campaign(&self) -> Option<&str> {
+        let (before, _) = self.0.rsplit_once('@')?;
+        before.split_once(':').map(|(campaign, _)| campaign)
+    }
+
+    /// The tenant, if its name holds one.
+    pub fn tenant(&self) -> Option<&str> {
+        let (before, _) = self.0.rsplit_once('@')?;
+        let tenant = before.split_once(':').map_or(before, |(_, tenant)| tenant);
+        (!tenant.is_empty()).then_some(tenant)
+    }
+
     /// The whole name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -59,6 +86,9 @@ pub struct Metadata {
     pub eight_bit: bool,
     /// It needs SMTPUTF8 on its way (RFC 6531).
     pub smtputf8: bool,
+    /// It is not to be tried before this; `None` is at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<UnixMs>,
     /// One for each scheduled queue.
     pub parts: Vec<Part>,
 }
@@ -109,5 +139,37 @@ pub enum Mark {
         due: UnixMs,
         /// Indexes (into the part's recipients) of those that are settled already, sorted.
         settled: Vec<u16>,
+        /// Where it waits now, if an operator moved it.
+        moved: Option<Arc<Moved>>,
     },
+}
+
+/// Where a part was moved, away from the queue and pool of its metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The scheduled queue. Recipients stay as they are: the domain here is where the part is routed.
+    pub queue: QueueName,
+    /// The pool.
+    pub pool: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_name_holds_campaign_tenant_and_domain_without_doubt() {
+        let pieces = |campaign, tenant| {
+            let name = QueueName::new(campaign, tenant, "a.test");
+            let owned = |piece: Option<&str>| piece.map(str::to_owned);
+            (name.to_string(), owned(name.campaign()), owned(name.tenant()), name.domain().to_owned())
+        };
+        let some = |text: &str| Some(text.to_owned());
+        let domain = || "a.test".to_owned();
+        assert_eq!(pieces(None, None), ("@a.test".into(), None, None, domain()));
+        assert_eq!(pieces(None, Some("t")), ("t@a.test".into(), None, some("t"), domain()));
+        assert_eq!(pieces(Some("c"), None), ("c:@a.test".into(), some("c"), None, domain()));
+        assert_eq!(pieces(Some("c"), Some("t")), ("c:t@a.test".into(), some("c"), some("t"), domain()));
+        assert_eq!(pieces(Some("c@:"), Some("t\n:x")), ("c__:t__x@a.test".into(), some("c__"), some("t__x"), domain()));
+    }
 }

@@ -10,5 +10,5 @@ mod verdict;
 pub use address::{Address, BadAddress};
 pub use handover::{FromSession, PartResult, Ticket};
 pub use id::MessageId;
-pub use metadata::{Content, Mark, Message, Metadata, Part, QueueName};
+pub use metadata::{Content, Mark, Message, Metadata, Moved, Part, QueueName};
 pub use verdict::{EnhancedCode, RecipientResult, Response, Verdict};

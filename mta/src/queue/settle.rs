@@ -158,7 +158,8 @@ impl Engine {
             self.remove(key);
             return;
         }
-        let mark = Mark::Later { attempts: entry.attempts, due: entry.due, settled: entry.settled.to_vec() };
+        let mark =
+            Mark::Later { attempts: entry.attempts, due: entry.due, settled: entry.settled.to_vec(), moved: None };
         acts.push(Act::Mark { id, part, mark });
         self.schedule(key, now, acts);
     }

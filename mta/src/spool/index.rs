@@ -189,7 +189,7 @@ mod tests {
         (1..=5).for_each(|segment| index.begin_segment(segment));
         index.put(id(1), at(1, 1));
         index.put(id(2), at(2, 1));
-        let later = Mark::Later { attempts: 1, due: UnixMs(5), settled: vec![] };
+        let later = Mark::Later { attempts: 1, due: UnixMs(5), settled: vec![], moved: None };
         index.mark(2, id(1), 0, &later);
         index.put(id(2), at(3, 1));
         index.mark(4, id(2), 0, &Mark::Done);
@@ -206,7 +206,7 @@ mod tests {
         index.put(id(1), at(1, 2));
         index.mark(1, id(1), 0, &Mark::Done);
         index.mark(1, id(1), 0, &Mark::Done);
-        let later = Mark::Later { attempts: 1, due: UnixMs(5), settled: vec![0] };
+        let later = Mark::Later { attempts: 1, due: UnixMs(5), settled: vec![0], moved: None };
         index.mark(1, id(1), 1, &later);
         index.put(id(1), at(2, 2));
         assert_eq!(index.place(id(1)).map(|place| (place.segment, place.open)), Some((2, 1)));

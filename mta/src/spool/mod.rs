@@ -22,7 +22,7 @@ use std::sync::Arc;
 use egret_shared::clock::{Clock, UnixMs};
 use tokio::sync::oneshot;
 
-use crate::message::{Mark, Message, MessageId, Metadata};
+use crate::message::{Mark, Message, MessageId, Metadata, Moved};
 use cache::Cache;
 use commit::{Committer, Job, Mailbox};
 use io::Disk;
@@ -62,6 +62,8 @@ pub struct Recovered {
     pub due: Option<UnixMs>,
     /// Recipients that are settled, sorted.
     pub settled: Vec<u16>,
+    /// Where it waits now, if it was moved.
+    pub moved: Option<Arc<Moved>>,
 }
 
 /// Bytes of a segment that mean nothing any more.

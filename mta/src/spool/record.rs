@@ -3,6 +3,8 @@
 //! Always: a header whose checksum fits is one that this code wrote; `scan` never trusts a length
 //! before that.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use crc32fast::Hasher;
 use egret_shared::clock::UnixMs;
@@ -144,10 +146,13 @@ pub(super) fn message_head(message: &Message) -> Vec<u8> {
 pub(super) fn write_mark(id: MessageId, part: u16, mark: &Mark, out: &mut Vec<u8>) {
     let mut payload = Vec::with_capacity(16);
     payload.extend_from_slice(&part.to_le_bytes());
-    if let Mark::Later { attempts, due, settled } = mark {
+    if let Mark::Later { attempts, due, settled, moved } = mark {
         payload.extend_from_slice(&attempts.to_le_bytes());
         payload.extend_from_slice(&due.0.to_le_bytes());
+        payload.extend_from_slice(&(settled.len() as u16).to_le_bytes());
         payload.extend(settled.iter().flat_map(|n| n.to_le_bytes()));
+        // Two strings: JSON knows all of both.
+        payload.extend(moved.iter().flat_map(|moved| serde_json::to_vec(&**moved).unwrap_or_default()));
     }
     let meta_crc = crc32fast::hash(&payload);
     let meta_len = payload.len() as u32;
@@ -164,10 +169,12 @@ pub(super) fn read_mark(payload: &[u8]) -> Option<(u16, Mark)> {
     }
     let (attempts, rest) = rest.split_first_chunk::<2>()?;
     let (due, rest) = rest.split_first_chunk::<8>()?;
-    let (settled, odd) = rest.as_chunks::<2>();
-    let settled = settled.iter().map(|n| u16::from_le_bytes(*n)).collect();
-    let due = UnixMs(u64::from_le_bytes(*due));
-    odd.is_empty().then_some((part, Mark::Later { attempts: u16::from_le_bytes(*attempts), due, settled }))
+    let (count, rest) = rest.split_first_chunk::<2>()?;
+    let (settled, moved) = rest.split_at_checked(2 * usize::from(u16::from_le_bytes(*count)))?;
+    let settled = settled.as_chunks::<2>().0.iter().map(|n| u16::from_le_bytes(*n)).collect();
+    let (attempts, due) = (u16::from_le_bytes(*attempts), UnixMs(u64::from_le_bytes(*due)));
+    let moved = if moved.is_empty() { None } else { Some(Arc::new(serde_json::from_slice(moved).ok()?)) };
+    Some((part, Mark::Later { attempts, due, settled, moved }))
 }
 
 /// The metadata in bytes whose checksum fits.

@@ -215,13 +215,15 @@ impl Found {
             let marks = self.index.marks(*id);
             for part in 0..meta.parts.len() as u16 {
                 let mark = marks.iter().find(|(marked, _)| *marked == part).map(|(_, mark)| mark);
-                let (attempts, due, settled) = match mark {
+                let (attempts, due, settled, moved) = match mark {
                     Some(Mark::Done) => continue,
-                    Some(Mark::Later { attempts, due, settled }) => (*attempts, Some(*due), settled.clone()),
-                    None => (0, None, Vec::new()),
+                    Some(Mark::Later { attempts, due, settled, moved }) => {
+                        (*attempts, Some(*due), settled.clone(), moved.clone())
+                    }
+                    None => (0, meta.not_before, Vec::new(), None),
                 };
                 self.report.parts += 1;
-                each(Recovered { id: *id, meta: meta.clone(), part, size: *size, attempts, due, settled });
+                each(Recovered { id: *id, meta: meta.clone(), part, size: *size, attempts, due, settled, moved });
             }
         }
     }

@@ -25,6 +25,7 @@ pub(super) fn message(n: u8, length: usize) -> Message {
         sender: None,
         eight_bit: false,
         smtputf8: false,
+        not_before: None,
         parts: vec![part("a.test"), part("b.test")],
     };
     let body: Vec<u8> = (0..length).map(|at| (at as u8).wrapping_mul(31).wrapping_add(n)).collect();
@@ -49,7 +50,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn later(attempts: u16) -> Mark {
-    Mark::Later { attempts, due: UnixMs(77), settled: vec![] }
+    Mark::Later { attempts, due: UnixMs(77), settled: vec![], moved: None }
 }
 
 /// What is open: message number, part, attempts.

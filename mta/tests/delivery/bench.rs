@@ -58,7 +58,14 @@ impl Store {
         let part = Part { queue: queue.clone(), pool: "pool".into(), recipients };
         let sender = Address::parse("me@a.test").ok();
         let received = UnixMs(1);
-        let meta = Metadata { received, sender, eight_bit: !body.is_ascii(), smtputf8: false, parts: vec![part] };
+        let meta = Metadata {
+            received,
+            sender,
+            eight_bit: !body.is_ascii(),
+            smtputf8: false,
+            not_before: None,
+            parts: vec![part],
+        };
         let content = Bytes { added: "Received: x\r\n".into(), body: body.to_owned().into() };
         self.messages.lock().push(Arc::new(Message { id, meta, content }));
         Ticket { id, part: 0, queue, attempts: 0, received, settled: vec![] }

@@ -22,6 +22,7 @@ fn original(sender: Option<&str>, body: &[u8]) -> Message {
         received: UnixMs(1_000),
         sender: sender.map(address),
         eight_bit: false,
+        not_before: None,
         smtputf8: false,
         parts: Vec::new(),
     };
