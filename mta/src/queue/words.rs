@@ -37,6 +37,15 @@ pub struct Admit {
     pub settled: Vec<u16>,
 }
 
+/// A part that was queued before the program was started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readmit {
+    /// The part as it stands now.
+    pub part: Admit,
+    /// An operator has moved it: its queue and pool are not those of its metadata.
+    pub is_moved: bool,
+}
+
 /// Why a domain has no site now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoSite {
