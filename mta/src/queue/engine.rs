@@ -11,6 +11,7 @@ use std::time::Duration;
 use egret_shared::clock::UnixMs;
 use slotmap::SlotMap;
 
+use super::control::Controls;
 use super::options::QueueOptions;
 use super::ready::{Ready, SiteSlot};
 use super::scheduled::{Entry, Lead, Place, Scheduled, is_due_in};
@@ -40,6 +41,8 @@ pub(super) enum Timer {
     Site(SiteKey),
     Ready(ReadyKey),
     Sweep,
+    Work,
+    Control,
 }
 
 /// A session as the engine sees it.
@@ -67,6 +70,7 @@ pub struct Engine {
     timers: BinaryHeap<Reverse<(UnixMs, Timer)>>,
     pub(super) last_session: u64,
     pub(super) sweep: Sweep,
+    pub(super) controls: Controls,
     random: u64,
     pub(super) reporting: usize,
     pub(super) draining: bool,
@@ -98,6 +102,7 @@ impl Engine {
             timers: BinaryHeap::from([Reverse((UnixMs(0), Timer::Sweep))]),
             last_session: 0,
             sweep: Sweep::default(),
+            controls: Controls::default(),
             random: seed | 1,
             reporting: 0,
             draining: false,
@@ -114,9 +119,11 @@ impl Engine {
         self.entries.is_empty()
     }
 
-    /// Scheduled queues, ready queues, open sessions, sources and proxies at rest: for gauges.
-    pub fn sizes(&self) -> [usize; 4] {
-        [self.queues.len(), self.ready.len(), self.sessions.len(), self.health.resting()]
+    /// Scheduled queues, ready queues, open sessions, sources and proxies at rest, orders that last,
+    /// jobs that run: for gauges.
+    pub fn sizes(&self) -> [usize; 6] {
+        let [controls, jobs] = self.controls.counts();
+        [self.queues.len(), self.ready.len(), self.sessions.len(), self.health.resting(), controls, jobs]
     }
 
     /// When [`Engine::tick`] must be called at the latest.
@@ -152,9 +159,12 @@ impl Engine {
             readmit;
         let queue = self.queue_of((queue, pool));
         self.queues[queue].held += 1;
-        let (due, settled, place) = (due.unwrap_or(now), settled.into(), Place::Timer);
+        // What waits for a retry was scheduled by the options of then; those of now hold.
+        let longest = if attempts > 0 { now.plus(self.options.longest_retry()) } else { UnixMs(u64::MAX) };
+        let (due, settled, place) = (due.unwrap_or(now).min(longest), settled.into(), Place::Timer);
         let entry = Entry { id, received, due, queue, settled, part, recipients, attempts, place, is_moved };
         let entry = self.entries.insert(entry);
+        self.catch(entry, queue);
         self.schedule(entry, now, acts);
     }
 
@@ -211,6 +221,8 @@ impl Engine {
                 Timer::Site(site) => self.wake_site(site, now, acts),
                 Timer::Ready(ready) => self.wake_ready(ready, now, acts),
                 Timer::Sweep => self.sweep(now, acts),
+                Timer::Work => self.work(now, acts),
+                Timer::Control => self.expire_controls(now, acts),
             }
         }
     }

@@ -20,6 +20,9 @@ const MAX_STUCK: usize = 16;
 impl Engine {
     /// Moves a queue's due entries on, or asks where they lead.
     pub(super) fn advance(&mut self, queue: QueueKey, now: UnixMs, acts: &mut Vec<Act>) {
+        if self.is_blocked(queue) {
+            return;
+        }
         let Some(scheduled) = self.queues.get_mut(queue) else { return };
         match &scheduled.lead {
             Lead::Known(site, until) if *until > now => {
@@ -102,7 +105,11 @@ impl Engine {
             self.set_timer(UnixMs(0), Timer::Queue(queue));
             return None;
         }
-        let entries = &self.entries;
+        if self.is_blocked(queue) {
+            self.queues[queue].wants_room = false;
+            return None;
+        }
+        let (scheduled, entries) = (self.queues.get_mut(queue)?, &self.entries);
         while let Some(entry) = scheduled.due.pop_front() {
             if is_due_in(entries, entry, queue) {
                 return Some(entry);
@@ -153,6 +160,7 @@ impl Engine {
 
     /// The ready queue of the source whose turn it is, if any source of the queue's pool can take work.
     fn choose(&mut self, site: SiteKey, queue: QueueKey, now: UnixMs) -> Option<ReadyKey> {
+        self.blocks(queue)?;
         let Self { pools, queues, sites, ready, health, options, .. } = self;
         let queue = queues.get(queue)?;
         let pool = &queue.key.1;
@@ -169,7 +177,10 @@ impl Engine {
                 if rest > now && slot.fits(source) {
                     later(rest);
                 }
-                rest <= now && slot.fits(source) && found.is_none_or(|r| r.has_room(&queue.tenant, options.max_ready))
+                rest <= now
+                    && slot.fits(source)
+                    && queue.blocks.path(&source.name, &slot.site.name).is_none()
+                    && found.is_none_or(|r| r.has_room(&queue.tenant, options.max_ready))
             })
             .collect();
         let Some(picked) = rotation.pick(pool, |i| usable[i]) else {

@@ -100,7 +100,6 @@ impl<T: Copy> Lanes<T> {
     }
 
     /// Everything, in no order.
-    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
         self.tenants.values().flatten().copied()
     }

@@ -36,6 +36,8 @@ pub(super) struct Ready {
     pub failures: u32,
     /// When the last of them was told. Sessions that were open then are news of the same failure.
     pub failed_at: UnixMs,
+    /// The words of the last failure, until a session works.
+    pub why: Option<Box<str>>,
     /// When an entry last went to a session, or came into the empty queue.
     pub progress: UnixMs,
     /// A timer is set for it.
@@ -65,6 +67,7 @@ impl Ready {
             held_until: zero,
             failures: 0,
             failed_at: zero,
+            why: None,
             progress: zero,
             timer: false,
         }

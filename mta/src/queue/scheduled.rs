@@ -10,6 +10,7 @@ use std::sync::Arc;
 use egret_shared::clock::UnixMs;
 use slotmap::SlotMap;
 
+use super::control::Blocks;
 use super::engine::QueueKey;
 use super::words::{EntryKey, PartKey};
 use crate::dns::site::Site;
@@ -103,13 +104,25 @@ pub(super) struct Scheduled {
     pub wants_room: bool,
     /// Entries of the queue, wherever they are.
     pub held: usize,
+    /// What keeps it back.
+    pub blocks: Blocks,
 }
 
 impl Scheduled {
     pub fn new(key: PartKey) -> Self {
         let tenant = key.0.tenant().unwrap_or_default().into();
         let (due, lead) = (VecDeque::new(), Lead::Unknown);
-        Self { key, tenant, lead, dns_failures: 0, due, waiting: 0, wants_room: false, held: 0 }
+        Self {
+            key,
+            tenant,
+            lead,
+            dns_failures: 0,
+            due,
+            waiting: 0,
+            wants_room: false,
+            held: 0,
+            blocks: Blocks::default(),
+        }
     }
 
     /// No known site keeps it in memory, and no answer is on its way.

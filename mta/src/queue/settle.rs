@@ -37,6 +37,7 @@ impl Engine {
     fn connected(&mut self, session: u64, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(ready) = self.sessions.get(&session).and_then(|s| self.ready.get_mut(s.ready)) else { return };
         ready.failures = 0;
+        ready.why = None;
         ready.held_until = UnixMs(0);
         let (source, site) = (ready.source.clone(), ready.site);
         if self.health.worked(&source) {
@@ -88,6 +89,7 @@ impl Engine {
     fn blame(&mut self, key: ReadyKey, fault: &Fault, opened: UnixMs, now: UnixMs) {
         let Some(ready) = self.ready.get_mut(key) else { return };
         let party = fault.party();
+        ready.why = Some(fault.to_string().into());
         match party {
             Party::Limit => ready.held_until = now.plus(fault.retry_after.unwrap_or(rest_after(1))),
             Party::Remote => ready.failed(opened, now),
@@ -108,9 +110,15 @@ impl Engine {
         self.set_timer(self.ready.get(key).map_or(now, |r| r.held_until.max(now)), Timer::Ready(key));
     }
 
-    /// Puts an entry that a session did not try at the head of the ready queue.
+    /// Puts an entry that a session did not try at the head of the ready queue, if it may still go out there.
     fn take_back(&mut self, key: ReadyKey, entry: EntryKey) {
         let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
+        let (source, site) = (self.ready[key].source.name.clone(), self.ready[key].site);
+        let site = self.sites.get(site).map(|slot| slot.site.name.clone()).unwrap_or_default();
+        if self.blocks(queue).is_some_and(|blocks| blocks.path(&source, &site).is_some()) {
+            self.return_due(entry);
+            return;
+        }
         self.put(entry, Place::Ready);
         self.ready[key].waiting.push_front(&self.queues[queue].tenant, entry);
     }

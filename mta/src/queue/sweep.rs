@@ -66,7 +66,7 @@ impl Engine {
                 }
                 Some(List::Ready(ready)) => left = left.saturating_sub(self.sweep_ready(ready, now, acts)),
                 Some(List::Due(queue, from)) => {
-                    left = left.saturating_sub(self.sweep_due(queue, from, left, now, acts))
+                    left = left.saturating_sub(self.sweep_due(queue, from, left, now, acts));
                 }
             }
         }

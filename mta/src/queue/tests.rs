@@ -8,6 +8,7 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Reason};
 use proptest::prelude::*;
 
+use super::control::words::Control;
 use super::engine::Timer;
 use super::scheduled::{Place, is_due_in};
 use super::*;
@@ -74,6 +75,7 @@ struct World {
     asked: Vec<PartKey>,
     failed: Vec<Failed>,
     marks: HashMap<MessageId, Mark>,
+    kept: Vec<Control>,
 }
 
 impl World {
@@ -91,6 +93,7 @@ impl World {
             asked: Vec::new(),
             failed: Vec::new(),
             marks: HashMap::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -144,6 +147,7 @@ impl World {
                 Act::Release { session } => self.end_unchecked(session, None),
                 Act::Mark { id, mark, .. } => drop(self.marks.insert(id, mark)),
                 Act::Failed(failed) => self.failed.push(failed),
+                Act::Keep(controls) => self.kept = controls,
             }
         }
         if !self.acts.is_empty() {
@@ -392,80 +396,6 @@ fn a_long_due_list_expires_in_steps() {
     assert_eq!(world.engine.len(), 1, "all but the one in flight have expired");
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Admit(u8),
-    Dns(u8),
-    Settle(u8, u8),
-    End(u8, u8),
-    Report,
-    Pass(u32),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => any::<u8>().prop_map(Step::Admit),
-        2 => any::<u8>().prop_map(Step::Dns),
-        4 => any::<(u8, u8)>().prop_map(|(a, b)| Step::Settle(a, b)),
-        2 => any::<(u8, u8)>().prop_map(|(a, b)| Step::End(a, b)),
-        1 => Just(Step::Report),
-        3 => (1u32..2_000_000).prop_map(Step::Pass),
-    ]
-}
-
-fn take(world: &mut World, step: &Step) {
-    let nth = |busy: Vec<u64>, n: u8| busy.get(usize::from(n) % busy.len().max(1)).copied();
-    match step {
-        Step::Admit(n) => drop(world.admit(["a.test", "b.test", "c.test"][usize::from(n % 3)], 1)),
-        Step::Dns(n) if n % 4 == 0 => {
-            let response = Response::own(451, EnhancedCode::new(4, 4, 3), "no answer");
-            world.answer_dns(|_| Err(NoSite::Temporary(response.clone())));
-        }
-        Step::Dns(_) => world.answer_dns(known),
-        Step::Settle(n, how) => {
-            let verdict = match how % 5 {
-                0 => Verdict::Bounce,
-                1 => Verdict::Retry { counts: true },
-                2 => Verdict::Retry { counts: false },
-                _ => Verdict::Delivered,
-            };
-            if let Some(session) = nth(world.busy(), *n) {
-                world.settle(session, verdict);
-            }
-        }
-        Step::End(n, how) => {
-            let reason = Reason::ALL.get(usize::from(*how)).copied();
-            let fault = reason.map(|reason| Fault::new(reason, "played"));
-            if let Some(session) = nth(world.busy(), *n) {
-                world.end(session, fault.clone());
-            }
-        }
-        Step::Report => world.report_all(),
-        Step::Pass(ms) => world.pass(Duration::from_millis(u64::from(*ms))),
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-    #[test]
-    fn nothing_is_ever_lost_or_in_two_places(sources in 1usize..4, limit in 1u32..4, steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::new(sources, limit);
-        let mut offered = 0;
-        for step in &steps {
-            offered += usize::from(matches!(step, Step::Admit(_)));
-            take(&mut world, step);
-        }
-        // From now on all goes well: everything must come to its end.
-        for _ in 0..2_000 {
-            world.answer_dns(known);
-            world.report_all();
-            world.busy().into_iter().for_each(|session| world.settle(session, Verdict::Delivered));
-            if world.engine.is_empty() {
-                break;
-            }
-            world.pass(MINUTE);
-        }
-        prop_assert_eq!(world.engine.len(), 0);
-        prop_assert_eq!(world.marks.values().filter(|m| **m == Mark::Done).count(), offered);
-    }
-}
+mod control;
+mod model;
+mod property;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 
+use super::control::words::Control;
 use crate::dns::site::Site;
 use crate::message::{Mark, MessageId, QueueName, RecipientResult, Response, Ticket};
 use crate::routing::source::Source;
@@ -67,6 +68,10 @@ pub enum Cause {
     Unroutable,
     /// They waited longer than they may.
     Expired,
+    /// An operator has said so.
+    Bounced,
+    /// An operator has said so, and that the sender is not told.
+    Dropped,
 }
 
 /// Recipients that failed for good. The engine stores nothing of it until it is told, by
@@ -122,6 +127,8 @@ pub enum Act {
     },
     /// Report recipients that failed for good.
     Failed(Failed),
+    /// Keep these orders over a restart, instead of those that were kept before.
+    Keep(Vec<Control>),
 }
 
 /// The answer to [`Act::Resolve`].
