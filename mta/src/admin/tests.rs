@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::http::Method;
 use bytes::Bytes;
-use egret_shared::clock::{Clock, UnixMs};
+use egret_shared::clock::Clock;
 use egret_shared::http::{self, client};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ impl Hands for Idle {
     }
     fn open(&self, _: Opening) {}
     fn report(&self, _: Failed) -> impl Future<Output = ()> + Send + 'static {
-        async {}
+        std::future::ready(())
     }
     fn mark(&self, _: MessageId, _: u16, _: Mark) {}
     fn keep(&self, controls: Vec<Control>) {
@@ -176,7 +176,6 @@ async fn mistakes_are_told_with_a_sentence_and_a_status() {
     house.queues.drain().await.expect("running");
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(house.get("/v1/jobs").await.0, 503, "a stopped engine");
-    assert!(UnixMs(0) < Clock::system().wall());
 }
 
 #[test]
