@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::control::words::Control;
 use super::engine::Engine;
+use super::options::QueueOptions;
 use super::words::{Act, Admit, EntryKey, Failed, PartKey, Readmit, Resolution};
 use crate::dns::site::Site;
 use crate::message::{FromSession, Mark, MessageId, Ticket};
@@ -101,6 +102,11 @@ impl Queues {
         });
         self.0.send(Word::Ask(errand)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// Other options, which hold at once for all that is queued.
+    pub async fn set_options(&self, options: QueueOptions) -> Result<(), Stopped> {
+        self.ask(move |engine, _, _| engine.set_options(options)).await
     }
 
     /// Opens no more sessions, lets those that run finish, and ends the task.
