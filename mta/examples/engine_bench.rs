@@ -75,7 +75,7 @@ fn main() {
                     Act::Release { session } => {
                         told.push(Ok(FromSession::Ended { session, fault: None, returned: Vec::new() }));
                     }
-                    Act::Failed(_) => {}
+                    Act::Failed(_) | Act::Keep(_) => {}
                 }
             }
             for word in told.drain(..) {

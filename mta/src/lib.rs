@@ -2,10 +2,12 @@
 //!
 //! Rooms by the way of a message, with their floors in `docs/ARCHITECTURE.md`.
 
+pub mod admin;
 pub mod app;
 pub mod bounce;
 pub mod cli;
 pub mod config;
+pub mod controls;
 pub mod delivery;
 pub mod dns;
 pub mod event;

@@ -8,6 +8,7 @@ mod faults;
 mod full;
 mod health;
 mod power;
+mod queue;
 mod relay;
 mod spool;
 mod support;

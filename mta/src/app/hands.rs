@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::reporter::Reporter;
+use crate::controls::Keeper;
 use crate::delivery::{self, Deps, Metrics, Path, Seat};
 use crate::dns::resolver::{Failure, Resolver};
 use crate::event::record::Record;
 use crate::intake::Ways;
 use crate::message::{Mark, Message, MessageId};
+use crate::queue::control::words::Control;
 use crate::queue::run::{Hands, Opening};
 use crate::queue::{Failed, NoSite, Resolution};
 use crate::shaping::options::PathOptions;
@@ -27,6 +29,7 @@ pub(super) struct AppHands {
     pub options: Arc<PathOptions>,
     pub resolver: Resolver,
     pub ways: Arc<Ways>,
+    pub keeper: Keeper,
     /// Cancelled when sessions shall end now.
     pub cut: CancellationToken,
 }
@@ -102,6 +105,10 @@ impl Hands for AppHands {
                 }
             }
         }
+    }
+
+    fn keep(&self, controls: Vec<Control>) {
+        self.keeper.keep(controls);
     }
 
     fn mark(&self, id: MessageId, part: u16, mark: Mark) {

@@ -26,14 +26,17 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use crate::admin::{self, Api};
 use crate::config::Config;
+use crate::controls::Keeper;
 use crate::dns::resolver::{Resolver, ResolverError};
 use crate::intake::{Intake, Ways};
 use crate::message::MessageId;
+use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Queues, channel};
-use crate::queue::{Admit, Engine};
+use crate::queue::{Admit, Engine, Readmit};
 use crate::spool::{self, Recovered, Spool};
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
@@ -66,6 +69,9 @@ pub enum StartError {
     /// The spool.
     #[error(transparent)]
     Spool(#[from] spool::OpenError),
+    /// The file of an operator's orders; the text names it.
+    #[error("{0}")]
+    Controls(String),
     /// The event log.
     #[error(transparent)]
     EventLog(#[from] journal::OpenError),
@@ -113,6 +119,7 @@ struct Running {
     spool: Spool,
     events: Journal,
     health: Health,
+    api: Api,
 }
 
 /// Runs the MTA until `stop`, and returns when everything in flight is finished or parked.
@@ -127,7 +134,7 @@ pub async fn run(
     let running = start(&config, smtp, &clock, &stop)?;
     let admin_stop = CancellationToken::new();
     let upkeep = tokio::spawn(upkeep(metrics.clone()));
-    let router = running.health.clone().router(metrics);
+    let router = running.health.clone().router(metrics).merge(admin::router(running.api.clone()));
     let admin = admin.map(|listener| tokio::spawn(http::serve(listener, router, admin_stop.clone())));
     info!(hostname = %config.hostname, listeners = config.listeners.len(), "taking mail");
     notify::ready();
@@ -151,6 +158,7 @@ fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) ->
     let tls = smtp_in::load_tls(config)?;
     let events = Journal::open(&config.event_log, "event_log.path")?;
     let (spool, recovered) = open_spool(config, clock)?;
+    let (keeper, controls) = open_controls(config)?;
     let (queues, inbox) = channel();
     let ways = Arc::new(Ways { routes: config.routes.clone(), default_pool: config.default_pool.clone() });
     let intake = Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone());
@@ -168,9 +176,11 @@ fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) ->
         options: Arc::new(config.path.clone()),
         resolver: Resolver::new(config.dns.clone())?,
         ways,
+        keeper: keeper.clone(),
         cut: cut.clone(),
     };
-    let driver = tokio::spawn(Driver::new(engine(config), Arc::new(hands), clock.clone(), inbox).run());
+    let driver =
+        tokio::spawn(Driver::new(engine(config, controls, clock), Arc::new(hands), clock.clone(), inbox).run());
     tokio::spawn(admit_all(queues.clone(), recovered));
 
     let reception = TaskTracker::new();
@@ -185,15 +195,33 @@ fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) ->
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
     };
-    Ok(Running { reception, loops, queues, driver, cut, spool, events, health })
+    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper };
+    Ok(Running { reception, loops, queues, driver, cut, spool, events, health, api })
 }
 
-fn engine(config: &Config) -> Engine {
+fn engine(config: &Config, controls: Vec<Control>, clock: &Clock) -> Engine {
     let limit = config.path.connection_limit;
-    Engine::new(config.queue, limit, config.pools.clone(), config.default_pool.clone(), seed())
+    let mut engine = Engine::new(config.queue, limit, config.pools.clone(), config.default_pool.clone(), seed());
+    engine.restore(controls, clock.wall());
+    engine
 }
 
-fn open_spool(config: &Config, clock: &Clock) -> Result<(Spool, Vec<Admit>), StartError> {
+/// An operator's orders of before; read before any mail moves.
+fn open_controls(config: &Config) -> Result<(Keeper, Vec<Control>), StartError> {
+    let (keeper, found) = Keeper::open(&config.spool.path).map_err(StartError::Controls)?;
+    for damage in &found.damaged {
+        error!(
+            file = %damage.file.display(), line = damage.line, why = %damage.why, moved_to = %damage.moved.display(),
+            "a suspension or bounce cannot be read and is NOT in force; look at the line and give the order again"
+        );
+    }
+    if !found.controls.is_empty() {
+        info!(controls = found.controls.len(), "orders of before are in force");
+    }
+    Ok((keeper, found.controls))
+}
+
+fn open_spool(config: &Config, clock: &Clock) -> Result<(Spool, Vec<Readmit>), StartError> {
     let mut recovered = Vec::new();
     let (spool, report) = Spool::open(config.spool.clone(), clock.clone(), |part| recovered.extend(admit(part)))?;
     for damage in &report.damaged {
@@ -204,10 +232,11 @@ fn open_spool(config: &Config, clock: &Clock) -> Result<(Spool, Vec<Admit>), Sta
 }
 
 /// A recovered part as the queues take it; a part that the metadata do not hold is none.
-fn admit(recovered: Recovered) -> Option<Admit> {
+fn admit(recovered: Recovered) -> Option<Readmit> {
     let part = recovered.meta.parts.get(usize::from(recovered.part))?;
     let (queue, pool) = recovered.moved.as_deref().map_or((&part.queue, &part.pool), |m| (&m.queue, &m.pool));
-    Some(Admit {
+    let is_moved = recovered.moved.is_some();
+    let part = Admit {
         id: recovered.id,
         part: recovered.part,
         queue: queue.clone(),
@@ -217,13 +246,14 @@ fn admit(recovered: Recovered) -> Option<Admit> {
         attempts: recovered.attempts,
         due: recovered.due,
         settled: recovered.settled,
-    })
+    };
+    Some(Readmit { part, is_moved })
 }
 
-async fn admit_all(queues: Queues, mut recovered: Vec<Admit>) {
+async fn admit_all(queues: Queues, mut recovered: Vec<Readmit>) {
     while !recovered.is_empty() {
         let rest = recovered.split_off(recovered.len().min(RECOVERED_BATCH));
-        if queues.admit(std::mem::replace(&mut recovered, rest)).await.is_err() {
+        if queues.readmit(std::mem::replace(&mut recovered, rest)).await.is_err() {
             return;
         }
     }

@@ -50,7 +50,9 @@ impl Reporter {
         if failed.cause != Cause::Answered {
             self.tell(&message, &failed);
         }
-        self.answer(&message, &failed).await;
+        if failed.cause != Cause::Dropped {
+            self.answer(&message, &failed).await;
+        }
         self.spool.forget_body(failed.ticket.id);
     }
 

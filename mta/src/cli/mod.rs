@@ -1,5 +1,6 @@
 //! The command line. Floor 6. Parses arguments, calls the library, prints; decides nothing.
 
+mod queue;
 mod spool;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 use egret_shared::clock::Clock;
 use egret_shared::{config as shared_config, lifecycle, metrics};
 
+use self::queue::QueueCommand;
 use self::spool::SpoolCommand;
 use crate::app::{self, Sockets};
 use crate::config::{self, Config};
@@ -35,6 +37,9 @@ enum Command {
     /// Look at the configuration without serving.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Ask a running MTA what is queued, and give it orders.
+    #[command(subcommand)]
+    Queue(Box<QueueCommand>),
     /// Look into a stopped or copied spool; nothing is changed.
     #[command(subcommand)]
     Spool(SpoolCommand),
@@ -60,15 +65,20 @@ pub fn run(arguments: Arguments) -> ExitCode {
             println!("{}: good", config.display());
             ExitCode::SUCCESS
         }),
-        Command::Spool(command) => spool::run(command).unwrap_or_else(|error| {
-            eprintln!("egret-mta: {error:#}");
-            ExitCode::FAILURE
-        }),
+        Command::Queue(command) => told(queue::run(*command)),
+        Command::Spool(command) => told(spool::run(command)),
         Command::Config(ConfigCommand::Reference) => {
             print!("{}", shared_config::markdown("egret-mta: configuration", &config::keys()));
             ExitCode::SUCCESS
         }
     }
+}
+
+fn told(done: anyhow::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        eprintln!("egret-mta: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 fn with_config(file: &std::path::Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
@@ -82,13 +92,7 @@ fn with_config(file: &std::path::Path, then: impl FnOnce(Config) -> ExitCode) ->
 }
 
 fn serve(config: Config) -> ExitCode {
-    match try_serve(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("egret-mta: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    told(try_serve(config).map(|()| ExitCode::SUCCESS))
 }
 
 fn try_serve(config: Config) -> anyhow::Result<()> {

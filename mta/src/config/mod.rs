@@ -50,7 +50,7 @@ pub struct Config {
     pub path: PathOptions,
     /// Where events go.
     pub event_log: PathBuf,
-    /// Where health and metrics are served; `None` is nowhere.
+    /// Where health, metrics and the API are served; `None` is nowhere.
     pub admin: Option<SocketAddr>,
     /// What is logged, and how.
     pub log: Log,
@@ -97,7 +97,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
     let admin = root.section("admin").optional(
         "address",
-        "Where /livez, /readyz and /metrics are served, over HTTP without access control: a private address.",
+        "Where health, metrics and the API over the queues are served, over HTTP without access control: a private address.",
     );
     let log = log(root);
     let (spool, egress) = (spool?, egress?);

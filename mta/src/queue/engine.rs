@@ -1,20 +1,22 @@
 //! The one owner of the scheduled and the ready queues: told words and the time, it gives out acts.
 //! Pure. Floor 2.
-//! Always: a live entry is in exactly one place: a timer, a due list, a ready queue, a session, or
-//! being reported. `check()` says so after each step of the property tests.
+//! Always: a live entry says where it is: at a timer, in a due list, in a ready queue, in a session, or
+//! being reported; and a key of it is there. `check()` says so after each step of the property tests.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 use slotmap::SlotMap;
 
+use super::control::Controls;
 use super::options::QueueOptions;
-use super::ready::{May, Ready, SiteSlot};
-use super::scheduled::{Entry, Lead, Scheduled};
-use super::words::{Act, Admit, EntryKey, NoSite, PartKey, Resolution};
+use super::ready::{Ready, SiteSlot};
+use super::scheduled::{Entry, Lead, Place, Scheduled, is_due_in};
+use super::sweep::Sweep;
+use super::words::{Act, Admit, Cause, EntryKey, NoSite, PartKey, Readmit, Resolution};
 use crate::routing::health::{Health, rest_after};
 use crate::routing::pool::{Pool, Rotation};
 
@@ -24,10 +26,11 @@ slotmap::new_key_type! {
     pub(super) struct ReadyKey;
 }
 
-/// How often waiting entries are looked through for expiry.
-const SWEEP: Duration = Duration::from_secs(10);
-/// Scheduled queues of a site that are asked in one turn when none of their pools has room.
-const MAX_STUCK: usize = 16;
+/// Failures that may be being reported before no more are begun on our own account: a report is a task
+/// and a message.
+const MAX_REPORTING: usize = 512;
+/// Before a timer looks again at an expired entry for whose report there was no room.
+const REPORT_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait before DNS is asked again about a domain.
 const MAX_DNS_WAIT: Duration = Duration::from_secs(300);
 
@@ -38,6 +41,8 @@ pub(super) enum Timer {
     Site(SiteKey),
     Ready(ReadyKey),
     Sweep,
+    Work,
+    Control,
 }
 
 /// A session as the engine sees it.
@@ -52,18 +57,20 @@ pub(super) struct Session {
 pub struct Engine {
     pub(super) options: QueueOptions,
     pub(super) connection_limit: usize,
-    pools: HashMap<Arc<str>, (Pool, Rotation)>,
-    default_pool: Arc<str>,
+    pub(super) pools: HashMap<Arc<str>, (Pool, Rotation)>,
+    pub(super) default_pool: Arc<str>,
     pub(super) health: Health,
     pub(super) entries: SlotMap<EntryKey, Entry>,
     pub(super) queues: SlotMap<QueueKey, Scheduled>,
-    names: HashMap<PartKey, QueueKey>,
+    pub(super) names: HashMap<PartKey, QueueKey>,
     pub(super) sites: SlotMap<SiteKey, SiteSlot>,
-    site_names: HashMap<Arc<str>, SiteKey>,
+    pub(super) site_names: HashMap<Arc<str>, SiteKey>,
     pub(super) ready: SlotMap<ReadyKey, Ready>,
     pub(super) sessions: HashMap<u64, Session>,
     timers: BinaryHeap<Reverse<(UnixMs, Timer)>>,
-    last_session: u64,
+    pub(super) last_session: u64,
+    pub(super) sweep: Sweep,
+    pub(super) controls: Controls,
     random: u64,
     pub(super) reporting: usize,
     pub(super) draining: bool,
@@ -94,6 +101,8 @@ impl Engine {
             sessions: HashMap::new(),
             timers: BinaryHeap::from([Reverse((UnixMs(0), Timer::Sweep))]),
             last_session: 0,
+            sweep: Sweep::default(),
+            controls: Controls::default(),
             random: seed | 1,
             reporting: 0,
             draining: false,
@@ -110,9 +119,11 @@ impl Engine {
         self.entries.is_empty()
     }
 
-    /// Scheduled queues, ready queues, open sessions, sources and proxies at rest: for gauges.
-    pub fn sizes(&self) -> [usize; 4] {
-        [self.queues.len(), self.ready.len(), self.sessions.len(), self.health.resting()]
+    /// Scheduled queues, ready queues, open sessions, sources and proxies at rest, orders that last,
+    /// jobs that run: for gauges.
+    pub fn sizes(&self) -> [usize; 6] {
+        let [controls, jobs] = self.controls.counts();
+        [self.queues.len(), self.ready.len(), self.sessions.len(), self.health.resting(), controls, jobs]
     }
 
     /// When [`Engine::tick`] must be called at the latest.
@@ -135,21 +146,36 @@ impl Engine {
 
     /// Queues a part that is on stable storage.
     pub fn admit(&mut self, admit: Admit, now: UnixMs, acts: &mut Vec<Act>) {
-        let key = (admit.queue, admit.pool);
-        let queue = match self.names.get(&key) {
-            Some(queue) => *queue,
-            None => {
-                let queue = self.queues.insert(Scheduled::new(key.clone()));
-                self.names.insert(key, queue);
-                queue
-            }
-        };
+        self.queue(Readmit { part: admit, is_moved: false }, now, acts);
+    }
+
+    /// Queues a part again that an earlier run of the program has queued.
+    pub fn readmit(&mut self, readmit: Readmit, now: UnixMs, acts: &mut Vec<Act>) {
+        self.queue(readmit, now, acts);
+    }
+
+    fn queue(&mut self, readmit: Readmit, now: UnixMs, acts: &mut Vec<Act>) {
+        let Readmit { part: Admit { id, part, queue, pool, recipients, received, attempts, due, settled }, is_moved } =
+            readmit;
+        let queue = self.queue_of((queue, pool));
         self.queues[queue].held += 1;
-        let Admit { id, part, recipients, received, attempts, .. } = admit;
-        let due = admit.due.unwrap_or(now);
-        let settled = admit.settled.into();
-        let entry = self.entries.insert(Entry { id, received, due, queue, settled, part, recipients, attempts });
+        // What waits for a retry was scheduled by the options of then; those of now hold.
+        let longest = if attempts > 0 { now.plus(self.options.longest_retry()) } else { UnixMs(u64::MAX) };
+        let (due, settled, place) = (due.unwrap_or(now).min(longest), settled.into(), Place::Timer);
+        let entry = Entry { id, received, due, queue, settled, part, recipients, attempts, place, is_moved };
+        let entry = self.entries.insert(entry);
+        self.catch(entry, queue);
         self.schedule(entry, now, acts);
+    }
+
+    /// The queue of that name and pool.
+    pub(super) fn queue_of(&mut self, key: PartKey) -> QueueKey {
+        if let Some(queue) = self.names.get(&key) {
+            return *queue;
+        }
+        let queue = self.queues.insert(Scheduled::new(key.clone()));
+        self.names.insert(key, queue);
+        queue
     }
 
     /// Tells where the domain of a queue leads.
@@ -164,17 +190,19 @@ impl Engine {
                 self.set_timer(until, Timer::Queue(queue));
                 self.advance(queue, now, acts);
             }
-            Err(NoSite::Temporary(_)) => {
+            Err(NoSite::Temporary(response)) => {
                 scheduled.dns_failures += 1;
                 let until = now.plus(rest_after(scheduled.dns_failures + 3).min(MAX_DNS_WAIT));
-                scheduled.lead = Lead::Failed(until);
+                scheduled.lead = Lead::Failed(until, response.to_string().into());
                 self.set_timer(until, Timer::Queue(queue));
             }
             Err(NoSite::Permanent(response)) => {
                 scheduled.lead = Lead::Unknown;
-                let due: Vec<EntryKey> = scheduled.due.drain(..).collect();
+                let due = std::mem::take(&mut scheduled.due);
                 for entry in due {
-                    self.fail(entry, super::Cause::Unroutable, &response, acts);
+                    if is_due_in(&self.entries, entry, queue) {
+                        self.fail(entry, Cause::Unroutable, &response, acts);
+                    }
                 }
             }
         }
@@ -188,12 +216,21 @@ impl Engine {
             }
             self.timers.pop();
             match timer {
-                Timer::Entry(entry) => self.schedule(entry, now, acts),
+                Timer::Entry(entry) => self.wake_entry(entry, now, acts),
                 Timer::Queue(queue) => self.look_at_queue(queue, now, acts),
                 Timer::Site(site) => self.wake_site(site, now, acts),
                 Timer::Ready(ready) => self.wake_ready(ready, now, acts),
                 Timer::Sweep => self.sweep(now, acts),
+                Timer::Work => self.work(now, acts),
+                Timer::Control => self.expire_controls(now, acts),
             }
+        }
+    }
+
+    /// A timer that was set for an entry which is elsewhere now means nothing.
+    fn wake_entry(&mut self, key: EntryKey, now: UnixMs, acts: &mut Vec<Act>) {
+        if self.entries.get(key).is_some_and(|entry| entry.place == Place::Timer) {
+            self.schedule(key, now, acts);
         }
     }
 
@@ -201,262 +238,49 @@ impl Engine {
     pub(super) fn schedule(&mut self, key: EntryKey, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(entry) = self.entries.get(key) else { return };
         let (due, expiry, queue) = (entry.due, entry.received.plus(self.options.max_age), entry.queue);
-        if expiry <= now {
+        if expiry <= now && self.is_reporting_enough() {
+            self.wait_until(key, now.plus(REPORT_WAIT));
+        } else if expiry <= now {
             self.expire(key, acts);
         } else if due > now {
-            self.set_timer(due.min(expiry), Timer::Entry(key));
+            self.wait_until(key, due.min(expiry));
         } else {
+            self.put(key, Place::Due);
             self.queues[queue].due.push_back(key);
             self.advance(queue, now, acts);
         }
     }
 
-    /// Moves a queue's due entries on, or asks where they lead.
-    pub(super) fn advance(&mut self, queue: QueueKey, now: UnixMs, acts: &mut Vec<Act>) {
-        let Some(scheduled) = self.queues.get_mut(queue) else { return };
-        match &scheduled.lead {
-            Lead::Known(site, until) if *until > now => {
-                let site = site.clone();
-                let wants = !std::mem::replace(&mut scheduled.wants_room, true);
-                let slot = self.site_slot(site);
-                if wants {
-                    self.sites[slot].wanting.push_back(queue);
-                }
-                self.turn(slot, now, acts);
-            }
-            Lead::Asked => {}
-            Lead::Failed(until) if *until > now => {}
-            _ => {
-                scheduled.lead = Lead::Asked;
-                acts.push(Act::Resolve(scheduled.key.clone()));
-            }
+    fn wait_until(&mut self, key: EntryKey, at: UnixMs) {
+        self.put(key, Place::Timer);
+        self.set_timer(at, Timer::Entry(key));
+    }
+
+    /// Says where an entry is now; its key must be there, too.
+    pub(super) fn put(&mut self, key: EntryKey, place: Place) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let before = std::mem::replace(&mut entry.place, place);
+        let Some(queue) = self.queues.get_mut(entry.queue) else { return };
+        queue.waiting = queue.waiting + usize::from(place == Place::Due) - usize::from(before == Place::Due);
+    }
+
+    /// Thins out a due list of which little still counts.
+    pub(super) fn trim(&mut self, queue: QueueKey) {
+        if let Some(scheduled) = self.queues.get_mut(queue) {
+            scheduled.trim(queue, &self.entries);
         }
     }
 
-    fn site_slot(&mut self, site: Arc<crate::dns::site::Site>) -> SiteKey {
-        if let Some(&slot) = self.site_names.get(&site.name) {
-            self.sites[slot].site = site;
-            return slot;
-        }
-        let name = site.name.clone();
-        let slot = self.sites.insert(SiteSlot::new(site));
-        self.site_names.insert(name, slot);
-        slot
+    /// How many more failures may be reported now on our own account.
+    pub(super) fn room_for_reports(&self) -> usize {
+        MAX_REPORTING.saturating_sub(self.reporting)
     }
 
-    /// Fills the ready queues of a site from the queues that want room, and serves them, until
-    /// nothing moves.
-    pub(super) fn turn(&mut self, site: SiteKey, now: UnixMs, acts: &mut Vec<Act>) {
-        while !self.draining {
-            let filled = self.fill(site, now);
-            if filled.is_empty() {
-                break;
-            }
-            for ready in filled {
-                self.serve(ready, now, acts);
-            }
-        }
+    pub(super) fn is_reporting_enough(&self) -> bool {
+        self.room_for_reports() == 0
     }
 
-    /// One entry from each wanting queue in turn, as far as there is room. Returns what got some.
-    fn fill(&mut self, site: SiteKey, now: UnixMs) -> Vec<ReadyKey> {
-        let mut filled = Vec::new();
-        let mut stuck = 0;
-        while let Some(queue) = self.sites.get_mut(site).and_then(|s| s.wanting.pop_front()) {
-            let Some(entry) = self.pop_due(queue) else {
-                self.queues[queue].wants_room = false;
-                continue;
-            };
-            let pool = self.queues[queue].key.1.clone();
-            match self.choose(site, &pool, now) {
-                Some(ready) => {
-                    let slot = &mut self.ready[ready];
-                    if slot.waiting.is_empty() {
-                        slot.progress = now;
-                    }
-                    slot.waiting.push_back(entry);
-                    filled.push(ready);
-                    self.sites[site].wanting.push_back(queue);
-                }
-                None => {
-                    self.queues[queue].due.push_front(entry);
-                    self.sites[site].wanting.push_back(queue);
-                    stuck += 1;
-                }
-            }
-            if stuck >= MAX_STUCK.min(self.sites[site].wanting.len()) && stuck > 0 {
-                break;
-            }
-        }
-        filled.sort_unstable();
-        filled.dedup();
-        filled
-    }
-
-    fn pop_due(&mut self, queue: QueueKey) -> Option<EntryKey> {
-        let (queues, entries) = (&mut self.queues, &self.entries);
-        let due = &mut queues.get_mut(queue)?.due;
-        loop {
-            let entry = due.pop_front()?;
-            if entries.contains_key(entry) {
-                return Some(entry);
-            }
-        }
-    }
-
-    /// The ready queue of the source whose turn it is, if any source of the pool can take work.
-    fn choose(&mut self, site: SiteKey, pool: &Arc<str>, now: UnixMs) -> Option<ReadyKey> {
-        let Self { pools, sites, ready, health, options, .. } = self;
-        let name = if pools.contains_key(pool) { pool } else { &self.default_pool };
-        let (pool, rotation) = pools.get_mut(name)?;
-        let slot = sites.get_mut(site)?;
-        let mut wake: Option<UnixMs> = None;
-        let mut later = |at: UnixMs| wake = Some(wake.map_or(at, |w| w.min(at)));
-        let usable: Vec<bool> = (pool.members.iter())
-            .map(|(source, _)| {
-                let queue = slot.ready.get(&source.name).and_then(|key| ready.get(*key));
-                let held = queue.map_or(UnixMs(0), |q| q.held_until);
-                let rest = health.rests_until(source, now).unwrap_or(UnixMs(0)).max(held);
-                if rest > now && slot.fits(source) {
-                    later(rest);
-                }
-                rest <= now && slot.fits(source) && queue.is_none_or(|q| q.waiting.len() < options.max_ready)
-            })
-            .collect();
-        let Some(picked) = rotation.pick(pool, |i| usable[i]) else {
-            self.wake_site_at(site, wake);
-            return None;
-        };
-        let source = &pool.members[picked].0;
-        let key =
-            slot.ready.entry(source.name.clone()).or_insert_with(|| ready.insert(Ready::new(source.clone(), site)));
-        Some(*key)
-    }
-
-    /// Gives waiting entries to idle sessions, and opens sessions for the rest.
-    pub(super) fn serve(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
-        while !self.draining {
-            let Some(ready) = self.ready.get_mut(key) else { return };
-            while ready.waiting.front().is_some_and(|entry| !self.entries.contains_key(*entry)) {
-                ready.waiting.pop_front();
-            }
-            if ready.waiting.is_empty() {
-                return;
-            }
-            if let Some(session) = ready.idle.pop() {
-                self.hand(key, session, now, acts);
-                continue;
-            }
-            let rest = self.health.rests_until(&ready.source, now);
-            match rest.map_or_else(|| ready.may_open(self.connection_limit, now), May::Later) {
-                May::Open => self.open(key, now, acts),
-                May::Later(at) => {
-                    if !std::mem::replace(&mut ready.timer, true) {
-                        self.set_timer(at, Timer::Ready(key));
-                    }
-                    return;
-                }
-                May::Wait => return,
-            }
-        }
-    }
-
-    fn hand(&mut self, key: ReadyKey, session: u64, now: UnixMs, acts: &mut Vec<Act>) {
-        if let Some(ticket) = self.take(key, session, now) {
-            acts.push(Act::Hand { session, ticket });
-        }
-    }
-
-    fn open(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
-        self.last_session += 1;
-        let session = self.last_session;
-        self.sessions.insert(session, Session { ready: key, holds: None, opened: now });
-        self.ready[key].sessions += 1;
-        let Some(first) = self.take(key, session, now) else { return };
-        let ready = &self.ready[key];
-        self.health.opening(&ready.source, now);
-        let (source, site) = (ready.source.clone(), self.sites[ready.site].site.clone());
-        acts.push(Act::Open { session, source, site, first });
-    }
-
-    /// Moves the first waiting entry, which the caller has seen to be alive, into `session`.
-    fn take(&mut self, key: ReadyKey, session: u64, now: UnixMs) -> Option<crate::message::Ticket> {
-        let ready = self.ready.get_mut(key)?;
-        ready.progress = now;
-        let entry = ready.waiting.pop_front()?;
-        self.sessions.get_mut(&session)?.holds = Some(entry);
-        let part = self.entries.get(entry)?;
-        Some(part.ticket(self.queues[part.queue].key.0.clone()))
-    }
-
-    /// Looks at a queue whose site may have grown old, and forgets it if nothing is in it.
-    fn look_at_queue(&mut self, queue: QueueKey, now: UnixMs, acts: &mut Vec<Act>) {
-        let Some(scheduled) = self.queues.get(queue) else { return };
-        if scheduled.held > 0 {
-            if !scheduled.due.is_empty() {
-                self.advance(queue, now, acts);
-            }
-            return;
-        }
-        let fresh = matches!(scheduled.lead, Lead::Known(_, until) if until > now);
-        if !fresh && !scheduled.wants_room && !matches!(scheduled.lead, Lead::Asked) {
-            self.names.remove(&scheduled.key);
-            self.queues.remove(queue);
-        }
-    }
-
-    fn wake_site(&mut self, site: SiteKey, now: UnixMs, acts: &mut Vec<Act>) {
-        let Some(slot) = self.sites.get_mut(site) else { return };
-        slot.wake = None;
-        self.turn(site, now, acts);
-        self.forget_site_if_unused(site);
-    }
-
-    fn wake_ready(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
-        let Some(ready) = self.ready.get_mut(key) else { return };
-        ready.timer = false;
-        self.serve(key, now, acts);
-        self.forget_ready_if_unused(key, now);
-    }
-
-    /// Forgets a ready queue that nothing uses, and its site likewise.
-    pub(super) fn forget_ready_if_unused(&mut self, key: ReadyKey, now: UnixMs) {
-        let Some(ready) = self.ready.get(key).filter(|r| r.is_unused(now)) else { return };
-        let (site, source) = (ready.site, ready.source.name.clone());
-        self.ready.remove(key);
-        if let Some(slot) = self.sites.get_mut(site) {
-            slot.ready.remove(&source);
-        }
-        self.forget_site_if_unused(site);
-    }
-
-    fn forget_site_if_unused(&mut self, site: SiteKey) {
-        let unused = |s: &SiteSlot| s.ready.is_empty() && s.wanting.is_empty() && s.wake.is_none();
-        if let Some(slot) = self.sites.get(site).filter(|s| unused(s)) {
-            self.site_names.remove(&slot.site.name);
-            self.sites.remove(site);
-        }
-    }
-
-    /// Expires what has waited too long in due lists and ready queues: timers watch the others.
-    fn sweep(&mut self, now: UnixMs, acts: &mut Vec<Act>) {
-        self.set_timer(now.plus(SWEEP), Timer::Sweep);
-        let max_age = self.options.max_age;
-        let entries = &self.entries;
-        let old = |e: &EntryKey| entries.get(*e).is_some_and(|entry| entry.received.plus(max_age) <= now);
-        let mut expired: Vec<EntryKey> = Vec::new();
-        let mut thin = |list: &mut VecDeque<EntryKey>| {
-            expired.extend(list.iter().filter(|e| old(e)));
-            list.retain(|e| entries.contains_key(*e) && !old(e));
-        };
-        self.queues.values_mut().for_each(|queue| thin(&mut queue.due));
-        self.ready.values_mut().for_each(|ready| thin(&mut ready.waiting));
-        for entry in expired {
-            self.expire(entry, acts);
-        }
-    }
-
-    fn wake_site_at(&mut self, site: SiteKey, at: Option<UnixMs>) {
+    pub(super) fn wake_site_at(&mut self, site: SiteKey, at: Option<UnixMs>) {
         let (Some(at), Some(slot)) = (at, self.sites.get_mut(site)) else { return };
         if slot.wake.is_none_or(|set| at < set) {
             slot.wake = Some(at);

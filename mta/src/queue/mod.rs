@@ -2,17 +2,21 @@
 //! floor 2; `run` is the task that drives it, floor 4.
 //! Knows neither SMTP nor DNS nor the spool's files: it gives out acts and is told what came of them.
 
+pub mod control;
 mod engine;
+mod flow;
+mod lanes;
 mod options;
 mod ready;
 pub mod run;
 mod scheduled;
 mod settle;
+mod sweep;
 mod words;
 
 pub use engine::Engine;
 pub use options::QueueOptions;
-pub use words::{Act, Admit, Cause, EntryKey, Failed, NoSite, PartKey, Resolution};
+pub use words::{Act, Admit, Cause, EntryKey, Failed, NoSite, PartKey, Readmit, Resolution};
 
 #[cfg(test)]
 mod tests;

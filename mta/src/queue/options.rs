@@ -17,6 +17,11 @@ pub struct QueueOptions {
 }
 
 impl QueueOptions {
+    /// The longest wait, with its spread.
+    pub fn longest_retry(&self) -> Duration {
+        self.max_retry_interval + self.max_retry_interval / 20 + Duration::from_millis(1)
+    }
+
     /// The wait after the `attempts`-th attempt, with a spread of ±5 % chosen by `random` so that a
     /// herd that failed together does not come back together.
     pub fn retry_after(&self, attempts: u16, random: u64) -> Duration {

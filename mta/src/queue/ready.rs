@@ -1,15 +1,16 @@
 //! A ready queue, of one (source, site): entries that wait for a session, and its sessions.
 //! Pure. Floor 2.
-//! Always: `waiting` is at most `max_ready` longer than what was given back; idle sessions are a
-//! subset of its sessions.
+//! Always: `waiting` holds just the entries whose place is this, at most `max_ready` and what sessions
+//! gave back; idle sessions are a subset of its sessions.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 
 use super::engine::{QueueKey, ReadyKey, SiteKey};
+use super::lanes::Lanes;
 use super::words::EntryKey;
 use crate::dns::site::Site;
 use crate::routing::health::rest_after;
@@ -25,7 +26,8 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Ready {
     pub source: Arc<Source>,
     pub site: SiteKey,
-    pub waiting: VecDeque<EntryKey>,
+    /// Handed out by tenant in turn.
+    pub waiting: Lanes<EntryKey>,
     pub sessions: usize,
     pub idle: Vec<u64>,
     /// No session is opened before this.
@@ -34,6 +36,8 @@ pub(super) struct Ready {
     pub failures: u32,
     /// When the last of them was told. Sessions that were open then are news of the same failure.
     pub failed_at: UnixMs,
+    /// The words of the last failure, until a session works.
+    pub why: Option<Box<str>>,
     /// When an entry last went to a session, or came into the empty queue.
     pub progress: UnixMs,
     /// A timer is set for it.
@@ -53,7 +57,7 @@ pub(super) enum May {
 impl Ready {
     pub fn new(source: Arc<Source>, site: SiteKey) -> Self {
         let zero = UnixMs(0);
-        let waiting = VecDeque::new();
+        let waiting = Lanes::default();
         Self {
             source,
             site,
@@ -63,6 +67,7 @@ impl Ready {
             held_until: zero,
             failures: 0,
             failed_at: zero,
+            why: None,
             progress: zero,
             timer: false,
         }
@@ -85,6 +90,11 @@ impl Ready {
         }
     }
 
+    /// Whether one more entry of `tenant` has room, be it in place of another tenant's.
+    pub fn has_room(&self, tenant: &Arc<str>, most: usize) -> bool {
+        self.waiting.len() < most || self.waiting.yields_to(tenant)
+    }
+
     /// A session that was opened at `opened` failed: the queue is held, longer each time.
     pub fn failed(&mut self, opened: UnixMs, now: UnixMs) {
         if opened > self.failed_at {
@@ -105,15 +115,15 @@ pub(super) struct SiteSlot {
     pub site: Arc<Site>,
     /// Its ready queues by source name.
     pub ready: HashMap<Arc<str>, ReadyKey>,
-    /// Scheduled queues with due entries, served in turn.
-    pub wanting: VecDeque<QueueKey>,
+    /// Scheduled queues with due entries, served by tenant in turn, and a tenant's in turn.
+    pub wanting: Lanes<QueueKey>,
     /// When the site is looked at again, if a timer is set.
     pub wake: Option<UnixMs>,
 }
 
 impl SiteSlot {
     pub fn new(site: Arc<Site>) -> Self {
-        Self { site, ready: HashMap::new(), wanting: VecDeque::new(), wake: None }
+        Self { site, ready: HashMap::new(), wanting: Lanes::default(), wake: None }
     }
 
     /// Whether the site has an address that `source` can reach by family.

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use egret_shared::clock::{Clock, UnixMs};
 use metrics::{Gauge, gauge};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use super::control::words::Control;
 use super::engine::Engine;
-use super::words::{Act, Admit, EntryKey, Failed, PartKey, Resolution};
+use super::options::QueueOptions;
+use super::words::{Act, Admit, EntryKey, Failed, PartKey, Readmit, Resolution};
 use crate::dns::site::Site;
 use crate::message::{FromSession, Mark, MessageId, Ticket};
 use crate::routing::source::Source;
@@ -23,13 +25,19 @@ const MAX_WORDS: usize = 16_384;
 const BATCH: usize = 512;
 
 /// What may be told to the engine's task.
-#[derive(Debug)]
 enum Word {
     Admit(Vec<Admit>),
     Resolved(PartKey, Resolution),
     Reported(EntryKey),
+    Readmit(Vec<Readmit>),
+    Ask(Errand),
     Drain,
 }
+
+/// Something that is asked of the engine, or ordered. It returns what gives the answer once what the
+/// engine wants done for it has been begun.
+type Errand = Box<dyn FnOnce(&mut Engine, UnixMs, &mut Vec<Act>) -> Answer + Send>;
+type Answer = Box<dyn FnOnce() + Send>;
 
 /// A session to be opened.
 pub struct Opening {
@@ -57,6 +65,8 @@ pub trait Hands: Send + Sync + 'static {
     fn report(&self, failed: Failed) -> impl Future<Output = ()> + Send + 'static;
     /// Stores a mark; returns at once.
     fn mark(&self, id: MessageId, part: u16, mark: Mark);
+    /// Keeps orders over a restart, instead of those of before; returns at once.
+    fn keep(&self, controls: Vec<Control>);
 }
 
 /// The handle of the queues. Cheap to clone.
@@ -72,6 +82,31 @@ impl Queues {
     /// Queues parts that are on stable storage. Waits if the engine is behind.
     pub async fn admit(&self, parts: Vec<Admit>) -> Result<(), Stopped> {
         self.0.send(Word::Admit(parts)).await.map_err(|_| Stopped)
+    }
+
+    /// Queues parts again that an earlier run has queued.
+    pub async fn readmit(&self, parts: Vec<Readmit>) -> Result<(), Stopped> {
+        self.0.send(Word::Readmit(parts)).await.map_err(|_| Stopped)
+    }
+
+    /// Asks the engine, or gives it an order. What it then wants done has been begun when this returns.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Engine, UnixMs, &mut Vec<Act>) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        let errand: Errand = Box::new(move |engine, now, acts| {
+            let found = question(engine, now, acts);
+            // Who no longer waits for the answer needs none.
+            Box::new(move || drop(reply.send(found)))
+        });
+        self.0.send(Word::Ask(errand)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Other options, which hold at once for all that is queued.
+    pub async fn set_options(&self, options: QueueOptions) -> Result<(), Stopped> {
+        self.ask(move |engine, _, _| engine.set_options(options)).await
     }
 
     /// Opens no more sessions, lets those that run finish, and ends the task.
@@ -90,7 +125,9 @@ pub struct Driver<H> {
     reports: mpsc::Receiver<FromSession>,
     reporter: mpsc::Sender<FromSession>,
     work: HashMap<u64, mpsc::Sender<Ticket>>,
-    gauges: [Gauge; 5],
+    /// Given as soon as the acts of their errands have been performed.
+    answers: Vec<Answer>,
+    gauges: [Gauge; 7],
 }
 
 /// Wall time that does not jump: the wall clock at the start plus monotonic time since.
@@ -129,9 +166,11 @@ impl<H: Hands> Driver<H> {
             gauge!("egret_mta_queue_ready_queues"),
             gauge!("egret_mta_queue_sessions"),
             gauge!("egret_mta_queue_resting_ways"),
+            gauge!("egret_mta_queue_controls"),
+            gauge!("egret_mta_queue_jobs"),
         ];
         let Inbox { told, words } = inbox;
-        Self { engine, hands, time, words, told, reports, reporter, work: HashMap::new(), gauges }
+        Self { engine, hands, time, words, told, reports, reporter, work: HashMap::new(), answers: Vec::new(), gauges }
     }
 
     /// Runs until it has drained.
@@ -141,6 +180,7 @@ impl<H: Hands> Driver<H> {
             let now = self.time.now();
             self.engine.tick(now, &mut acts);
             self.perform(&mut acts);
+            self.answers.drain(..).for_each(|answer| answer());
             self.measure();
             if self.engine.is_drained() {
                 return;
@@ -169,6 +209,8 @@ impl<H: Hands> Driver<H> {
             Word::Admit(parts) => parts.into_iter().for_each(|part| self.engine.admit(part, now, acts)),
             Word::Resolved(key, resolution) => self.engine.resolved(&key, resolution, now, acts),
             Word::Reported(key) => self.engine.reported(key, now, acts),
+            Word::Readmit(parts) => parts.into_iter().for_each(|part| self.engine.readmit(part, now, acts)),
+            Word::Ask(errand) => self.answers.push(errand(&mut self.engine, now, acts)),
             Word::Drain => self.engine.drain(acts),
         }
     }
@@ -184,6 +226,7 @@ impl<H: Hands> Driver<H> {
                     let report = self.reporter.clone();
                     self.hands.open(Opening { session, source, site, first, work, report });
                 }
+                Act::Keep(controls) => self.hands.keep(controls),
                 Act::Release { session } => drop(self.work.remove(&session)),
                 Act::Resolve(key) => {
                     let (told, answer) = (self.told.clone(), self.hands.resolve(key.0.domain()));
@@ -209,8 +252,8 @@ impl<H: Hands> Driver<H> {
     }
 
     fn measure(&self) {
-        let [queues, ready, sessions, resting] = self.engine.sizes();
-        for (gauge, value) in self.gauges.iter().zip([self.engine.len(), queues, ready, sessions, resting]) {
+        let sizes = std::iter::once(self.engine.len()).chain(self.engine.sizes());
+        for (gauge, value) in self.gauges.iter().zip(sizes) {
             gauge.set(value as f64);
         }
     }

@@ -1,16 +1,38 @@
 //! A scheduled queue: what waits for one `campaign:tenant@domain`, and where its domain leads.
 //! Pure. Floor 2.
-//! Always: a live entry is in at most one list of the engine; `held` counts all entries of the queue.
+//! Always: an entry says itself where it waits; a list may hold keys of entries that have gone elsewhere,
+//! and who takes a key out of it asks the entry. `held` counts all entries of the queue, `waiting` those
+//! whose place is [`Place::Due`].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
+use slotmap::SlotMap;
 
+use super::control::Blocks;
 use super::engine::QueueKey;
 use super::words::{EntryKey, PartKey};
 use crate::dns::site::Site;
 use crate::message::{MessageId, QueueName, Ticket};
+
+/// Keys in a due list beyond twice those that count, before it is thinned out.
+const SLACK: usize = 64;
+
+/// Where an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    /// A timer will wake it.
+    Timer,
+    /// In its queue's due list.
+    Due,
+    /// In a ready queue.
+    Ready,
+    /// In a session.
+    Session,
+    /// Its failure is being reported.
+    Reporting,
+}
 
 /// A part of a message in the queues. Small: millions of them are in memory.
 #[derive(Debug)]
@@ -23,6 +45,9 @@ pub(super) struct Entry {
     pub part: u16,
     pub recipients: u16,
     pub attempts: u16,
+    pub place: Place,
+    /// Its queue is not that of its metadata: each mark must say so.
+    pub is_moved: bool,
 }
 
 impl Entry {
@@ -58,32 +83,74 @@ pub(super) enum Lead {
     Asked,
     /// Here, until then.
     Known(Arc<Site>, UnixMs),
-    /// DNS gave no answer; ask again then.
-    Failed(UnixMs),
+    /// DNS gave no answer, with these words; ask again then.
+    Failed(UnixMs, Box<str>),
 }
 
 /// A scheduled queue.
 #[derive(Debug)]
 pub(super) struct Scheduled {
     pub key: PartKey,
+    /// Whose mail it is; empty for mail of no tenant.
+    pub tenant: Arc<str>,
     pub lead: Lead,
     /// Failures to find the site in a row.
     pub dns_failures: u32,
-    /// Due, waiting for a site or for room in a ready queue.
+    /// Due, waiting for a site or for room in a ready queue. May hold keys that no longer count.
     pub due: VecDeque<EntryKey>,
+    /// Entries whose place is the due list.
+    pub waiting: usize,
     /// Whether the queue is in its site's list of queues that want room.
     pub wants_room: bool,
     /// Entries of the queue, wherever they are.
     pub held: usize,
+    /// What keeps it back.
+    pub blocks: Blocks,
 }
 
 impl Scheduled {
     pub fn new(key: PartKey) -> Self {
-        Self { key, lead: Lead::Unknown, dns_failures: 0, due: VecDeque::new(), wants_room: false, held: 0 }
+        let tenant = key.0.tenant().unwrap_or_default().into();
+        let (due, lead) = (VecDeque::new(), Lead::Unknown);
+        Self {
+            key,
+            tenant,
+            lead,
+            dns_failures: 0,
+            due,
+            waiting: 0,
+            wants_room: false,
+            held: 0,
+            blocks: Blocks::default(),
+        }
     }
 
     /// No known site keeps it in memory, and no answer is on its way.
     pub fn is_idle_without_site(&self) -> bool {
-        matches!(self.lead, Lead::Unknown | Lead::Failed(_))
+        matches!(self.lead, Lead::Unknown | Lead::Failed(..))
+    }
+
+    /// Thins the due list out when most of it no longer counts.
+    pub fn trim(&mut self, own: QueueKey, entries: &SlotMap<EntryKey, Entry>) {
+        if self.due.len() <= 2 * self.waiting + SLACK {
+            return;
+        }
+        let mut seen = HashSet::with_capacity(self.waiting);
+        self.due.retain(|key| is_due_in(entries, *key, own) && seen.insert(*key));
+    }
+}
+
+/// Whether a key in the due list of `queue` still counts.
+pub(super) fn is_due_in(entries: &SlotMap<EntryKey, Entry>, key: EntryKey, queue: QueueKey) -> bool {
+    entries.get(key).is_some_and(|entry| entry.place == Place::Due && entry.queue == queue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_stays_small() {
+        assert!(size_of::<Entry>() <= 64, "{} bytes, and there are millions of them", size_of::<Entry>());
     }
 }

@@ -3,14 +3,16 @@
 //! Always: only a result that counts raises the attempt count; a fault of a source, a proxy or a
 //! limit changes the state of a path and puts its entries back, never their schedule.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Party, Reason};
 
-use super::engine::{Engine, ReadyKey, Timer};
+use super::engine::{Engine, QueueKey, ReadyKey, Timer};
+use super::scheduled::Place;
 use super::words::{Act, Cause, EntryKey, Failed};
-use crate::message::{EnhancedCode, FromSession, Mark, PartResult, RecipientResult, Response, Verdict};
+use crate::message::{EnhancedCode, FromSession, Mark, Moved, PartResult, RecipientResult, Response, Verdict};
 use crate::routing::health::rest_after;
 
 /// The wait after a try that does not count (the spool could not be read, for example).
@@ -35,6 +37,7 @@ impl Engine {
     fn connected(&mut self, session: u64, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(ready) = self.sessions.get(&session).and_then(|s| self.ready.get_mut(s.ready)) else { return };
         ready.failures = 0;
+        ready.why = None;
         ready.held_until = UnixMs(0);
         let (source, site) = (ready.source.clone(), ready.site);
         if self.health.worked(&source) {
@@ -70,10 +73,10 @@ impl Engine {
         let Some(ready) = self.ready.get_mut(key) else { return };
         ready.sessions = ready.sessions.saturating_sub(1);
         ready.idle.retain(|idle| *idle != session);
-        if let Some(entry) = over.holds {
-            ready.waiting.push_front(entry);
-        }
         let site = ready.site;
+        if let Some(entry) = over.holds {
+            self.take_back(key, entry);
+        }
         if let Some(fault) = fault {
             self.blame(key, fault, over.opened, now);
         }
@@ -86,6 +89,7 @@ impl Engine {
     fn blame(&mut self, key: ReadyKey, fault: &Fault, opened: UnixMs, now: UnixMs) {
         let Some(ready) = self.ready.get_mut(key) else { return };
         let party = fault.party();
+        ready.why = Some(fault.to_string().into());
         match party {
             Party::Limit => ready.held_until = now.plus(fault.retry_after.unwrap_or(rest_after(1))),
             Party::Remote => ready.failed(opened, now),
@@ -106,17 +110,25 @@ impl Engine {
         self.set_timer(self.ready.get(key).map_or(now, |r| r.held_until.max(now)), Timer::Ready(key));
     }
 
+    /// Puts an entry that a session did not try at the head of the ready queue, if it may still go out there.
+    fn take_back(&mut self, key: ReadyKey, entry: EntryKey) {
+        let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
+        let (source, site) = (self.ready[key].source.name.clone(), self.ready[key].site);
+        let site = self.sites.get(site).map(|slot| slot.site.name.clone()).unwrap_or_default();
+        if self.blocks(queue).is_some_and(|blocks| blocks.path(&source, &site).is_some()) {
+            self.return_due(entry);
+            return;
+        }
+        self.put(entry, Place::Ready);
+        self.ready[key].waiting.push_front(&self.queues[queue].tenant, entry);
+    }
+
     /// Puts what waits in a ready queue back at the head of the scheduled queues.
     fn give_back(&mut self, key: ReadyKey) {
         let Some(ready) = self.ready.get_mut(key) else { return };
-        let (waiting, site) = (std::mem::take(&mut ready.waiting), ready.site);
-        for entry in waiting.into_iter().rev() {
-            let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { continue };
-            let scheduled = &mut self.queues[queue];
-            scheduled.due.push_front(entry);
-            if !std::mem::replace(&mut scheduled.wants_room, true) {
-                self.sites[site].wanting.push_back(queue);
-            }
+        let site = ready.site;
+        for entry in ready.waiting.take_out(|_| true).into_iter().rev() {
+            self.return_due(entry);
         }
         // The queues learn of it when another source of their pools has room, or when the rest ends.
         self.set_timer(UnixMs(0), Timer::Site(site));
@@ -139,6 +151,7 @@ impl Engine {
         if bounced.is_empty() {
             self.finish(key, now, acts);
         } else {
+            self.put(key, Place::Reporting);
             self.reporting += 1;
             acts.push(Act::Failed(Failed {
                 key,
@@ -158,18 +171,31 @@ impl Engine {
             self.remove(key);
             return;
         }
-        let mark =
-            Mark::Later { attempts: entry.attempts, due: entry.due, settled: entry.settled.to_vec(), moved: None };
-        acts.push(Act::Mark { id, part, mark });
+        self.mark_later(key, acts);
         self.schedule(key, now, acts);
     }
 
+    /// Stores the schedule of a part, and where it is if that is not what its metadata say.
+    pub(super) fn mark_later(&self, key: EntryKey, acts: &mut Vec<Act>) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let (queue, pool) = &self.queues[entry.queue].key;
+        let moved = entry.is_moved.then(|| Arc::new(Moved { queue: queue.clone(), pool: pool.clone() }));
+        let mark = Mark::Later { attempts: entry.attempts, due: entry.due, settled: entry.settled.to_vec(), moved };
+        acts.push(Act::Mark { id: entry.id, part: entry.part, mark });
+    }
+
     fn remove(&mut self, key: EntryKey) {
+        self.put(key, Place::Reporting);
         let Some(entry) = self.entries.remove(key) else { return };
-        let queue = &mut self.queues[entry.queue];
+        self.leave(entry.queue);
+    }
+
+    /// A queue holds one entry less.
+    pub(super) fn leave(&mut self, key: QueueKey) {
+        let queue = &mut self.queues[key];
         queue.held -= 1;
         if queue.held == 0 && queue.is_idle_without_site() {
-            self.set_timer(UnixMs(0), Timer::Queue(entry.queue));
+            self.set_timer(UnixMs(0), Timer::Queue(key));
         }
     }
 
@@ -178,13 +204,14 @@ impl Engine {
         self.fail(key, Cause::Expired, &Response::own(551, EnhancedCode::new(5, 4, 7), &text), acts);
     }
 
-    /// Fails all open recipients of an entry that no list holds any more.
+    /// Fails all open recipients of an entry, wherever it waits.
     pub(super) fn fail(&mut self, key: EntryKey, cause: Cause, response: &Response, acts: &mut Vec<Act>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let ticket = entry.ticket(self.queues[entry.queue].key.0.clone());
         let open: Vec<u16> = entry.open_recipients().collect();
         entry.settle(open.iter().copied());
         let failed = |recipient| RecipientResult { recipient, verdict: Verdict::Bounce, response: response.clone() };
+        self.put(key, Place::Reporting);
         self.reporting += 1;
         acts.push(Act::Failed(Failed { key, ticket, results: open.into_iter().map(failed).collect(), cause }));
     }

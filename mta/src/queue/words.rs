@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 
+use super::control::words::Control;
 use crate::dns::site::Site;
 use crate::message::{Mark, MessageId, QueueName, RecipientResult, Response, Ticket};
 use crate::routing::source::Source;
@@ -37,6 +38,15 @@ pub struct Admit {
     pub settled: Vec<u16>,
 }
 
+/// A part that was queued before the program was started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readmit {
+    /// The part as it stands now.
+    pub part: Admit,
+    /// An operator has moved it: its queue and pool are not those of its metadata.
+    pub is_moved: bool,
+}
+
 /// Why a domain has no site now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoSite {
@@ -58,6 +68,10 @@ pub enum Cause {
     Unroutable,
     /// They waited longer than they may.
     Expired,
+    /// An operator has said so.
+    Bounced,
+    /// An operator has said so, and that the sender is not told.
+    Dropped,
 }
 
 /// Recipients that failed for good. The engine stores nothing of it until it is told, by
@@ -113,6 +127,8 @@ pub enum Act {
     },
     /// Report recipients that failed for good.
     Failed(Failed),
+    /// Keep these orders over a restart, instead of those that were kept before.
+    Keep(Vec<Control>),
 }
 
 /// The answer to [`Act::Resolve`].

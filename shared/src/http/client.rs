@@ -1,11 +1,12 @@
-//! One GET or other request without a body over HTTP/1.1 in clear: what the command line asks of a
-//! program's own admin address. Floor 3.
+//! One request over HTTP/1.1 in clear: what the command line asks of a program's own admin address.
+//! Floor 3.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::http::{Method, Request, StatusCode, header::HOST};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use axum::http::{Method, Request, StatusCode, header::CONTENT_TYPE, header::HOST};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,7 +21,20 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// # Errors
 /// That nobody answers there, or not in HTTP, or not in time; the text names the address.
 pub async fn request(method: Method, address: SocketAddr, path: &str) -> Result<(StatusCode, String), String> {
-    match timeout(LIMIT, exchange(method, address, path)).await {
+    send(method, address, path, Bytes::new()).await
+}
+
+/// Asks `address` for `path` with a body of JSON, which may be empty.
+///
+/// # Errors
+/// As [`request`].
+pub async fn send(
+    method: Method,
+    address: SocketAddr,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, String), String> {
+    match timeout(LIMIT, exchange(method, address, path, body)).await {
         Ok(answer) => answer.map_err(|error| format!("http://{address}{path}: {error}")),
         Err(_) => Err(format!("http://{address}{path}: no answer within {} s", LIMIT.as_secs())),
     }
@@ -28,12 +42,20 @@ pub async fn request(method: Method, address: SocketAddr, path: &str) -> Result<
 
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-async fn exchange(method: Method, address: SocketAddr, path: &str) -> Result<(StatusCode, String), Problem> {
+async fn exchange(
+    method: Method,
+    address: SocketAddr,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, String), Problem> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let serving = tokio::spawn(connection);
-    let request =
-        Request::builder().method(method).uri(path).header(HOST, address.to_string()).body(Empty::<&[u8]>::new())?;
+    let mut request = Request::builder().method(method).uri(path).header(HOST, address.to_string());
+    if !body.is_empty() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    let request = request.body(Full::new(body))?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes();

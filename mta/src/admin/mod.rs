@@ -1,0 +1,100 @@
+//! The HTTP API beside health and metrics: the queues, and an operator's orders. Documented in
+//! `docs/reference/mta-api.md`. Floor 6. Without access control: its address is a private one.
+//! `show` answers questions, `order` takes orders.
+//! Always: an order that lasts is on stable storage when it is confirmed.
+
+mod order;
+mod show;
+
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use crate::controls::Keeper;
+use crate::message::Address;
+use crate::queue::control::words::{Refused, Scope};
+use crate::queue::run::{Queues, Stopped};
+use crate::spool::Spool;
+
+/// What the API asks.
+#[derive(Clone)]
+pub struct Api {
+    /// The queues.
+    pub queues: Queues,
+    /// Where messages are.
+    pub spool: Spool,
+    /// Where orders are kept.
+    pub keeper: Keeper,
+}
+
+/// `/v1/…`.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/queues", get(show::queues))
+        .route("/v1/ready", get(show::ready))
+        .route("/v1/summary", get(show::summary))
+        .route("/v1/messages/{id}", get(show::message))
+        .route("/v1/controls", get(show::controls))
+        .route("/v1/jobs", get(show::jobs))
+        .route("/v1/suspend", post(order::suspend))
+        .route("/v1/resume", post(order::resume))
+        .route("/v1/bounce", post(order::bounce))
+        .route("/v1/rebind", post(order::rebind))
+        .route("/v1/requeue", post(order::requeue))
+        .with_state(api)
+}
+
+/// An answer that is no success: its status and a sentence.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Problem(StatusCode, String);
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+impl Problem {
+    fn bad(error: impl std::fmt::Display) -> Self {
+        Self(StatusCode::BAD_REQUEST, error.to_string())
+    }
+}
+
+impl axum::response::IntoResponse for Problem {
+    fn into_response(self) -> axum::response::Response {
+        let body: Json<Value> = Json(json!({ "error": self.1 }));
+        (self.0, body).into_response()
+    }
+}
+
+impl From<Stopped> for Problem {
+    fn from(stopped: Stopped) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, format!("{stopped}: the program is ending; ask again when it runs"))
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let status = match refused {
+            Refused::Unknown(_) | Refused::NothingSuspended(_) => StatusCode::NOT_FOUND,
+            Refused::TooMany(_) => StatusCode::CONFLICT,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self(status, refused.to_string())
+    }
+}
+
+/// A domain in the spelling that queues use.
+fn canonical(domain: &str) -> Result<String, Problem> {
+    Address::parse(&format!("x@{domain}"))
+        .map(|address| address.canonical_domain())
+        .map_err(|_| Problem::bad(format!("{domain:?} is not a domain; write it like \"example.com\"")))
+}
+
+/// A scope as the queues know it.
+fn canonical_scope(mut scope: Scope) -> Result<Scope, Problem> {
+    if let Some(domain) = &scope.domain {
+        scope.domain = Some(canonical(domain)?.into());
+    }
+    Ok(scope)
+}
+
+#[cfg(test)]
+mod tests;

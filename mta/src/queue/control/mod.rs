@@ -1,0 +1,54 @@
+//! An operator's orders over the queues: suspend, bounce, move, requeue. Floor 2.
+//! Pure, a part of the engine. `words` is what is said, `block` what may not go out, `orders` takes
+//! orders, `job` works on entries in slices, `view` shows.
+//! Always: what an order blocks is in no ready queue, and waits in its due list with its schedule unchanged.
+
+mod block;
+mod job;
+mod orders;
+mod view;
+pub mod words;
+
+use std::collections::VecDeque;
+
+use egret_shared::clock::UnixMs;
+
+pub(super) use block::Blocks;
+pub use job::JobView;
+use job::{Chore, Job};
+pub use view::{Filter, PartRow, QueueRow, ReadyRow, SumRow, Summary};
+use words::{Control, ControlId, ControlKind, Scope};
+
+/// Orders in force, and work that they have left to do.
+#[derive(Debug, Default)]
+pub(super) struct Controls {
+    /// Those that last.
+    kept: Vec<Control>,
+    /// Those that work on entries, running ones and the last that ended.
+    jobs: Vec<Job>,
+    chores: VecDeque<Chore>,
+    /// Grows whenever what is blocked may have changed.
+    epoch: u64,
+    last_id: u64,
+    /// A timer for the next slice of work is set.
+    is_armed: bool,
+}
+
+impl Controls {
+    fn next_id(&mut self, now: UnixMs) -> ControlId {
+        self.last_id = now.0.max(self.last_id + 1);
+        ControlId(self.last_id)
+    }
+
+    /// What may not go out, and by which order: what is suspended, and what an order is about to bounce
+    /// or to move.
+    fn blocking(&self) -> impl Iterator<Item = (ControlId, &Scope)> {
+        let suspended = self.kept.iter().filter(|c| c.kind == ControlKind::Suspend).map(|c| (c.id, &c.scope));
+        suspended.chain(self.jobs.iter().filter(|job| job.is_blocking()).map(|job| (job.id, &job.scope)))
+    }
+
+    /// Orders that last, and jobs that run: for gauges.
+    pub fn counts(&self) -> [usize; 2] {
+        [self.kept.len(), self.jobs.iter().filter(|job| job.ended.is_none()).count()]
+    }
+}

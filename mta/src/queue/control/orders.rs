@@ -1,0 +1,199 @@
+//! Takes orders and ends them. Pure. Floor 2.
+//! Always: whenever the orders that last have changed, [`Act::Keep`] says what they are now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use egret_shared::clock::UnixMs;
+
+use super::job::{Chore, Work};
+use super::words::{Control, ControlId, ControlKind, Move, Refused, Scope, Target};
+use crate::message::{EnhancedCode, Response};
+use crate::queue::engine::{Engine, Timer};
+use crate::queue::options::QueueOptions;
+use crate::queue::scheduled::Lead;
+use crate::queue::words::Act;
+
+/// Orders that may last at a time.
+const MAX_KEPT: usize = 1_000;
+/// Our own words where an operator gave none.
+const NO_REASON: &str = "cancelled by the operator";
+
+impl Engine {
+    /// Takes up the orders of an earlier run, before anything is queued. What has expired is left out.
+    pub fn restore(&mut self, controls: Vec<Control>, now: UnixMs) {
+        for control in controls.into_iter().filter(|control| control.expires > now) {
+            self.controls.last_id = self.controls.last_id.max(control.id.0);
+            self.set_timer(control.expires, Timer::Control);
+            if control.kind == ControlKind::Bounce {
+                self.begin(
+                    control.id,
+                    bounce(&control.reason, control.silent),
+                    &control.scope,
+                    Some(control.expires),
+                    now,
+                );
+            }
+            self.controls.kept.push(control);
+        }
+        self.controls.epoch += 1;
+    }
+
+    /// What matches does not go out, for so long.
+    pub fn suspend(
+        &mut self,
+        target: &Target,
+        reason: String,
+        lasts: Duration,
+        now: UnixMs,
+        acts: &mut Vec<Act>,
+    ) -> Result<Control, Refused> {
+        let scope = target.scope().clone();
+        let control = self.keep(ControlKind::Suspend, scope, reason, false, lasts, now, acts)?;
+        self.withdraw(&control.scope);
+        Ok(control)
+    }
+
+    /// What matches fails: once, or for so long also what comes. Returns the job's id.
+    pub fn bounce(
+        &mut self,
+        target: &Target,
+        reason: &str,
+        silent: bool,
+        lasts: Option<Duration>,
+        now: UnixMs,
+        acts: &mut Vec<Act>,
+    ) -> Result<ControlId, Refused> {
+        let scope = self.scope_of_queues(target, "bounce")?;
+        let reason = if reason.trim().is_empty() { NO_REASON } else { reason };
+        let (id, until) = match lasts {
+            None => (self.controls.next_id(now), None),
+            Some(_) if scope.site.is_some() => return Err(Refused::LastingSite),
+            Some(lasts) => {
+                let control =
+                    self.keep(ControlKind::Bounce, scope.clone(), reason.to_owned(), silent, lasts, now, acts)?;
+                (control.id, Some(control.expires))
+            }
+        };
+        self.begin(id, bounce(reason, silent), &scope, until, now);
+        Ok(id)
+    }
+
+    /// Moves what matches to another queue or pool. Attempts and due times stay as they are, unless it is
+    /// to be due at once. Returns the job's id.
+    pub fn rebind(&mut self, target: &Target, to: Move, now: UnixMs) -> Result<ControlId, Refused> {
+        let scope = self.scope_of_queues(target, "rebind")?;
+        if to.is_empty() {
+            return Err(Refused::NoMove);
+        }
+        if let Some(pool) = to.pool.as_ref().filter(|pool| !self.pools.contains_key(*pool)) {
+            let mut known: Vec<&str> = self.pools.keys().map(|name| &**name).collect();
+            known.sort_unstable();
+            return Err(Refused::UnknownPool(pool.clone(), known.join(", ")));
+        }
+        let id = self.controls.next_id(now);
+        self.begin(id, Work::Rebind(to), &scope, None, now);
+        Ok(id)
+    }
+
+    /// What matches is due now, its attempts unchanged; the DNS is asked again where it gave no answer.
+    /// Returns the job's id.
+    pub fn requeue(&mut self, target: &Target, now: UnixMs) -> Result<ControlId, Refused> {
+        let scope = self.scope_of_queues(target, "requeue")?;
+        let mut failed = Vec::new();
+        for (key, queue) in &mut self.queues {
+            if matches!(queue.lead, Lead::Failed(..)) && scope.fits_name(&queue.key.0) && scope.site.is_none() {
+                queue.lead = Lead::Unknown;
+                failed.push(key);
+            }
+        }
+        let id = self.controls.next_id(now);
+        self.begin(id, Work::Requeue, &scope, None, now);
+        self.wake_queues(failed.into());
+        Ok(id)
+    }
+
+    /// Ends one order that lasts.
+    pub fn resume(&mut self, id: ControlId, now: UnixMs, acts: &mut Vec<Act>) -> Result<Control, Refused> {
+        let ended = self.end_kept(|control| control.id == id, now, acts);
+        ended.into_iter().next().ok_or(Refused::Unknown(id))
+    }
+
+    /// Ends every suspension within a scope.
+    pub fn resume_all(&mut self, target: &Target, now: UnixMs, acts: &mut Vec<Act>) -> Result<Vec<Control>, Refused> {
+        let scope = target.scope();
+        let is_within = |control: &Control| control.kind == ControlKind::Suspend && scope.covers(&control.scope);
+        let ended = self.end_kept(is_within, now, acts);
+        if ended.is_empty() { Err(Refused::NothingSuspended(scope.clone())) } else { Ok(ended) }
+    }
+
+    /// Orders that last.
+    pub fn controls(&self) -> &[Control] {
+        &self.controls.kept
+    }
+
+    /// Ends the orders whose time is over.
+    pub(in crate::queue) fn expire_controls(&mut self, now: UnixMs, acts: &mut Vec<Act>) {
+        self.end_kept(|control| control.expires <= now, now, acts);
+    }
+
+    /// Other options, which hold at once for all that is queued.
+    pub fn set_options(&mut self, options: QueueOptions) {
+        let old = std::mem::replace(&mut self.options, options);
+        if old != options {
+            let all = self.entries.keys().collect();
+            self.add_chore(Chore::Retime(old.max_age, all));
+        }
+    }
+
+    fn scope_of_queues(&self, target: &Target, verb: &'static str) -> Result<Scope, Refused> {
+        let scope = target.scope().clone();
+        if scope.source.is_some() {
+            return Err(Refused::Source(verb));
+        }
+        self.room_for_job()?;
+        Ok(scope)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the order")]
+    fn keep(
+        &mut self,
+        kind: ControlKind,
+        scope: Scope,
+        reason: String,
+        silent: bool,
+        lasts: Duration,
+        now: UnixMs,
+        acts: &mut Vec<Act>,
+    ) -> Result<Control, Refused> {
+        if self.controls.kept.len() >= MAX_KEPT {
+            return Err(Refused::TooMany(format!("{MAX_KEPT} controls")));
+        }
+        let (id, expires) = (self.controls.next_id(now), now.plus(lasts));
+        let control = Control { id, kind, scope, reason, silent, created: now, expires };
+        self.controls.kept.push(control.clone());
+        self.set_timer(expires, Timer::Control);
+        acts.push(Act::Keep(self.controls.kept.clone()));
+        Ok(control)
+    }
+
+    fn end_kept(&mut self, ends: impl Fn(&Control) -> bool, now: UnixMs, acts: &mut Vec<Act>) -> Vec<Control> {
+        let (ended, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.controls.kept).into_iter().partition(ends);
+        self.controls.kept = kept;
+        if !ended.is_empty() {
+            acts.push(Act::Keep(self.controls.kept.clone()));
+        }
+        for control in &ended {
+            match control.kind {
+                ControlKind::Suspend => self.release(&control.scope),
+                ControlKind::Bounce => self.last_no_longer(control.id, now),
+            }
+        }
+        ended
+    }
+}
+
+fn bounce(reason: &str, silent: bool) -> Work {
+    let response = Response::own(554, EnhancedCode::new(5, 7, 0), reason);
+    Work::Bounce { response: Arc::new(response), silent }
+}

@@ -1,0 +1,298 @@
+//! The way forward: from a due list over the site to a ready queue, and from there into a session.
+//! Pure. Floor 2.
+//! Always: tenants have their turns, at the site and in the ready queue; what a ready queue has no room
+//! for goes back to the head of its due list, its schedule unchanged.
+
+use std::sync::Arc;
+
+use egret_shared::clock::UnixMs;
+
+use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
+use super::ready::{May, Ready, SiteSlot};
+use super::scheduled::{Lead, Place, is_due_in};
+use super::words::{Act, EntryKey};
+use crate::dns::site::Site;
+use crate::message::Ticket;
+
+/// Scheduled queues of a site that are asked in one turn when none of their pools has room.
+const MAX_STUCK: usize = 16;
+
+impl Engine {
+    /// Moves a queue's due entries on, or asks where they lead.
+    pub(super) fn advance(&mut self, queue: QueueKey, now: UnixMs, acts: &mut Vec<Act>) {
+        if self.is_blocked(queue) {
+            return;
+        }
+        let Some(scheduled) = self.queues.get_mut(queue) else { return };
+        match &scheduled.lead {
+            Lead::Known(site, until) if *until > now => {
+                let (site, tenant) = (site.clone(), scheduled.tenant.clone());
+                let wants = !std::mem::replace(&mut scheduled.wants_room, true);
+                let slot = self.site_slot(site);
+                if wants {
+                    self.sites[slot].wanting.push(&tenant, queue);
+                }
+                self.turn(slot, now, acts);
+            }
+            Lead::Asked => {}
+            Lead::Failed(until, _) if *until > now => {}
+            _ => {
+                scheduled.lead = Lead::Asked;
+                acts.push(Act::Resolve(scheduled.key.clone()));
+            }
+        }
+    }
+
+    fn site_slot(&mut self, site: Arc<Site>) -> SiteKey {
+        if let Some(&slot) = self.site_names.get(&site.name) {
+            self.sites[slot].site = site;
+            return slot;
+        }
+        let name = site.name.clone();
+        let slot = self.sites.insert(SiteSlot::new(site));
+        self.site_names.insert(name, slot);
+        slot
+    }
+
+    /// Fills the ready queues of a site from the queues that want room, and serves them, until
+    /// nothing moves.
+    pub(super) fn turn(&mut self, site: SiteKey, now: UnixMs, acts: &mut Vec<Act>) {
+        while !self.draining {
+            let filled = self.fill(site, now);
+            if filled.is_empty() {
+                break;
+            }
+            for ready in filled {
+                self.serve(ready, now, acts);
+            }
+        }
+    }
+
+    /// One entry from each wanting queue in turn, as far as there is room. Returns what got some.
+    fn fill(&mut self, site: SiteKey, now: UnixMs) -> Vec<ReadyKey> {
+        let mut filled = Vec::new();
+        let mut stuck = 0;
+        while let Some(queue) = self.sites.get_mut(site).and_then(|s| s.wanting.pop()) {
+            let Some(entry) = self.take_due(queue, site) else { continue };
+            match self.choose(site, queue, now) {
+                Some(ready) => {
+                    self.make_ready(ready, entry, now);
+                    filled.push(ready);
+                }
+                None => {
+                    self.return_due(entry);
+                    stuck += 1;
+                }
+            }
+            let tenant = self.queues[queue].tenant.clone();
+            self.sites[site].wanting.push(&tenant, queue);
+            if stuck > 0 && stuck >= MAX_STUCK.min(self.sites[site].wanting.len()) {
+                break;
+            }
+        }
+        filled.sort_unstable();
+        filled.dedup();
+        filled
+    }
+
+    /// The first due entry of a queue that wanted room at `site`; without one it wants no more.
+    fn take_due(&mut self, queue: QueueKey, site: SiteKey) -> Option<EntryKey> {
+        let name = self.sites.get(site)?.site.name.clone();
+        let scheduled = self.queues.get_mut(queue)?;
+        if matches!(&scheduled.lead, Lead::Known(other, _) if other.name != name) {
+            // Its domain leads elsewhere now.
+            scheduled.wants_room = false;
+            self.set_timer(UnixMs(0), Timer::Queue(queue));
+            return None;
+        }
+        if self.is_blocked(queue) {
+            self.queues[queue].wants_room = false;
+            return None;
+        }
+        let (scheduled, entries) = (self.queues.get_mut(queue)?, &self.entries);
+        while let Some(entry) = scheduled.due.pop_front() {
+            if is_due_in(entries, entry, queue) {
+                return Some(entry);
+            }
+        }
+        scheduled.wants_room = false;
+        None
+    }
+
+    /// Puts a due entry into a ready queue that [`Engine::choose`] has chosen for it.
+    fn make_ready(&mut self, key: ReadyKey, entry: EntryKey, now: UnixMs) {
+        let most = self.options.max_ready;
+        let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
+        self.put(entry, Place::Ready);
+        let ready = &mut self.ready[key];
+        if ready.waiting.is_empty() {
+            ready.progress = now;
+        }
+        let displaced = if ready.waiting.len() >= most { ready.waiting.pop_of_longest() } else { None };
+        ready.waiting.push(&self.queues[queue].tenant, entry);
+        if let Some(displaced) = displaced {
+            self.return_due(displaced);
+        }
+    }
+
+    /// Puts an entry back at the head of its due list.
+    pub(super) fn return_due(&mut self, entry: EntryKey) {
+        let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
+        self.put(entry, Place::Due);
+        self.sweep.pushed_front(queue);
+        let scheduled = &mut self.queues[queue];
+        scheduled.due.push_front(entry);
+        if scheduled.wants_room {
+            return;
+        }
+        let slot = match &scheduled.lead {
+            Lead::Known(site, _) => self.site_names.get(&site.name),
+            _ => None,
+        };
+        match slot.and_then(|slot| self.sites.get_mut(*slot)) {
+            Some(slot) => {
+                scheduled.wants_room = true;
+                slot.wanting.push(&scheduled.tenant, queue);
+            }
+            None => self.set_timer(UnixMs(0), Timer::Queue(queue)),
+        }
+    }
+
+    /// The ready queue of the source whose turn it is, if any source of the queue's pool can take work.
+    fn choose(&mut self, site: SiteKey, queue: QueueKey, now: UnixMs) -> Option<ReadyKey> {
+        self.blocks(queue)?;
+        let Self { pools, queues, sites, ready, health, options, .. } = self;
+        let queue = queues.get(queue)?;
+        let pool = &queue.key.1;
+        let name = if pools.contains_key(pool) { pool } else { &self.default_pool };
+        let (pool, rotation) = pools.get_mut(name)?;
+        let slot = sites.get_mut(site)?;
+        let mut wake: Option<UnixMs> = None;
+        let mut later = |at: UnixMs| wake = Some(wake.map_or(at, |w| w.min(at)));
+        let usable: Vec<bool> = (pool.members.iter())
+            .map(|(source, _)| {
+                let found = slot.ready.get(&source.name).and_then(|key| ready.get(*key));
+                let held = found.map_or(UnixMs(0), |r| r.held_until);
+                let rest = health.rests_until(source, now).unwrap_or(UnixMs(0)).max(held);
+                if rest > now && slot.fits(source) {
+                    later(rest);
+                }
+                rest <= now
+                    && slot.fits(source)
+                    && queue.blocks.path(&source.name, &slot.site.name).is_none()
+                    && found.is_none_or(|r| r.has_room(&queue.tenant, options.max_ready))
+            })
+            .collect();
+        let Some(picked) = rotation.pick(pool, |i| usable[i]) else {
+            self.wake_site_at(site, wake);
+            return None;
+        };
+        let source = &pool.members[picked].0;
+        let key =
+            slot.ready.entry(source.name.clone()).or_insert_with(|| ready.insert(Ready::new(source.clone(), site)));
+        Some(*key)
+    }
+
+    /// Gives waiting entries to idle sessions, and opens sessions for the rest.
+    pub(super) fn serve(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
+        while !self.draining {
+            let Some(ready) = self.ready.get_mut(key) else { return };
+            if ready.waiting.is_empty() {
+                return;
+            }
+            if let Some(session) = ready.idle.pop() {
+                self.hand(key, session, now, acts);
+                continue;
+            }
+            let rest = self.health.rests_until(&ready.source, now);
+            match rest.map_or_else(|| ready.may_open(self.connection_limit, now), May::Later) {
+                May::Open => self.open(key, now, acts),
+                May::Later(at) => {
+                    if !std::mem::replace(&mut ready.timer, true) {
+                        self.set_timer(at, Timer::Ready(key));
+                    }
+                    return;
+                }
+                May::Wait => return,
+            }
+        }
+    }
+
+    fn hand(&mut self, key: ReadyKey, session: u64, now: UnixMs, acts: &mut Vec<Act>) {
+        if let Some(ticket) = self.take(key, session, now) {
+            acts.push(Act::Hand { session, ticket });
+        }
+    }
+
+    fn open(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
+        self.last_session += 1;
+        let session = self.last_session;
+        self.sessions.insert(session, Session { ready: key, holds: None, opened: now });
+        self.ready[key].sessions += 1;
+        let Some(first) = self.take(key, session, now) else { return };
+        let ready = &self.ready[key];
+        self.health.opening(&ready.source, now);
+        let (source, site) = (ready.source.clone(), self.sites[ready.site].site.clone());
+        acts.push(Act::Open { session, source, site, first });
+    }
+
+    /// Moves the waiting entry whose turn it is into `session`.
+    fn take(&mut self, key: ReadyKey, session: u64, now: UnixMs) -> Option<Ticket> {
+        let ready = self.ready.get_mut(key)?;
+        ready.progress = now;
+        let entry = ready.waiting.pop()?;
+        self.sessions.get_mut(&session)?.holds = Some(entry);
+        self.put(entry, Place::Session);
+        let part = self.entries.get(entry)?;
+        Some(part.ticket(self.queues[part.queue].key.0.clone()))
+    }
+
+    /// Looks at a queue whose site may have grown old, and forgets it if nothing is in it.
+    pub(super) fn look_at_queue(&mut self, queue: QueueKey, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(scheduled) = self.queues.get(queue) else { return };
+        if scheduled.held > 0 {
+            if scheduled.waiting > 0 {
+                self.advance(queue, now, acts);
+            }
+            return;
+        }
+        let fresh = matches!(scheduled.lead, Lead::Known(_, until) if until > now);
+        if !fresh && !scheduled.wants_room && !matches!(scheduled.lead, Lead::Asked) {
+            self.names.remove(&scheduled.key);
+            self.queues.remove(queue);
+        }
+    }
+
+    pub(super) fn wake_site(&mut self, site: SiteKey, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(slot) = self.sites.get_mut(site) else { return };
+        slot.wake = None;
+        self.turn(site, now, acts);
+        self.forget_site_if_unused(site);
+    }
+
+    pub(super) fn wake_ready(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(ready) = self.ready.get_mut(key) else { return };
+        ready.timer = false;
+        self.serve(key, now, acts);
+        self.forget_ready_if_unused(key, now);
+    }
+
+    /// Forgets a ready queue that nothing uses, and its site likewise.
+    pub(super) fn forget_ready_if_unused(&mut self, key: ReadyKey, now: UnixMs) {
+        let Some(ready) = self.ready.get(key).filter(|r| r.is_unused(now)) else { return };
+        let (site, source) = (ready.site, ready.source.name.clone());
+        self.ready.remove(key);
+        if let Some(slot) = self.sites.get_mut(site) {
+            slot.ready.remove(&source);
+        }
+        self.forget_site_if_unused(site);
+    }
+
+    fn forget_site_if_unused(&mut self, site: SiteKey) {
+        let unused = |s: &SiteSlot| s.ready.is_empty() && s.wanting.is_empty() && s.wake.is_none();
+        if let Some(slot) = self.sites.get(site).filter(|s| unused(s)) {
+            self.site_names.remove(&slot.site.name);
+            self.sites.remove(site);
+        }
+    }
+}

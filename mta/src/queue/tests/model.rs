@@ -1,0 +1,178 @@
+//! The engine against a plain reference, over random schedules with a moved clock: attempts are counted
+//! exactly, due times are what the back-off says, expiry is never early and at most a round late, and a
+//! suspension counts nothing.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::queue::control::words::{Scope, Target};
+
+/// A round of the sweep, and the longest step of the clock here.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// What is known of one message without the engine.
+#[derive(Debug)]
+struct Known {
+    received: UnixMs,
+    attempts: u16,
+    /// Not handed out before this.
+    due: UnixMs,
+    /// In a session it does not expire; it was last there then.
+    flew: UnixMs,
+    is_of_tenant: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Admit(bool),
+    Answer(bool),
+    Fault,
+    Suspend(u16),
+    Requeue,
+    Pass(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => any::<bool>().prop_map(Step::Admit),
+        3 => any::<bool>().prop_map(Step::Answer),
+        1 => Just(Step::Fault),
+        1 => (1u16..600).prop_map(Step::Suspend),
+        1 => Just(Step::Requeue),
+        6 => (1u16..1_500).prop_map(Step::Pass),
+    ]
+}
+
+/// The engine and what is known beside it.
+struct Pair {
+    world: World,
+    known: BTreeMap<MessageId, Known>,
+    suspended_until: UnixMs,
+    options: QueueOptions,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let mut world = World::new(1, 2);
+        let options = QueueOptions { max_age: 90 * MINUTE, ..options() };
+        world.engine.set_options(options);
+        Self { world, known: BTreeMap::new(), suspended_until: UnixMs(0), options }
+    }
+
+    fn tenant() -> Target {
+        Target::new(Scope { tenant: Some("t".into()), ..Scope::default() }, false, "suspend").expect("a target")
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        let world = &mut self.world;
+        match step {
+            Step::Admit(is_of_tenant) => {
+                let (id, received) = (MessageId::generate(), world.now);
+                let queue = QueueName::new(None, is_of_tenant.then_some("t"), "a.test");
+                let (pool, settled) = ("p".into(), Vec::new());
+                let admit =
+                    Admit { id, part: 0, queue, pool, recipients: 1, received, attempts: 0, due: None, settled };
+                world.engine.admit(admit, world.now, &mut world.acts);
+                world.play();
+                self.known.insert(
+                    id,
+                    Known { received, attempts: 0, due: received, flew: received, is_of_tenant: *is_of_tenant },
+                );
+            }
+            Step::Answer(counts) => self.answer(*counts)?,
+            Step::Fault => {
+                if let Some(session) = world.busy().first() {
+                    let known = self.known.get_mut(&world.tickets[session].id).expect("admitted");
+                    known.flew = world.now;
+                    world.end(*session, Some(Fault::new(Reason::SourceNotPlumbed, "gone")));
+                }
+            }
+            Step::Suspend(secs) => {
+                let lasts = Duration::from_secs(u64::from(*secs));
+                world.engine.suspend(&Self::tenant(), "x".into(), lasts, world.now, &mut world.acts).expect("taken");
+                self.suspended_until = self.suspended_until.max(world.now.plus(lasts));
+                world.play();
+            }
+            Step::Requeue => {
+                let everything = Target::new(Scope::default(), true, "requeue").expect("a target");
+                world.engine.requeue(&everything, world.now).expect("taken");
+                for known in self.known.values_mut() {
+                    known.due = known.due.min(world.now);
+                }
+                self.pass(Duration::from_millis(1))?;
+            }
+            Step::Pass(secs) => {
+                for _ in 0..secs / 5 {
+                    self.pass(Duration::from_secs(5))?;
+                }
+            }
+        }
+        self.world.answer_dns(known);
+        self.look()
+    }
+
+    /// A destination says "later": only that counts.
+    fn answer(&mut self, counts: bool) -> Result<(), TestCaseError> {
+        let Some(session) = self.world.busy().first().copied() else { return Ok(()) };
+        let id = self.world.tickets[&session].id;
+        self.known.get_mut(&id).expect("admitted").flew = self.world.now;
+        self.world.settle(session, Verdict::Retry { counts });
+        let Some(Mark::Later { attempts, due, .. }) = self.world.marks.get(&id) else {
+            return Err(TestCaseError::fail("no mark"));
+        };
+        let known = self.known.get_mut(&id).expect("admitted");
+        known.attempts += u16::from(counts);
+        prop_assert_eq!(*attempts, known.attempts);
+        let wait = due.since(self.world.now);
+        if counts {
+            let ideal = (MINUTE * (1 << (known.attempts - 1).min(10))).min(self.options.max_retry_interval);
+            prop_assert!(wait >= ideal * 94 / 100 && wait <= ideal * 106 / 100, "{:?} for {:?}", wait, ideal);
+        }
+        known.due = *due;
+        Ok(())
+    }
+
+    fn pass(&mut self, span: Duration) -> Result<(), TestCaseError> {
+        let before: Vec<u64> = self.world.busy();
+        self.world.pass(span);
+        self.world.answer_dns(known);
+        let now = self.world.now;
+        for session in self.world.busy().into_iter().filter(|session| !before.contains(session)) {
+            let known = &self.known[&self.world.tickets[&session].id];
+            prop_assert!(known.due <= now, "handed out before it was due");
+            prop_assert!(!known.is_of_tenant || self.suspended_until <= now, "handed out while it was suspended");
+        }
+        self.look()
+    }
+
+    /// What failed is old enough; what is old enough has failed within a round, unless it is in flight.
+    fn look(&mut self) -> Result<(), TestCaseError> {
+        let (now, age) = (self.world.now, self.options.max_age);
+        for failed in std::mem::take(&mut self.world.failed) {
+            prop_assert_eq!(failed.cause, Cause::Expired);
+            let known = self.known.remove(&failed.ticket.id).expect("failed once");
+            prop_assert!(known.received.plus(age) <= now, "expired early");
+            prop_assert_eq!(failed.ticket.attempts, known.attempts);
+            self.world.engine.reported(failed.key, now, &mut self.world.acts);
+        }
+        self.world.play();
+        let flying: HashSet<MessageId> = self.world.tickets.values().map(|ticket| ticket.id).collect();
+        for (id, known) in self.known.iter().filter(|(id, _)| !flying.contains(*id)) {
+            let late = now.since(known.received.plus(age).max(known.flew));
+            prop_assert!(late <= 2 * ROUND, "{} is {:?} late", id, late);
+        }
+        prop_assert_eq!(self.world.engine.len(), self.known.len());
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn the_engine_keeps_every_schedule(steps in prop::collection::vec(step(), 1..60)) {
+        let mut pair = Pair::new();
+        for step in &steps {
+            pair.take(step)?;
+        }
+    }
+}
