@@ -7,6 +7,7 @@ mod dsn;
 mod faults;
 mod full;
 mod health;
+mod mount;
 mod pause;
 mod power;
 mod relay;
