@@ -2,6 +2,7 @@
 
 mod config;
 mod crash;
+mod disk_errors;
 mod drain;
 mod dsn;
 mod faults;
