@@ -2,6 +2,7 @@
 
 mod config;
 mod crash;
+mod damage;
 mod disk_errors;
 mod drain;
 mod dsn;
