@@ -1,39 +1,38 @@
 //! A crash loses nothing that was acknowledged.
 
-use egret_tests::harness::{Fleet, Options};
+use egret_tests::harness::{Fleet, Options, eventually};
 use egret_tests::peer::sink::Behaviour;
 use egret_tests::peer::source::Plan;
 
-use crate::support::{all_delivered, send, sink};
+use crate::support::{Load, all_delivered, send, sink};
 
-const COUNT: usize = 20_000;
-const CRASHES: usize = 10;
+const COUNT: usize = 45_000;
+const CRASHES: usize = 50;
+/// Messages that arrive between two crashes, at least.
+const BETWEEN: u64 = 400;
 /// What may be sent twice for each crash: a message of each session in flight (32 to the one site), and
 /// those whose end waited for the disk, in the 50 ms and the sync after it, at the rate of this load.
 const TWICE_A_CRASH: usize = 32 + 400;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_crashes_under_load_lose_nothing() {
+async fn fifty_crashes_under_load_lose_nothing() {
     let mut fleet = Fleet::start(&Options::default());
     let sink = sink(&fleet, Behaviour::default()).await;
     let plan =
         Plan { size: 1_000, concurrency: 20, keep_trying: true, rate: Some(4_000.0), ..Plan::new(fleet.smtp, COUNT) };
-    let ledger = std::sync::Arc::new(egret_tests::ledger::Ledger::create(&fleet.file("offered")).expect("a ledger"));
-    let sending = tokio::spawn(egret_tests::peer::source::run(plan, Some(ledger.clone()), std::sync::Arc::default()));
+    let load = Load::start(&fleet, plan);
     let mut crashes = 0;
-    while crashes < CRASHES && !sending.is_finished() {
+    while crashes < CRASHES && !load.is_over() {
         let before = sink.stats().received;
-        egret_tests::harness::eventually("some traffic", || match sink.stats().received - before {
-            n if n > 500 || sending.is_finished() => Ok(()),
+        eventually("some traffic", || match sink.stats().received - before {
+            n if n > BETWEEN || load.is_over() => Ok(()),
             n => Err(format!("{n} messages since the last crash")),
         });
         fleet.restart_mta();
         crashes += 1;
     }
     assert_eq!(crashes, CRASHES, "the load ended before the last crash");
-    let summary = sending.await.expect("no panic").expect("sent");
-    ledger.flush().expect("written");
-    assert_eq!(summary.accepted, COUNT as u64);
+    assert_eq!(load.end().await.accepted, COUNT as u64);
     let found = all_delivered(&fleet, &sink);
     assert_eq!((found.accepted, found.lost), (COUNT, 0));
     assert!(found.duplicated <= CRASHES * TWICE_A_CRASH, "{found:?}");
@@ -54,7 +53,7 @@ async fn a_damaged_record_is_told_with_its_place_and_costs_no_other() {
     std::fs::write(&segment, bytes).expect("written");
     let sink = sink(&fleet, Behaviour::default()).await;
     fleet.restart_mta();
-    egret_tests::harness::eventually("delivery of the others", || match sink.stats().received {
+    eventually("delivery of the others", || match sink.stats().received {
         49 => Ok(()),
         n => Err(format!("{n} arrived\n{}", fleet.mta.log())),
     });

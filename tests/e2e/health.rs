@@ -1,19 +1,8 @@
 //! Health and metrics of both programs over HTTP.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-
 use egret_tests::harness::{Fleet, Options};
 
-fn get(from: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(from).expect("connects");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("written");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("readable");
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-    (status, answer)
-}
+use crate::support::get;
 
 #[test]
 fn both_are_live_ready_and_measured() {

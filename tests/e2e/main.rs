@@ -1,12 +1,17 @@
 //! Stories of the two real binaries with real peers over real sockets. One file a story.
 
+mod clock;
 mod config;
 mod crash;
+mod damage;
+mod disk_errors;
 mod drain;
 mod dsn;
 mod faults;
 mod full;
 mod health;
+mod mount;
+mod pause;
 mod power;
 mod queue;
 mod relay;

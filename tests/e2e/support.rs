@@ -1,18 +1,32 @@
 //! What several stories do alike.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use egret_tests::harness::{Fleet, eventually};
 use egret_tests::ledger::{Comparison, Ledger, compare};
 use egret_tests::peer::sink::{Behaviour, Sink};
 use egret_tests::peer::source::{self, Plan, Progress, Summary};
+use tokio::task::JoinHandle;
+
+/// The pause between two looks at an address that is in use, and how many there are.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOKS: u32 = 200;
 
 /// A sink at the fleet's destination, with a ledger.
 pub async fn sink(fleet: &Fleet, behaviour: Behaviour) -> Sink {
-    let ledger = Ledger::create(&fleet.file("seen")).expect("a ledger");
-    Sink::start(&[fleet.sink], behaviour, Some(ledger), None).await.expect("the sink listens")
+    for _ in 0..LOOKS {
+        let ledger = Ledger::create(&fleet.file("seen")).expect("a ledger");
+        match Sink::start(&[fleet.sink], behaviour.clone(), Some(ledger), None).await {
+            Ok(sink) => return sink,
+            // One that was there before is leaving.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => tokio::time::sleep(LOOK).await,
+            Err(error) => panic!("the sink does not listen: {error}"),
+        }
+    }
+    panic!("{} stays in use", fleet.sink);
 }
 
 /// Sends what `plan` says, with a ledger.
@@ -21,6 +35,44 @@ pub async fn send(fleet: &Fleet, plan: Plan) -> Summary {
     let summary = source::run(plan, Some(ledger.clone()), Arc::new(Progress::default())).await.expect("sent");
     ledger.flush().expect("written");
     summary
+}
+
+/// A load that goes on while the story does.
+pub struct Load {
+    ledger: Arc<Ledger>,
+    progress: Arc<Progress>,
+    sending: JoinHandle<io::Result<Summary>>,
+}
+
+impl Load {
+    /// Begins to send what `plan` says, with a ledger.
+    pub fn start(fleet: &Fleet, plan: Plan) -> Self {
+        let ledger = Arc::new(Ledger::create(&fleet.file("offered")).expect("a ledger"));
+        let progress = Arc::new(Progress::default());
+        let sending = tokio::spawn(source::run(plan, Some(ledger.clone()), progress.clone()));
+        Self { ledger, progress, sending }
+    }
+
+    /// Whether everything is settled.
+    pub fn is_over(&self) -> bool {
+        self.sending.is_finished()
+    }
+
+    /// Waits until `more` messages are settled, or all.
+    pub fn goes_on(&self, more: u64) {
+        let goal = self.progress.settled() + more;
+        eventually("acceptance", || match self.progress.settled() {
+            n if n >= goal || self.is_over() => Ok(()),
+            n => Err(format!("{n} of {goal} messages are settled")),
+        });
+    }
+
+    /// Waits for its end.
+    pub async fn end(self) -> Summary {
+        let summary = self.sending.await.expect("no panic").expect("sent");
+        self.ledger.flush().expect("written");
+        summary
+    }
 }
 
 /// Waits until nothing that was acknowledged is missing at the sink.
@@ -59,4 +111,35 @@ pub fn offer(to: SocketAddr, sender: &str, recipient: &str) -> String {
     let (mail, rcpt) = (format!("MAIL FROM:<{sender}>"), format!("RCPT TO:<{recipient}>"));
     let answers = smtp(to, &["EHLO test.example", &mail, &rcpt, "DATA", "Subject: hello\r\n\r\nworld\r\n.", "QUIT"]);
     answers[5].clone()
+}
+
+/// Asks an admin address: status and answer.
+pub fn get(from: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(from).expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("readable");
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    (status, answer)
+}
+
+/// Waits until `/readyz` of the MTA answers with `status`; returns what it says.
+pub fn readiness(fleet: &Fleet, status: u16) -> String {
+    eventually("a change of readiness", || match get(fleet.mta_admin, "/readyz") {
+        (now, answer) if now == status => Ok(answer),
+        (now, answer) => Err(format!("{now}: {answer}\n{}", fleet.mta.log())),
+    })
+}
+
+/// How many messages a stopped MTA has in its spool, and what `egret-mta spool verify` tells of it.
+pub fn verify(fleet: &Fleet) -> (u64, String) {
+    let mut command = std::process::Command::new(egret_tests::harness::binary("egret-mta"));
+    command.args(["spool", "verify", "--path"]).arg(fleet.file("spool"));
+    let output = command.output().expect("runs");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = told.lines().last().unwrap_or_default();
+    let count = last.split(' ').next().and_then(|n| n.parse().ok());
+    let why = String::from_utf8_lossy(&output.stderr);
+    (count.unwrap_or_else(|| panic!("no count: {told}{why}")), told)
 }

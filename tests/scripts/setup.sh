@@ -6,6 +6,7 @@ set -eu
 missing=
 # What must be there (a command, or a file), and the package that brings it.
 wanted="cc:gcc redis-server:redis-server haproxy:haproxy swaks:swaks curl:curl ip:iproute2"
+wanted="$wanted strace:strace faketime:faketime"
 wanted="$wanted nc.openbsd:netcat-openbsd /usr/lib/python3/dist-packages/socks.py:python3-socks"
 wanted="$wanted /usr/lib/python3/dist-packages/python_socks:python3-python-socks"
 wanted="$wanted node:nodejs /usr/share/nodejs/socks:node-socks"

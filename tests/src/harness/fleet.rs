@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Program, addresses, eventually};
+use super::{Program, addresses, binary, eventually};
 
 /// How many sources a fleet has.
 const SOURCES: usize = 8;
@@ -33,11 +34,14 @@ pub struct Options {
     pub proxy_toml: String,
     /// Networks of special use that the proxy may dial.
     pub proxy_allows: Option<&'static str>,
+    /// More variables for the MTA's environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// A proxy, an MTA, and where they are.
 pub struct Fleet {
     directory: TempDir,
+    environment: Vec<(&'static str, String)>,
     /// Where the MTA takes mail.
     pub smtp: SocketAddr,
     /// Where mail goes.
@@ -73,9 +77,11 @@ impl Fleet {
         let via = options.via.unwrap_or(if options.dialect == Some("proxy-v2") { proxy_v2 } else { socks5 });
         let mta_toml = mta_toml(options, path, [smtp, mta_admin, sink, via], &sources);
         std::fs::write(path.join("mta.toml"), mta_toml).expect("written");
-        let proxy = options.dialect.map(|_| start(path, "proxy"));
-        let mta = start(path, "mta");
-        let fleet = Self { directory, smtp, sink, mta_admin, proxy_admin, socks5, proxy_v2, sources, proxy, mta };
+        let proxy = options.dialect.map(|_| start(path, "proxy", &[]));
+        let environment = options.environment.clone();
+        let mta = start(path, "mta", &environment);
+        let fleet =
+            Self { directory, environment, smtp, sink, mta_admin, proxy_admin, socks5, proxy_v2, sources, proxy, mta };
         if let Some(proxy) = &fleet.proxy {
             ready(proxy_admin, proxy);
         }
@@ -96,14 +102,14 @@ impl Fleet {
     /// Starts the MTA again, on the same spool.
     pub fn restart_mta(&mut self) {
         self.mta.crash();
-        self.mta = start(self.path(), "mta");
+        self.mta = start(self.path(), "mta", &self.environment);
         ready(self.mta_admin, &self.mta);
     }
 
     /// Starts the proxy again.
     pub fn restart_proxy(&mut self) {
         self.proxy = None;
-        let proxy = start(self.path(), "proxy");
+        let proxy = start(self.path(), "proxy", &[]);
         ready(self.proxy_admin, &proxy);
         self.proxy = Some(proxy);
     }
@@ -126,10 +132,11 @@ impl Fleet {
     }
 }
 
-fn start(path: &Path, name: &str) -> Program {
-    let config = path.join(format!("{name}.toml"));
-    let config = config.to_str().expect("a path in UTF-8");
-    Program::start(&format!("egret-{name}"), &["serve", "--config", config], &path.join(format!("{name}.log")))
+fn start(path: &Path, name: &str, environment: &[(&'static str, String)]) -> Program {
+    let mut command = Command::new(binary(&format!("egret-{name}")));
+    command.args(["serve", "--config"]).arg(path.join(format!("{name}.toml")));
+    command.envs(environment.iter().map(|(key, value)| (key, value)));
+    Program::spawn(&mut command, &path.join(format!("{name}.log")))
 }
 
 /// A socket that accepts is not enough: it is bound before the spool is read.

@@ -51,10 +51,27 @@ impl Program {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
         kill(pid, signal).expect("the process is there");
+    }
+
+    /// SIGSTOP; returns when it stands still.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        eventually("the stop", || if self.is_paused() { Ok(()) } else { Err("it runs".to_owned()) });
+    }
+
+    /// Whether it stands still (proc_pid_stat(5)).
+    pub fn is_paused(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
     }
 
     /// SIGTERM, and its exit code.
