@@ -2,6 +2,7 @@
 //! `cargo run --release -p egret-mta --example spool_bench -- DIRECTORY [messages] [bytes] [at once]`
 //! Floor 6.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +40,8 @@ async fn main() {
     let argument = |n: usize, default: usize| std::env::args().nth(n).and_then(|a| a.parse().ok()).unwrap_or(default);
     let directory = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "target/spool-bench".to_owned()));
     let (messages, bytes, at_once) = (argument(2, 100_000), argument(3, 10_000), argument(4, 100));
-    let (spool, _) = Spool::open(Options::in_path(directory), Clock::system(), |_| {}).expect("opens");
+    let (spool, found) = Spool::open(Options::in_path(directory), Clock::system()).expect("opens");
+    found.run(|_| ControlFlow::Continue(())).expect("readable");
     let (body, left) = (Bytes::from(vec![b'x'; bytes]), Arc::new(AtomicUsize::new(messages)));
     let (started, cpu) = (Instant::now(), cpu_us());
     let client = |spool: Spool, body: Bytes, left: Arc<AtomicUsize>| async move {

@@ -52,8 +52,9 @@ impl House {
             min_free_bytes: 0,
             body_cache_bytes: 1 << 20,
             max_unsynced_mark: Duration::from_millis(5),
+            outline_after: Duration::ZERO,
         };
-        let (spool, _) = Spool::open(options, Clock::system(), |_| ()).expect("a spool");
+        let (spool, _) = Spool::open(options, Clock::system()).expect("a spool");
         let (keeper, _) = Keeper::open(directory.path()).expect("a keeper");
         let minute = Duration::from_secs(60);
         let options =

@@ -5,6 +5,7 @@
 
 mod hands;
 mod health;
+mod recovery;
 mod reporter;
 mod smtp_in;
 
@@ -34,17 +35,15 @@ use crate::controls::Keeper;
 use crate::dns::resolver::{Resolver, ResolverError};
 use crate::intake::{Intake, Ways};
 use crate::message::MessageId;
+use crate::queue::Engine;
 use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Queues, channel};
-use crate::queue::{Admit, Engine, Readmit};
-use crate::spool::{self, Recovered, Spool};
+use crate::spool::{self, Spool};
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
 use health::Health;
 use reporter::Reporter;
 
-/// Recovered parts that are queued in one word.
-const RECOVERED_BATCH: usize = 512;
 /// How long sessions that were told to end now may take to hand their work back.
 const CUT_WAIT: Duration = Duration::from_secs(5);
 /// How long clients of the admin address may take to leave.
@@ -78,6 +77,9 @@ pub enum StartError {
     /// The resolver.
     #[error(transparent)]
     Dns(#[from] ResolverError),
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}; are too many processes running?")]
+    Thread(String),
     /// A certificate or the TLS set-up; the text names the file.
     #[error("{0}")]
     Tls(String),
@@ -117,6 +119,7 @@ struct Running {
     /// Cancelled when sessions shall end now.
     cut: CancellationToken,
     spool: Spool,
+    recovery: recovery::Failing,
     events: Journal,
     health: Health,
     api: Api,
@@ -131,7 +134,7 @@ pub async fn run(
     stop: Stop,
 ) -> Result<(), StartError> {
     let Sockets { smtp, admin } = sockets;
-    let running = start(&config, smtp, &clock, &stop)?;
+    let mut running = start(&config, smtp, &clock, &stop)?;
     let admin_stop = CancellationToken::new();
     let upkeep = tokio::spawn(upkeep(metrics.clone()));
     let router = running.health.clone().router(metrics).merge(admin::router(running.api.clone()));
@@ -140,7 +143,11 @@ pub async fn run(
     notify::ready();
     let health = running.health.clone();
     let watchdog = tokio::spawn(notify::watchdog(move || health.is_alive()));
-    stop.drain.cancelled().await;
+    let failure = tokio::select! {
+        () = stop.drain.cancelled() => None,
+        failure = recovery::failure(&mut running.recovery) => Some(failure),
+    };
+    stop.drain.cancel();
     notify::stopping();
     take_down(running, config.drain_timeout, &stop).await;
     watchdog.abort();
@@ -150,14 +157,14 @@ pub async fn run(
         // A scraper that holds its connection open is not waited for.
         let _ = timeout(ADMIN_WAIT, admin).await;
     }
-    Ok(())
+    failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
 /// Builds the parts bottom-up and starts them.
 fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) -> Result<Running, StartError> {
     let tls = smtp_in::load_tls(config)?;
     let events = Journal::open(&config.event_log, "event_log.path")?;
-    let (spool, recovered) = open_spool(config, clock)?;
+    let (spool, found) = Spool::open(config.spool.clone(), clock.clone())?;
     let (keeper, controls) = open_controls(config)?;
     let (queues, inbox) = channel();
     let ways = Arc::new(Ways { routes: config.routes.clone(), default_pool: config.default_pool.clone() });
@@ -181,7 +188,8 @@ fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) ->
     };
     let driver =
         tokio::spawn(Driver::new(engine(config, controls, clock), Arc::new(hands), clock.clone(), inbox).run());
-    tokio::spawn(admit_all(queues.clone(), recovered));
+    let recovery = recovery::start(found, queues.clone(), clock.clone());
+    let recovery = recovery.map_err(|error| StartError::Thread(error.to_string()))?;
 
     let reception = TaskTracker::new();
     let hearts: Vec<_> = config.listeners.iter().map(|l| (l.address, Heart::new(clock.clone()))).collect();
@@ -196,7 +204,7 @@ fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) ->
         driver: driver.abort_handle(),
     };
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper };
-    Ok(Running { reception, loops, queues, driver, cut, spool, events, health, api })
+    Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, health, api })
 }
 
 fn engine(config: &Config, controls: Vec<Control>, clock: &Clock) -> Engine {
@@ -219,44 +227,6 @@ fn open_controls(config: &Config) -> Result<(Keeper, Vec<Control>), StartError> 
         info!(controls = found.controls.len(), "orders of before are in force");
     }
     Ok((keeper, found.controls))
-}
-
-fn open_spool(config: &Config, clock: &Clock) -> Result<(Spool, Vec<Readmit>), StartError> {
-    let mut recovered = Vec::new();
-    let (spool, report) = Spool::open(config.spool.clone(), clock.clone(), |part| recovered.extend(admit(part)))?;
-    for damage in &report.damaged {
-        warn!(file = %damage.file.display(), offset = damage.offset, why = %damage.why, "spool damage; the rest is recovered");
-    }
-    info!(messages = report.messages, parts = report.parts, damaged = report.damaged.len(), "spool opened");
-    Ok((spool, recovered))
-}
-
-/// A recovered part as the queues take it; a part that the metadata do not hold is none.
-fn admit(recovered: Recovered) -> Option<Readmit> {
-    let part = recovered.meta.parts.get(usize::from(recovered.part))?;
-    let (queue, pool) = recovered.moved.as_deref().map_or((&part.queue, &part.pool), |m| (&m.queue, &m.pool));
-    let is_moved = recovered.moved.is_some();
-    let part = Admit {
-        id: recovered.id,
-        part: recovered.part,
-        queue: queue.clone(),
-        pool: pool.clone(),
-        recipients: part.recipients.len() as u16,
-        received: recovered.meta.received,
-        attempts: recovered.attempts,
-        due: recovered.due,
-        settled: recovered.settled,
-    };
-    Some(Readmit { part, is_moved })
-}
-
-async fn admit_all(queues: Queues, mut recovered: Vec<Readmit>) {
-    while !recovered.is_empty() {
-        let rest = recovered.split_off(recovered.len().min(RECOVERED_BATCH));
-        if queues.readmit(std::mem::replace(&mut recovered, rest)).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Spreads retries differently in each process; 64 random bits are at the end of a new id.

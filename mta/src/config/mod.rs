@@ -145,11 +145,11 @@ fn spool_options(root: &Section<'_>) -> Option<spool::Options> {
         section.complain("segment_size", "is under 1MiB; a segment must hold many messages");
     }
     Some(spool::Options {
-        path: path?,
         segment_bytes: segment.0,
         min_free_bytes: free.0,
         body_cache_bytes: cache.0,
         max_unsynced_mark: unsynced.0,
+        ..spool::Options::in_path(path?)
     })
 }
 

@@ -84,9 +84,9 @@ impl Queues {
         self.0.send(Word::Admit(parts)).await.map_err(|_| Stopped)
     }
 
-    /// Queues parts again that an earlier run has queued.
-    pub async fn readmit(&self, parts: Vec<Readmit>) -> Result<(), Stopped> {
-        self.0.send(Word::Readmit(parts)).await.map_err(|_| Stopped)
+    /// Queues parts again that an earlier run has queued. Blocks while the engine is behind.
+    pub fn readmit_blocking(&self, parts: Vec<Readmit>) -> Result<(), Stopped> {
+        self.0.blocking_send(Word::Readmit(parts)).map_err(|_| Stopped)
     }
 
     /// Asks the engine, or gives it an order. What it then wants done has been begun when this returns.

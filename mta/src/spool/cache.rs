@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -13,7 +14,7 @@ use crate::message::{Message, MessageId};
 const OVERHEAD_BYTES: u64 = 512;
 
 pub(super) struct Cache {
-    budget: u64,
+    budget: AtomicU64,
     held: Mutex<Held>,
 }
 
@@ -25,14 +26,30 @@ struct Held {
 
 impl Cache {
     pub fn new(budget: u64) -> Self {
-        Self { budget, held: Mutex::default() }
+        Self { budget: AtomicU64::new(budget), held: Mutex::default() }
+    }
+
+    /// Holds at most `budget` from now on; what is too much goes.
+    pub fn limit(&self, budget: u64) {
+        self.budget.store(budget, Ordering::Relaxed);
+        let mut gone = Vec::new();
+        let mut held = self.held.lock();
+        while held.bytes > budget
+            && let Some(id) = held.messages.keys().next().copied()
+            && let Some(message) = held.messages.remove(&id)
+        {
+            held.bytes -= cost(&message);
+            gone.push(message);
+        }
     }
 
     /// Keeps a message if there is room.
     pub fn keep(&self, message: Arc<Message>) {
         let cost = cost(&message);
         let mut held = self.held.lock();
-        if held.bytes + cost <= self.budget && held.messages.insert(message.id, message).is_none() {
+        if held.bytes + cost <= self.budget.load(Ordering::Relaxed)
+            && held.messages.insert(message.id, message).is_none()
+        {
             held.bytes += cost;
         }
     }
@@ -70,6 +87,12 @@ mod tests {
         cache.forget(a.id);
         cache.forget(a.id);
         cache.keep(b.clone());
-        assert_eq!((cache.get(a.id), cache.get(b.id)), (None, Some(b)));
+        assert_eq!((cache.get(a.id), cache.get(b.id)), (None, Some(b.clone())));
+        cache.limit(0);
+        cache.keep(a.clone());
+        assert_eq!((cache.get(a.id), cache.get(b.id)), (None, None));
+        cache.limit(cost(&a));
+        cache.keep(a.clone());
+        assert_eq!(cache.get(a.id), Some(a));
     }
 }

@@ -2,7 +2,7 @@
 //! then answers. While it syncs, the next group gathers. Floor 2.
 //! Always: an answer of success comes after the sync; a mark is never dropped, it waits for the disk.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,12 +14,14 @@ use tracing::{error, info, warn};
 
 use super::compact::Compaction;
 use super::index::{Place, SegmentId};
-use super::io::{Disk, Lock};
+use super::io::{Disk, Lock, remove_if_there};
 use super::metrics::Metrics;
+use super::outline::{self, Outline};
+use super::outliner::{Outliner, Sealed};
 use super::read::{Segment, Shared};
 use super::record::write_mark;
 use super::segment::{Failed, Head};
-use super::{Durable, Options, StoreError};
+use super::{Durable, Options, StoreError, register};
 use crate::message::{Mark, Message, MessageId};
 
 /// Bytes of messages that may wait for the disk, if there is more than one.
@@ -46,7 +48,10 @@ struct Waiting {
     marks: Vec<Marked>,
     bytes: usize,
     is_closed: bool,
-    closed: Option<oneshot::Sender<()>>,
+    /// The committer has ended.
+    is_over: bool,
+    /// Who waits for that.
+    closing: Vec<oneshot::Sender<()>>,
 }
 
 /// Where the committer is told its work.
@@ -85,8 +90,17 @@ impl Mailbox {
     pub fn close(&self, closed: oneshot::Sender<()>) {
         let mut waiting = self.waiting.lock();
         waiting.is_closed = true;
-        waiting.closed = Some(closed);
+        if !waiting.is_over {
+            waiting.closing.push(closed);
+        }
         self.wake.notify_one();
+    }
+
+    /// The committer has ended: who waits for that need not any more.
+    fn over(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.is_over = true;
+        waiting.closing.clear();
     }
 
     /// All that waits, as soon as something does; marks alone wait `patience` for company.
@@ -102,8 +116,8 @@ impl Mailbox {
             |w| w.stores.is_empty() && !w.is_closed && !w.marks.is_empty(),
             patience,
         );
-        let is_closed = waiting.is_closed;
-        std::mem::replace(&mut *waiting, Waiting { is_closed, ..Waiting::default() })
+        let (is_closed, closing) = (waiting.is_closed, std::mem::take(&mut waiting.closing));
+        std::mem::replace(&mut *waiting, Waiting { is_closed, closing, ..Waiting::default() })
     }
 }
 
@@ -115,12 +129,17 @@ pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) compaction: Option<Compaction>,
     head: Option<Head>,
+    /// A segment that was made and could not be registered.
+    unregistered: Option<Head>,
+    outliner: Outliner,
     next_segment: SegmentId,
     /// Marks that are not written yet because the disk failed.
     unwritten: Vec<Marked>,
     /// Messages that were refused though they may stand in a segment that was given up, with the number
     /// of their parts: they must not come back at the next start.
     refused: Vec<(MessageId, u16, SegmentId)>,
+    /// Segments with a damaged message in them, which cannot be copied.
+    pub(super) unmovable: BTreeSet<SegmentId>,
     /// Segments that nothing needs, to be removed in this order: marks in one are about those before it.
     spent: VecDeque<SegmentId>,
     /// When a removal that failed may be tried again.
@@ -131,8 +150,14 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub fn new(disk: Arc<dyn Disk>, options: Options, clock: Clock, shared: Arc<Shared>, lock: Lock) -> Self {
-        let youngest = shared.files.lock().keys().copied().max();
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        clock: Clock,
+        (shared, next_segment): (Arc<Shared>, SegmentId),
+        outliner: Outliner,
+        lock: Lock,
+    ) -> Self {
         Self {
             disk,
             options,
@@ -140,9 +165,12 @@ impl Committer {
             shared,
             compaction: None,
             head: None,
-            next_segment: youngest.map_or(1, |n| n + 1),
+            unregistered: None,
+            outliner,
+            next_segment,
             unwritten: Vec::new(),
             refused: Vec::new(),
+            unmovable: BTreeSet::new(),
             spent: VecDeque::new(),
             remove_after: None,
             space: None,
@@ -156,24 +184,26 @@ impl Committer {
         loop {
             let busy = self.compaction.is_some().then_some(Duration::ZERO);
             let behind = (!self.unwritten.is_empty() || !self.refused.is_empty()).then_some(RETRY_WAIT);
-            let Waiting { stores, marks, closed, .. } =
+            let Waiting { stores, marks, is_closed, .. } =
                 mailbox.collect(self.options.max_unsynced_mark, busy.or(behind));
             self.commit(stores, marks);
-            if let Some(closed) = closed {
-                if !self.unwritten.is_empty() {
-                    error!(
-                        marks = self.unwritten.len(),
-                        "marks could not be written; what they are about is tried again"
-                    );
-                }
-                // No one may be waiting any more.
-                let _ = closed.send(());
-                return;
+            if is_closed {
+                self.end();
+                return mailbox.over();
             }
             self.compact_a_little();
             self.remove_spent();
             self.metrics.show(&self.shared.index.lock());
         }
+    }
+
+    fn end(mut self) {
+        if !self.unwritten.is_empty() {
+            let marks = self.unwritten.len();
+            error!(marks, "marks could not be written; what they are about is tried again");
+        }
+        self.seal();
+        self.outliner.finish();
     }
 
     fn commit(&mut self, stores: Vec<Job>, marks: Vec<Marked>) {
@@ -198,9 +228,10 @@ impl Committer {
         // An empty piece at the end would look like a disk that takes nothing.
         pieces.retain(|piece| !piece.is_empty());
         match self.append(&mut pieces) {
-            Ok((segment, offset)) => self.committed(segment, offset, stores),
+            Ok((segment, offset)) => self.committed(segment, offset, stores, &notes),
             Err(failed) => self.refuse(stores, &failed),
         }
+        self.seal_if_full();
     }
 
     /// Writes `pieces` durably to the head; tells where.
@@ -215,28 +246,62 @@ impl Committer {
         let (segment, length) = (head.segment, head.length);
         self.metrics.synced(length - before, self.clock.now().saturating_duration_since(started));
         self.shared.index.lock().grow(segment, length);
-        if length >= self.options.segment_bytes {
-            self.head = None;
-        }
         Ok((segment, offset))
     }
 
     fn begin(&mut self) -> io::Result<Head> {
-        let head = Head::create(&*self.disk, &self.options.path, self.next_segment)?;
-        self.next_segment += 1;
-        let segment = Segment { path: head.path.clone(), file: head.file.clone(), is_damaged: false };
-        self.shared.files.lock().insert(head.segment, segment);
+        let head = match self.unregistered.take() {
+            Some(head) => head,
+            None => {
+                // A number is never used twice, also if its file cannot be removed after an error.
+                self.next_segment += 1;
+                Head::create(&*self.disk, &self.options.path, self.next_segment - 1)?
+            }
+        };
+        let mut registered = self.needed();
+        registered.insert(head.segment);
+        if let Err(error) = register::write(&*self.disk, &self.options.path, &registered) {
+            // It may be in the register all the same, and would be missed if it were removed.
+            self.unregistered = Some(head);
+            return Err(error);
+        }
+        let file = Segment { path: head.path.clone(), file: head.file.clone() };
+        self.shared.files.lock().insert(head.segment, file);
         self.shared.index.lock().begin_segment(head.segment);
         Ok(head)
     }
 
-    fn committed(&mut self, segment: SegmentId, mut offset: u64, stores: Vec<Job>) {
+    pub(super) fn seal_if_full(&mut self) {
+        if self.head.as_ref().is_some_and(|head| head.length >= self.options.segment_bytes) {
+            self.seal();
+        }
+    }
+
+    /// Nothing more is written to the head; its outline is kept.
+    fn seal(&mut self) {
+        if let Some(Head { segment, length, outline, .. }) = self.head.take() {
+            self.outliner.sealed(Sealed { segment, length, outline, at: Instant::now() });
+        }
+    }
+
+    /// The outline of what was written to the head.
+    pub(super) fn outline(&mut self) -> Option<&mut Outline> {
+        self.head.as_mut().map(|head| &mut head.outline)
+    }
+
+    fn committed(&mut self, segment: SegmentId, mut offset: u64, stores: Vec<Job>, notes: &[u8]) {
         self.metrics.committed(stores.len(), self.unwritten.len());
+        if let Some(head) = &mut self.head {
+            head.outline.add_marks(notes);
+        }
         let mut index = self.shared.index.lock();
         for job in &stores {
             let length = (job.head.len() + job.message.content.len()) as u64;
             let open = job.message.meta.parts.len() as u16;
-            index.put(job.message.id, Place { segment, offset, length, open });
+            index.put(job.message.id, Place { segment, offset, length, parts: open, open });
+            if let Some(head) = &mut self.head {
+                head.outline.add_message(offset, &job.head);
+            }
             offset += length;
         }
         for (id, part, mark) in self.unwritten.drain(..) {
@@ -309,15 +374,20 @@ impl Committer {
         free
     }
 
-    /// Removes segments that nothing needs; those with damage are set aside.
+    /// Removes segments that nothing needs.
     fn remove_spent(&mut self) {
         let head = self.head.as_ref().map_or(SegmentId::MAX, |head| head.segment);
         self.spent.extend(self.shared.index.lock().take_spent(head));
         let now = self.clock.now();
-        if self.remove_after.is_some_and(|after| now < after) {
+        if self.spent.is_empty() || self.remove_after.is_some_and(|after| now < after) {
             return;
         }
         self.remove_after = None;
+        if let Err(error) = register::write(&*self.disk, &self.options.path, &self.needed()) {
+            warn!(%error, "the register cannot be written; spent segments wait");
+            self.remove_after = Some(now + RETRY_WAIT);
+            return;
+        }
         while let Some(segment) = self.spent.front().copied() {
             if let Err(error) = self.remove_segment(segment) {
                 warn!(segment, %error, "spent segment cannot be removed; it and younger ones wait");
@@ -328,24 +398,25 @@ impl Committer {
         }
     }
 
+    /// The segments that are there, without those that may go: of these some may be gone already.
+    fn needed(&self) -> BTreeSet<SegmentId> {
+        let files = self.shared.files.lock();
+        files.keys().copied().filter(|segment| !self.spent.contains(segment)).collect()
+    }
+
     /// Removes a segment durably. A power cut that brought it back without the younger segment that holds
     /// the marks about it would bring its messages back.
     fn remove_segment(&self, segment: SegmentId) -> io::Result<()> {
-        let Some(Segment { path, is_damaged, .. }) = self.shared.files.lock().get(&segment).cloned() else {
+        let Some(Segment { path, .. }) = self.shared.files.lock().get(&segment).cloned() else {
             return Ok(());
         };
-        let gone = match is_damaged {
-            true => super::recover::set_aside(&*self.disk, &self.options.path, &path).map(drop),
-            false => self.disk.remove(&path),
-        };
-        match gone {
-            // Gone already, when only the sync failed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            gone => gone?,
-        }
+        // It is gone already, when only the sync failed.
+        remove_if_there(&*self.disk, &path)?;
         self.disk.sync_dir(&self.options.path)?;
         self.shared.files.lock().remove(&segment);
-        info!(file = %path.display(), is_damaged, "segment is spent");
+        // One that comes back after a power cut is removed at the next start.
+        remove_if_there(&*self.disk, &outline::path_of(&self.options.path, segment))?;
+        info!(file = %path.display(), "segment is spent");
         Ok(())
     }
 }

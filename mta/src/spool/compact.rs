@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::commit::Committer;
 use super::index::{Holding, Place, SegmentId};
 use super::io::read_exact;
-use super::record::{Header, Kind, SEGMENT_MAGIC, Scan, next_magic, write_mark};
+use super::record::{Header, Kind, SEGMENT_MAGIC, Scan, next_magic, verify, write_mark};
 use crate::message::MessageId;
 
 /// Bytes that are copied in one turn: messages that wait for the disk wait that much longer.
@@ -43,12 +43,17 @@ impl Committer {
     /// The sparsest segment, if the disk holds too much.
     fn choose(&mut self) -> Option<Compaction> {
         let index = self.shared.index.lock();
+        if index.is_recovering() {
+            return None;
+        }
         let spare = SPARE_SEGMENTS * self.options.segment_bytes;
         if index.total_bytes() <= 2 * index.live_bytes() + spare {
             return None;
         }
         let share = |holding: &Holding| holding.live_bytes * 1000 / holding.total_bytes.max(1);
-        let sealed = index.segments().iter().filter(|(_, h)| h.live > 0 && h.total_bytes >= self.options.segment_bytes);
+        let sealed = index.segments().iter().filter(|(id, h)| {
+            h.live > 0 && h.total_bytes >= self.options.segment_bytes && !self.unmovable.contains(id)
+        });
         let segment = sealed.min_by_key(|(_, holding)| share(holding)).map(|(segment, _)| *segment)?;
         drop(index);
         let file = self.shared.files.lock().get(&segment)?.file.clone();
@@ -61,8 +66,9 @@ impl Committer {
     }
 
     /// The next live messages of the segment, with their places in it.
-    fn collect(&self, compaction: &mut Compaction) -> Vec<(MessageId, usize, usize)> {
-        let index = self.shared.index.lock();
+    fn collect(&mut self, compaction: &mut Compaction) -> Vec<(MessageId, usize, usize)> {
+        let shared = self.shared.clone();
+        let index = shared.index.lock();
         let (mut moved, mut collected) = (Vec::new(), 0);
         while compaction.at < compaction.bytes.len() && collected < TURN_BYTES {
             let (at, rest) = (compaction.at, &compaction.bytes[compaction.at..]);
@@ -74,8 +80,16 @@ impl Committer {
             let lives = index
                 .place(header.id)
                 .is_some_and(|place| place.segment == compaction.segment && place.offset == at as u64);
-            if header.kind == Kind::Message && lives && length <= rest.len() {
-                moved.push((header.id, at, length));
+            let record = rest.get(..length).filter(|_| header.kind == Kind::Message && lives);
+            if let Some(record) = record {
+                match verify(&header, record) {
+                    Ok(()) => moved.push((header.id, at, length)),
+                    // It stays where it is, and the segment with it.
+                    Err(why) => {
+                        warn!(id = %header.id, segment = compaction.segment, offset = at, why, "damaged message");
+                        self.unmovable.insert(compaction.segment);
+                    }
+                }
                 collected += length;
             }
             compaction.at = at.saturating_add(length).min(compaction.bytes.len());
@@ -88,7 +102,7 @@ impl Committer {
         let mut notes = Vec::new();
         let index = self.shared.index.lock();
         for (id, ..) in moved {
-            index.marks(*id).iter().for_each(|(part, mark)| write_mark(*id, *part, mark, &mut notes));
+            index.marks(*id).for_each(|(part, mark)| write_mark(*id, part, mark, &mut notes));
         }
         drop(index);
         let records = moved.iter().map(|(_, at, length)| IoSlice::new(&compaction.bytes[*at..*at + *length]));
@@ -96,22 +110,42 @@ impl Committer {
         if !notes.is_empty() {
             pieces.push(IoSlice::new(&notes));
         }
-        match self.append(&mut pieces) {
-            Ok((segment, mut offset)) => {
-                let mut index = self.shared.index.lock();
-                for (id, _, length) in moved {
-                    let length = *length as u64;
-                    // What is open is known by the index and stays.
-                    index.put(*id, Place { segment, offset, length, open: 0 });
-                    offset += length;
-                }
-                true
-            }
+        let appended = self.append(&mut pieces);
+        match appended {
+            Ok((segment, offset)) => self.copied(compaction, moved, (segment, offset), &notes),
             Err(failed) => {
                 warn!(error = %failed.error, "a sparse segment cannot be copied now");
                 self.give_up_head(&failed);
-                false
+                return false;
             }
+        }
+        self.seal_if_full();
+        true
+    }
+
+    /// The copies are durable at `offset` of `segment`.
+    fn copied(
+        &mut self,
+        compaction: &Compaction,
+        moved: &[(MessageId, usize, usize)],
+        (segment, mut offset): (SegmentId, u64),
+        notes: &[u8],
+    ) {
+        let shared = self.shared.clone();
+        let mut index = shared.index.lock();
+        let mut outline = self.outline();
+        if let Some(outline) = &mut outline {
+            outline.add_marks(notes);
+        }
+        for (id, at, length) in moved {
+            let record = &compaction.bytes[*at..*at + *length];
+            if let (Some(outline), Scan::Header(header)) = (&mut outline, Header::scan(record)) {
+                outline.add_message(offset, &record[..header.head_bytes()]);
+            }
+            let length = *length as u64;
+            // What its parts are, and which are open, is known by the index and stays.
+            index.put(*id, Place { segment, offset, length, parts: 0, open: 0 });
+            offset += length;
         }
     }
 }

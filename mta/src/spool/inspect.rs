@@ -3,18 +3,21 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cache::Cache;
 use super::io::{Disk, DiskFile, Lock, real};
-use super::read::{ReadError, read_from};
-use super::recover::{Found, recover};
-use super::{Damage, OpenError, Recovered};
+use super::read::{ReadError, Shared, read_from};
+use super::recover::{Recovery, list};
+use super::{Damage, OpenError, Recovered, Report};
 use crate::message::{Message, MessageId};
 
 /// A spool as it was found.
 pub struct Inspected {
-    found: Found,
+    shared: Arc<Shared>,
+    report: Report,
     /// The parts that are not done, oldest message first.
     pub parts: Vec<Recovered>,
     _lock: Lock,
@@ -43,29 +46,36 @@ impl Inspected {
         let disk = LookOnly(real());
         let lock = disk.lock(directory).map_err(failed)?;
         let lock = lock.ok_or_else(|| OpenError::Locked { path: directory.to_owned() })?;
+        let listing = list(&disk, directory)?;
+        let shared = Arc::new(Shared::new(listing.index, listing.files, Cache::new(0)));
+        let recovery = Recovery::new(Arc::new(disk), directory.to_owned(), shared.clone(), listing.damaged);
         let mut parts = Vec::new();
-        let found = recover(&disk, directory, |part| parts.push(part))?;
-        Ok(Self { found, parts, _lock: lock })
+        let report = recovery.read_all().run(|part| {
+            parts.push(part);
+            ControlFlow::Continue(())
+        })?;
+        Ok(Self { shared, report, parts, _lock: lock })
     }
 
     /// How many messages are not done.
     pub fn messages(&self) -> usize {
-        self.found.report.messages
+        self.report.messages
     }
 
     /// What is damaged.
     pub fn damaged(&self) -> &[Damage] {
-        &self.found.report.damaged
+        &self.report.damaged
     }
 
     /// The segments in their order.
     pub fn segments(&self) -> Vec<SegmentFacts> {
+        let files = self.shared.files.lock();
         let facts = |(id, holding): (&u32, &super::index::Holding)| {
-            let file = self.found.files.get(id).map(|segment| segment.path.clone()).unwrap_or_default();
+            let file = files.get(id).map(|segment| segment.path.clone()).unwrap_or_default();
             let (total_bytes, live_bytes, live) = (holding.total_bytes, holding.live_bytes, holding.live);
             SegmentFacts { file, total_bytes, live_bytes, live }
         };
-        self.found.index.segments().iter().map(facts).collect()
+        self.shared.index.lock().segments().iter().map(facts).collect()
     }
 
     /// A message that is not done. Blocks.
@@ -73,9 +83,8 @@ impl Inspected {
     /// # Errors
     /// That it is not there, damaged, or cannot be read.
     pub fn message(&self, id: MessageId) -> Result<Message, ReadError> {
-        let place = self.found.index.place(id).ok_or(ReadError::Gone(id))?;
-        let segment = self.found.files.get(&place.segment).ok_or(ReadError::Gone(id))?;
-        read_from(&*segment.file, id, place)
+        let (place, file) = self.shared.find(id).ok_or(ReadError::Gone(id))?;
+        read_from(&*file, id, place)
     }
 }
 

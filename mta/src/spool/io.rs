@@ -23,7 +23,7 @@ pub(super) trait Disk: Send + Sync {
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Moves a file to another name on the same disk.
+    /// Moves a file to another name on the same disk; what had that name is gone.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Bytes that are free for this user on the directory's disk.
     fn free_bytes(&self, directory: &Path) -> io::Result<u64>;
@@ -138,6 +138,8 @@ impl DiskFile for File {
     }
 }
 
+/// Pieces of one write (IOV_MAX of Linux).
+const MAX_PIECES: usize = 1024;
 /// Bytes that are tried at a time when a file cannot be read in one go.
 const BLOCK_BYTES: usize = 4096;
 
@@ -185,4 +187,46 @@ pub(super) fn read_exact(file: &dyn DiskFile, room: &mut [u8], offset: u64) -> i
         }
     }
     Ok(())
+}
+
+/// Writes all of `pieces` from `offset` on.
+pub(super) fn write_all(file: &dyn DiskFile, mut pieces: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+    // Empty pieces at the front would look like a disk that takes nothing.
+    IoSlice::advance_slices(&mut pieces, 0);
+    while !pieces.is_empty() {
+        match file.write_at(&pieces[..pieces.len().min(MAX_PIECES)], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut pieces, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the file at `path` hold `pieces`, whole or not at all. Its name is durable when the directory
+/// is synced.
+pub(super) fn replace(disk: &dyn Disk, path: &Path, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let draft = PathBuf::from(draft);
+    remove_if_there(disk, &draft)?;
+    let file = disk.create(&draft)?;
+    let done = write_all(&*file, pieces, 0).and_then(|()| file.sync()).and_then(|()| disk.rename(&draft, path));
+    if done.is_err() {
+        // What is left of it is removed at the next try.
+        let _ = disk.remove(&draft);
+    }
+    done
+}
+
+/// Removes a file; it is well if there is none.
+pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }

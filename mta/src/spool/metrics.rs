@@ -19,6 +19,7 @@ pub(super) struct Metrics {
     live_bytes: Gauge,
     disk_bytes: Gauge,
     segments: Gauge,
+    recovering: Gauge,
 }
 
 impl Metrics {
@@ -36,6 +37,7 @@ impl Metrics {
             live_bytes: gauge!("egret_mta_spool_live_bytes"),
             disk_bytes: gauge!("egret_mta_spool_disk_bytes"),
             segments: gauge!("egret_mta_spool_segments"),
+            recovering: gauge!("egret_mta_spool_recovering"),
         }
     }
 
@@ -63,6 +65,7 @@ impl Metrics {
         self.live_bytes.set(index.live_bytes() as f64);
         self.disk_bytes.set(index.total_bytes() as f64);
         self.segments.set(index.segments().len() as f64);
+        self.recovering.set(f64::from(u8::from(index.is_recovering())));
     }
 }
 

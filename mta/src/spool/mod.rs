@@ -11,12 +11,16 @@ mod inspect;
 mod io;
 mod metrics;
 mod options;
+mod outline;
+mod outliner;
 mod read;
 mod record;
 mod recover;
+mod register;
+mod scan;
 mod segment;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use egret_shared::clock::{Clock, UnixMs};
@@ -26,12 +30,14 @@ use crate::message::{Mark, Message, MessageId, Metadata, Moved};
 use cache::Cache;
 use commit::{Committer, Job, Mailbox};
 use io::Disk;
+use outliner::Outliner;
 use read::Shared;
 
 pub use inspect::{Inspected, SegmentFacts};
 pub use options::Options;
 pub use read::ReadError;
 pub use record::fuzz_records;
+pub use recover::Recovery;
 
 /// The proof that a message is on stable storage. Made only by the committer, after the sync.
 #[derive(Debug)]
@@ -135,36 +141,38 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the spool of `options.path`, which is made if it is not there, and gives each part that is
-    /// not done to `each`. Blocks.
-    pub fn open(options: Options, clock: Clock, each: impl FnMut(Recovered)) -> Result<(Self, Report), OpenError> {
-        Self::open_on(io::real(), options, clock, each)
+    /// Opens the spool of `options.path`, which is made if it is not there. Messages can be stored at once;
+    /// what was there before comes out of the [`Recovery`], and can be read as soon as it has come. Blocks.
+    ///
+    /// # Errors
+    /// The directory, or a file in it, cannot be used; another process has it.
+    pub fn open(options: Options, clock: Clock) -> Result<(Self, Recovery), OpenError> {
+        Self::open_on(io::real(), options, clock)
     }
 
-    fn open_on(
-        disk: Arc<dyn Disk>,
-        options: Options,
-        clock: Clock,
-        each: impl FnMut(Recovered),
-    ) -> Result<(Self, Report), OpenError> {
-        let failed = |path: &std::path::Path| {
+    fn open_on(disk: Arc<dyn Disk>, options: Options, clock: Clock) -> Result<(Self, Recovery), OpenError> {
+        let directory = options.path.clone();
+        let failed = |path: &Path| {
             let path = path.to_owned();
             move |error| OpenError::Io { path, error }
         };
-        disk.create_dir(&options.path).map_err(failed(&options.path))?;
-        let lock = disk.lock(&options.path).map_err(failed(&options.path))?;
-        let lock = lock.ok_or_else(|| OpenError::Locked { path: options.path.clone() })?;
-        let found = recover::recover(&*disk, &options.path, each)?;
+        disk.create_dir(&directory).map_err(failed(&directory))?;
+        let lock = disk.lock(&directory).map_err(failed(&directory))?;
+        let lock = lock.ok_or_else(|| OpenError::Locked { path: directory.clone() })?;
+        let listing = recover::list(&*disk, &directory)?;
         let cache = Cache::new(options.body_cache_bytes);
-        let shared = Arc::new(Shared::new(found.index, found.files, cache));
+        let shared = Arc::new(Shared::new(listing.index, listing.files, cache));
+        let recovery = Recovery::new(disk.clone(), directory.clone(), shared.clone(), listing.damaged);
+        let outliner = Outliner::start(disk.clone(), directory, shared.clone(), options.outline_after);
+        let outliner = outliner.map_err(failed(Path::new("spool-outline")))?;
         let mailbox = Arc::new(Mailbox::default());
-        let committer = Committer::new(disk, options, clock, shared.clone(), lock);
+        let committer = Committer::new(disk, options, clock, (shared.clone(), listing.next_segment), outliner, lock);
         let thread = mailbox.clone();
         std::thread::Builder::new()
             .name("spool-commit".to_owned())
             .spawn(move || committer.run(&thread))
-            .map_err(failed(std::path::Path::new("spool-commit")))?;
-        Ok((Self { shared, mailbox }, found.report))
+            .map_err(failed(Path::new("spool-commit")))?;
+        Ok((Self { shared, mailbox }, recovery))
     }
 
     /// Stores a message; returns when it is on stable storage.
@@ -192,6 +200,16 @@ impl Spool {
     /// The body is not kept in memory any longer.
     pub fn forget_body(&self, id: MessageId) {
         self.shared.cache.forget(id);
+    }
+
+    /// Bodies of fresh messages may take this much memory from now on.
+    pub fn limit_cache(&self, bytes: u64) {
+        self.shared.cache.limit(bytes);
+    }
+
+    /// What was there at the start is still being read.
+    pub fn is_recovering(&self) -> bool {
+        self.shared.index.lock().is_recovering()
     }
 
     /// # Errors

@@ -16,6 +16,8 @@ pub struct Options {
     pub body_cache_bytes: u64,
     /// How long a mark may wait for company on its way to the disk.
     pub max_unsynced_mark: Duration,
+    /// How long after a segment was sealed its outline is written, if it is still needed.
+    pub outline_after: Duration,
 }
 
 impl Options {
@@ -27,6 +29,7 @@ impl Options {
             min_free_bytes: 256 << 20,
             body_cache_bytes: 256 << 20,
             max_unsynced_mark: Duration::from_millis(50),
+            outline_after: Duration::from_secs(5),
         }
     }
 }

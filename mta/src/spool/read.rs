@@ -23,7 +23,7 @@ pub enum ReadError {
     #[error("message {0} is not in the spool")]
     Gone(MessageId),
     /// Its record is damaged.
-    #[error("message {id} is damaged in segment {segment} at byte {offset}: {why}")]
+    #[error("message {id} is damaged in {segment:010}.seg at byte {offset}: {why}")]
     Damaged {
         /// The message.
         id: MessageId,
@@ -35,7 +35,7 @@ pub enum ReadError {
         why: String,
     },
     /// The disk failed.
-    #[error("message {id} cannot be read from segment {segment}: {error}")]
+    #[error("message {id} cannot be read from {segment:010}.seg: {error}")]
     Io {
         /// The message.
         id: MessageId,
@@ -59,8 +59,6 @@ pub(super) struct Shared {
 pub(super) struct Segment {
     pub path: PathBuf,
     pub file: Arc<dyn DiskFile>,
-    /// Something in it cannot be understood: it is set aside, not removed, when nothing in it is needed.
-    pub is_damaged: bool,
 }
 
 impl Shared {
@@ -87,7 +85,7 @@ impl Shared {
         read.unwrap_or_else(|error| Err(failed(id, place, io::Error::other(error)))).map(Arc::new)
     }
 
-    fn find(&self, id: MessageId) -> Option<(Place, Arc<dyn DiskFile>)> {
+    pub fn find(&self, id: MessageId) -> Option<(Place, Arc<dyn DiskFile>)> {
         // Between the two looks a compaction may have moved the message: then the second round finds it.
         for _ in 0..2 {
             let place = self.index.lock().place(id)?;

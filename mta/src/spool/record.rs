@@ -63,6 +63,11 @@ impl Header {
         HEADER_BYTES as u64 + u64::from(self.meta_len) + self.content_bytes()
     }
 
+    /// Bytes of the header and the metadata.
+    pub fn head_bytes(&self) -> usize {
+        HEADER_BYTES + self.meta_len as usize
+    }
+
     /// Bytes of the message.
     pub fn content_bytes(&self) -> u64 {
         u64::from(self.added_len) + self.body_len
@@ -190,20 +195,25 @@ pub(super) fn read_message(record: &Bytes) -> Result<Message, String> {
         Scan::More => return Err("it is cut off".to_owned()),
         Scan::Bad(why) => return Err(why.to_owned()),
     };
-    if record.len() as u64 != header.record_bytes() {
-        return Err("it is cut off".to_owned());
-    }
-    let meta = record.slice(HEADER_BYTES..HEADER_BYTES + header.meta_len as usize);
-    let content = record.slice(HEADER_BYTES + header.meta_len as usize..);
+    verify(&header, record)?;
+    let meta = record.slice(HEADER_BYTES..header.head_bytes());
+    let content = record.slice(header.head_bytes()..);
     let added = content.slice(..header.added_len as usize);
     let body = content.slice(header.added_len as usize..);
-    if header.meta_crc != crc32fast::hash(&meta) {
-        return Err("the metadata's checksum does not fit".to_owned());
-    }
-    if header.content_crc != checksum(&added, &body) {
-        return Err("the content's checksum does not fit".to_owned());
-    }
     Ok(Message { id: header.id, meta: read_meta(&meta)?, content: Content { added, body } })
+}
+
+/// Verifies length and checksums of the record that `header` begins.
+pub(super) fn verify(header: &Header, record: &[u8]) -> Result<(), &'static str> {
+    if record.len() as u64 != header.record_bytes() {
+        return Err("it is cut off");
+    }
+    let (head, content) = record.split_at(header.head_bytes());
+    match header.kind {
+        _ if header.meta_crc != crc32fast::hash(&head[HEADER_BYTES..]) => Err("the metadata's checksum does not fit"),
+        Kind::Message if header.content_crc != crc32fast::hash(content) => Err("the content's checksum does not fit"),
+        Kind::Message | Kind::Mark => Ok(()),
+    }
 }
 
 fn checksum(added: &[u8], body: &[u8]) -> u32 {

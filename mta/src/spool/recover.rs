@@ -1,57 +1,118 @@
-//! The start: reads every segment, tells what is damaged, and gives out what is not done. Floor 2.
+//! The start: tells which segments there are at once, then reads them while new mail is taken: first
+//! all marks, then the messages from the oldest on. What is not done is given out. Floor 2.
 //! Always: one damaged record costs no other; nothing is removed here, and nothing is written to a
 //! segment that was there before.
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, IoSlice};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::index::{Index, Place, SegmentId};
-use super::io::{Disk, Read, read_whole};
-use super::read::Segment;
-use super::record::{HEADER_BYTES, Header, Kind, SEGMENT_MAGIC, SEGMENT_NAME, Scan, next_magic};
-use super::record::{read_mark, read_message, read_meta};
+use super::index::{Index, Noted, Place, SegmentId};
+use super::io::{Disk, Read, read_whole, replace};
+use super::outline::{self, Outline, OutlineFile, Outlined};
+use super::read::{Segment, Shared};
+use super::record::{Header, read_meta};
+use super::scan::{Gap, is_no_segment, scan};
 use super::segment::number_of;
-use super::{Damage, OpenError, Recovered, Report};
-use crate::message::{Mark, MessageId, Metadata};
+use super::{Damage, OpenError, Recovered, Report, register};
+use crate::message::{Mark, Metadata};
 
-/// Where damaged segments go, within the spool.
+/// Where what is damaged goes, within the spool.
 const QUARANTINE: &str = "quarantine";
+/// Messages that are looked up in one go: the committer waits that long.
+const GROUP: usize = 256;
 
-/// What the start found.
-pub(super) struct Found {
+/// What lies in the spool's directory, before it is read.
+pub(super) struct Listing {
     pub index: Index,
     pub files: HashMap<SegmentId, Segment>,
-    pub report: Report,
+    /// The number of the next new segment: no file bears it, or bore it.
+    pub next_segment: SegmentId,
+    pub damaged: Vec<Damage>,
 }
 
-/// What is known of the messages so far.
-#[derive(Default)]
-struct Messages(HashMap<MessageId, (Arc<Metadata>, u64)>);
+/// The reading of what was there at the start.
+#[must_use = "what is in the spool comes out of it"]
+pub struct Recovery {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    shared: Arc<Shared>,
+    /// From the oldest on.
+    segments: Vec<(SegmentId, Segment)>,
+    /// The youngest: only there a torn tail is to be expected.
+    youngest: Option<SegmentId>,
+    /// Nothing is believed but the segments themselves.
+    reads_all: bool,
+    noted: Noted,
+    /// Outlines that could not be written to the disk.
+    kept: BTreeMap<SegmentId, Outline>,
+    report: Report,
+}
 
-/// Reads the spool in `directory`.
-pub(super) fn recover(disk: &dyn Disk, directory: &Path, each: impl FnMut(Recovered)) -> Result<Found, OpenError> {
+/// Lists the spool in `directory`; what has a segment's name and cannot be one is set aside.
+pub(super) fn list(disk: &dyn Disk, directory: &Path) -> Result<Listing, OpenError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error| OpenError::Io { path, error }
     };
     let listed = disk.list(directory).map_err(failed(directory))?;
-    let mut paths: Vec<_> = listed.into_iter().filter_map(|path| Some((number_of(&path)?, path))).collect();
-    paths.sort_unstable();
-    let last = paths.last().map(|(segment, _)| *segment);
-    let mut found = Found { index: Index::default(), files: HashMap::new(), report: Report::default() };
-    let mut messages = Messages::default();
-    for (id, path) in paths {
-        let is_last = last == Some(id);
-        found.look_at(disk, directory, (id, &path, is_last), &mut messages).map_err(failed(&path))?;
+    let paths: BTreeMap<_, _> = listed.iter().filter_map(|path| Some((number_of(path)?, path.clone()))).collect();
+    let outlines: BTreeSet<_> = listed.iter().filter_map(|path| outline::number_of(path)).collect();
+    let registered = register::read(disk, directory);
+    let mut damaged = Vec::new();
+    if let Err(why) = &registered {
+        let why = format!("{why}; segments that are missing are not noticed now. It is written anew");
+        damaged.push(Damage { file: register::path_of(directory), offset: 0, why });
     }
-    found.give_out(&messages, each);
+    let registered = registered.ok().flatten().unwrap_or_default();
+    let youngest = paths.keys().chain(&outlines).chain(&registered).max();
+    let next_segment = youngest.map_or(1, |number| number + 1);
+    let mut found = Listing { index: Index::recovering(next_segment), files: HashMap::new(), next_segment, damaged };
+    for segment in outlines.iter().filter(|segment| !paths.contains_key(segment)) {
+        // Its segment went just before the program ended. A disk that is only looked at keeps it.
+        let _ = disk.remove(&outline::path_of(directory, *segment));
+    }
+    found.tell_missing(disk, directory, registered.iter().filter(|segment| !paths.contains_key(segment)));
+    for (segment, path) in paths {
+        found.open(disk, directory, segment, &path).map_err(failed(&path))?;
+    }
     Ok(found)
 }
 
+impl Listing {
+    fn open(&mut self, disk: &dyn Disk, directory: &Path, segment: SegmentId, path: &Path) -> io::Result<()> {
+        let file = match disk.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.damaged.push(put_aside(disk, directory, path, &error.to_string())?);
+                return Ok(());
+            }
+            file => file?,
+        };
+        self.index.begin_segment(segment);
+        self.index.grow(segment, file.length()?);
+        self.files.insert(segment, Segment { path: path.to_owned(), file });
+        Ok(())
+    }
+
+    fn tell_missing<'a>(&mut self, disk: &dyn Disk, directory: &Path, missing: impl Iterator<Item = &'a SegmentId>) {
+        // One that was set aside at a start that was cut short is told of already.
+        let aside = disk.list(&directory.join(QUARANTINE)).unwrap_or_default();
+        for segment in missing {
+            let file = super::segment::path_of(directory, *segment);
+            if aside.iter().any(|path| path.file_name() == file.file_name()) {
+                continue;
+            }
+            let why = "this segment is missing: messages that were in it are lost, and what was delivered may be \
+                       sent again if only this file said so; if you have it, stop the program and put it back";
+            self.damaged.push(Damage { file, offset: 0, why: why.to_owned() });
+        }
+    }
+}
+
 /// Moves a file to the quarantine; returns where it is now. What is there already is kept.
-pub(super) fn set_aside(disk: &dyn Disk, directory: &Path, path: &Path) -> io::Result<PathBuf> {
+fn set_aside(disk: &dyn Disk, directory: &Path, path: &Path) -> io::Result<PathBuf> {
     let quarantine = directory.join(QUARANTINE);
     disk.create_dir(&quarantine)?;
     let there = disk.list(&quarantine)?;
@@ -66,171 +127,231 @@ pub(super) fn set_aside(disk: &dyn Disk, directory: &Path, path: &Path) -> io::R
     Ok(to)
 }
 
-/// Why a file is not a segment of this version; `None` if it is, or was before its first bytes were damaged.
-fn is_no_segment(bytes: &[u8]) -> Option<&'static str> {
-    if bytes.starts_with(SEGMENT_MAGIC) {
-        return None;
-    }
-    if bytes.len() < SEGMENT_MAGIC.len() {
-        return Some("it ends before its first record: it was being made when the program ended");
-    }
-    let is_other_version = bytes.starts_with(SEGMENT_NAME);
-    (is_other_version || !holds_record(bytes)).then_some("it is no segment of this version")
+fn put_aside(disk: &dyn Disk, directory: &Path, path: &Path, why: &str) -> io::Result<Damage> {
+    let why = match set_aside(disk, directory, path) {
+        Ok(moved) => format!("{why}; moved to {}", moved.display()),
+        // Somebody only looks.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            format!("{why}; the next start moves it to {QUARANTINE}/")
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Damage { file: path.to_owned(), offset: 0, why })
 }
 
-/// Whether a header that this code wrote stands anywhere in `bytes`.
-fn holds_record(bytes: &[u8]) -> bool {
-    let mut at = 0;
-    while let Some(step) = next_magic(&bytes[at..]) {
-        at += step;
-        if matches!(Header::scan(&bytes[at..]), Scan::Header(_)) {
-            return true;
+impl Recovery {
+    /// Of what `shared` lists.
+    pub(super) fn new(disk: Arc<dyn Disk>, directory: PathBuf, shared: Arc<Shared>, damaged: Vec<Damage>) -> Self {
+        let mut segments: Vec<_> = shared.files.lock().iter().map(|(id, segment)| (*id, segment.clone())).collect();
+        segments.sort_unstable_by_key(|(id, _)| *id);
+        let report = Report { damaged, ..Report::default() };
+        let youngest = segments.last().map(|(id, _)| *id);
+        let (noted, kept) = (Noted::default(), BTreeMap::new());
+        Self { disk, directory, shared, segments, youngest, reads_all: false, noted, kept, report }
+    }
+
+    /// The segments are read whole, and their outlines compared with them.
+    pub(super) fn read_all(self) -> Self {
+        Self { reads_all: true, ..self }
+    }
+
+    /// Gives each part that is not done to `each`, from the oldest message on, and tells what was damaged.
+    /// Blocks, for as long as it takes to read the spool. Until it has returned no room is won back; if
+    /// `each` breaks off, that stays so until the next start.
+    ///
+    /// # Errors
+    /// A file of which the disk can read nothing, or that can be neither used nor moved.
+    pub fn run(mut self, mut each: impl FnMut(Recovered) -> ControlFlow<()>) -> Result<Report, OpenError> {
+        let segments = std::mem::take(&mut self.segments);
+        for (id, segment) in &segments {
+            let failed = |error| OpenError::Io { path: segment.path.clone(), error };
+            let outline = self.marks_of(*id, segment).map_err(failed)?;
+            outline.marks().for_each(|(message, part, mark)| self.noted.note(*id, message, part, mark));
+        }
+        for (id, segment) in &segments {
+            let failed = |error| OpenError::Io { path: segment.path.clone(), error };
+            let outline = self.messages_of(*id, segment).map_err(failed)?;
+            if self.give_out(*id, segment, &outline, &mut each).is_break() {
+                return Ok(self.report);
+            }
+        }
+        self.shared.index.lock().recovered();
+        Ok(self.report)
+    }
+
+    /// The marks in a segment, from its outline if there is one.
+    fn marks_of(&mut self, id: SegmentId, segment: &Segment) -> io::Result<Outline> {
+        if self.reads_all {
+            return self.compared(id, segment);
+        }
+        if let Some(outline) = self.read_outline(id, segment, OutlineFile::marks)? {
+            return Ok(outline);
+        }
+        let (outline, is_sound) = self.scan(id, segment)?;
+        let is_written = is_sound && {
+            let length = segment.file.length()?;
+            outline.write(&*self.disk, &self.directory, id, length).is_ok()
+        };
+        if !is_written {
+            self.kept.insert(id, outline.clone());
+        }
+        Ok(outline)
+    }
+
+    /// What stands in a segment; tells if its outline says otherwise.
+    fn compared(&mut self, id: SegmentId, segment: &Segment) -> io::Result<Outline> {
+        let damaged = self.report.damaged.len();
+        let (scanned, _) = self.scan(id, segment)?;
+        let is_whole = self.report.damaged.len() == damaged;
+        let outlined = self.read_outline(id, segment, OutlineFile::whole)?;
+        if outlined.is_some_and(|outline| is_whole && outline != scanned) {
+            self.tell_outline(id, "it is not what stands in the segment");
+        }
+        self.kept.insert(id, scanned.clone());
+        Ok(scanned)
+    }
+
+    /// The messages in a segment whose marks are known.
+    fn messages_of(&mut self, id: SegmentId, segment: &Segment) -> io::Result<Outline> {
+        if let Some(outline) = self.kept.remove(&id) {
+            return Ok(outline);
+        }
+        match self.read_outline(id, segment, OutlineFile::messages)? {
+            Some(outline) => Ok(outline),
+            None => Ok(self.scan(id, segment)?.0),
         }
     }
-    false
-}
 
-impl Found {
-    fn put_aside(&mut self, disk: &dyn Disk, directory: &Path, path: &Path, why: &str) -> io::Result<()> {
-        let why = match set_aside(disk, directory, path) {
-            Ok(moved) => format!("{why}; moved to {}", moved.display()),
-            // Somebody only looks.
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                format!("{why}; the next start moves it to {QUARANTINE}/")
-            }
-            Err(error) => return Err(error),
-        };
-        self.report.damaged.push(Damage { file: path.to_owned(), offset: 0, why });
-        Ok(())
-    }
-
-    /// Reads one file: takes it for a segment, or moves it out of the way.
-    fn look_at(
+    /// What `section` reads of a segment's outline; `None` if that cannot be used, which is told.
+    fn read_outline(
         &mut self,
-        disk: &dyn Disk,
-        directory: &Path,
-        (id, path, is_last): (SegmentId, &Path, bool),
-        messages: &mut Messages,
-    ) -> io::Result<()> {
-        let file = match disk.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return self.put_aside(disk, directory, path, &error.to_string());
-            }
-            file => file?,
-        };
-        let Read { bytes, unreadable } = read_whole(&*file)?;
+        id: SegmentId,
+        segment: &Segment,
+        section: impl Fn(&OutlineFile) -> Result<Outline, String>,
+    ) -> io::Result<Option<Outline>> {
+        let opened = OutlineFile::open(&*self.disk, &self.directory, id, segment.file.length()?);
+        let read = opened.and_then(|file| file.map(|file| section(&file)).transpose());
+        Ok(read.unwrap_or_else(|why| {
+            self.tell_outline(id, &why);
+            None
+        }))
+    }
+
+    fn tell_outline(&mut self, id: SegmentId, why: &str) {
+        let why = format!("{why}; the segment itself is read");
+        self.report.damaged.push(Damage { file: outline::path_of(&self.directory, id), offset: 0, why });
+    }
+
+    /// Reads a segment record by record; tells whether all of it can be read, and damage is kept elsewhere.
+    fn scan(&mut self, id: SegmentId, segment: &Segment) -> io::Result<(Outline, bool)> {
+        let Segment { path, file } = segment;
+        let Read { bytes, unreadable } = read_whole(&**file)?;
         if let Some(why) = is_no_segment(&bytes) {
-            return self.put_aside(disk, directory, path, why);
+            let damage = put_aside(&*self.disk, &self.directory, path, why)?;
+            self.report.damaged.push(damage);
+            self.shared.files.lock().remove(&id);
+            self.shared.index.lock().drop_segment(id);
+            return Ok((Outline::default(), false));
         }
-        let damage = |offset: u64, why: String| Damage { file: path.to_owned(), offset, why };
-        self.index.begin_segment(id);
-        self.index.grow(id, bytes.len() as u64);
-        let mut damaged = self.read_segment(id, path, &bytes, is_last, messages);
-        if !bytes.starts_with(SEGMENT_MAGIC) {
-            damaged.push(damage(0, "its first bytes are damaged; its records are read all the same".to_owned()));
+        let (outline, gaps) = scan(&bytes);
+        let is_last = self.youngest == Some(id);
+        let mut is_sound = unreadable.is_empty();
+        for gap in gaps {
+            let is_tail = is_last && gap.offset + gap.length == bytes.len();
+            let fate = if is_tail { "a torn tail that was never acknowledged, or damage" } else { "damage" };
+            let kept = self.keep_gap(path, &gap, &bytes);
+            is_sound &= kept.is_ok();
+            let kept = kept.unwrap_or_else(|error| format!(", which could not be kept elsewhere: {error}"));
+            let why = format!("{} ({fate}; {} bytes are passed over{kept})", gap.why, gap.length);
+            self.report.damaged.push(Damage { file: path.clone(), offset: gap.offset as u64, why });
         }
-        damaged
-            .extend(unreadable.into_iter().map(|(at, error)| damage(at, format!("the disk cannot read it: {error}"))));
+        let damage = |offset: u64, why: String| Damage { file: path.clone(), offset, why };
+        let unreadable = unreadable.into_iter().map(|(at, error)| (at, format!("the disk cannot read it: {error}")));
+        self.report.damaged.extend(unreadable.map(|(at, why)| damage(at, why)));
         // What a killed program wrote last may be in the system's memory only. Copies among it must be
         // durable before the segments that they came from are removed.
         if let Err(error) = file.sync() {
-            damaged.push(damage(0, format!("it cannot be synced: {error}")));
+            is_sound = false;
+            self.report.damaged.push(damage(0, format!("it cannot be synced: {error}")));
         }
-        let is_damaged = !damaged.is_empty();
-        self.files.insert(id, Segment { path: path.to_owned(), file, is_damaged });
-        self.report.damaged.extend(damaged);
-        Ok(())
+        Ok((outline, is_sound))
     }
 
-    /// Reads the records of one segment; returns its damage.
-    fn read_segment(
+    /// Copies what cannot be understood to the quarantine; tells where.
+    fn keep_gap(&self, path: &Path, gap: &Gap, bytes: &[u8]) -> io::Result<String> {
+        let bytes = bytes.get(gap.offset..gap.offset + gap.length).unwrap_or_default();
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(", all zeros".to_owned());
+        }
+        let quarantine = self.directory.join(QUARANTINE);
+        let name = format!("{}@{}", path.file_name().unwrap_or_default().to_string_lossy(), gap.offset);
+        let to = quarantine.join(name);
+        let kept =
+            self.disk.create_dir(&quarantine).and_then(|()| replace(&*self.disk, &to, &mut [IoSlice::new(bytes)]));
+        match kept {
+            // Somebody only looks.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(String::new()),
+            kept => kept.map(|()| format!(" and kept in {}", to.display())),
+        }
+    }
+
+    /// Gives out each part in `outline` that is not done.
+    fn give_out(
         &mut self,
-        segment: SegmentId,
-        path: &Path,
-        bytes: &[u8],
-        is_last: bool,
-        messages: &mut Messages,
-    ) -> Vec<Damage> {
-        let mut damaged = Vec::new();
-        let mut at = SEGMENT_MAGIC.len();
-        while at < bytes.len() {
-            let rest = &bytes[at..];
-            let (step, why) = match self.read_record(segment, at, rest, messages) {
-                Ok(step) => (step, None),
-                Err(why) => (next_magic(rest).unwrap_or(rest.len()), Some(why)),
-            };
-            if let Some(why) = why {
-                let is_tail = is_last && at + step == bytes.len();
-                let fate = if is_tail { "a torn tail that was never acknowledged, or damage" } else { "damage" };
-                let why = format!("{why} ({fate}; {step} bytes are passed over)");
-                damaged.push(Damage { file: path.to_owned(), offset: at as u64, why });
-            }
-            at += step;
-        }
-        damaged
-    }
-
-    /// Reads the record at the beginning of `rest`; returns its length.
-    fn read_record(
-        &mut self,
-        segment: SegmentId,
-        at: usize,
-        rest: &[u8],
-        messages: &mut Messages,
-    ) -> Result<usize, String> {
-        let header = match Header::scan(rest) {
-            Scan::Header(header) => header,
-            Scan::More => return Err("a record's header is cut off".to_owned()),
-            Scan::Bad(why) => return Err(why.to_owned()),
-        };
-        let length = usize::try_from(header.record_bytes()).unwrap_or(usize::MAX);
-        let record = rest.get(..length).ok_or_else(|| format!("the record of {} is cut off", header.id))?;
-        let meta = &record[HEADER_BYTES..HEADER_BYTES + header.meta_len as usize];
-        let damaged = |why: &str| format!("record of message {}: {why}", header.id);
-        match header.kind {
-            Kind::Mark => {
-                if crc32fast::hash(meta) != header.meta_crc {
-                    return Err(damaged("the mark's checksum does not fit"));
-                }
-                let (part, mark) = read_mark(meta).ok_or_else(|| damaged("its mark cannot be understood"))?;
-                self.index.mark(segment, header.id, part, &mark);
-            }
-            Kind::Message => {
-                check(&header, record).map_err(|why| damaged(&why))?;
-                let meta = Arc::new(read_meta(meta).map_err(|why| damaged(&why))?);
-                let place = Place { segment, offset: at as u64, length: length as u64, open: meta.parts.len() as u16 };
-                self.index.put(header.id, place);
-                messages.0.insert(header.id, (meta, header.content_bytes()));
-            }
-        }
-        Ok(length)
-    }
-
-    /// Gives out each part that is not done, oldest message first.
-    fn give_out(&mut self, messages: &Messages, mut each: impl FnMut(Recovered)) {
-        let mut live: Vec<_> = messages.0.iter().filter(|(id, _)| self.index.place(**id).is_some()).collect();
-        live.sort_unstable_by_key(|(id, _)| **id);
-        for (id, (meta, size)) in live {
-            self.report.messages += 1;
-            let marks = self.index.marks(*id);
-            for part in 0..meta.parts.len() as u16 {
-                let mark = marks.iter().find(|(marked, _)| *marked == part).map(|(_, mark)| mark);
-                let (attempts, due, settled, moved) = match mark {
-                    Some(Mark::Done) => continue,
-                    Some(Mark::Later { attempts, due, settled, moved }) => {
-                        (*attempts, Some(*due), settled.clone(), moved.clone())
+        id: SegmentId,
+        segment: &Segment,
+        outline: &Outline,
+        each: &mut impl FnMut(Recovered) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut found = Vec::with_capacity(GROUP);
+        let mut messages = outline.messages().peekable();
+        while messages.peek().is_some() {
+            for Outlined { offset, header, meta } in messages.by_ref().take(GROUP) {
+                match read_meta(meta) {
+                    Ok(meta) => {
+                        let parts = meta.parts.len() as u16;
+                        let place = Place { segment: id, offset, length: header.record_bytes(), parts, open: parts };
+                        found.push((header, place, meta));
                     }
-                    None => (0, meta.not_before, Vec::new(), None),
-                };
-                self.report.parts += 1;
-                each(Recovered { id: *id, meta: meta.clone(), part, size: *size, attempts, due, settled, moved });
+                    Err(why) => {
+                        let why = format!("record of message {}: {why}", header.id);
+                        self.report.damaged.push(Damage { file: segment.path.clone(), offset, why });
+                    }
+                }
+            }
+            self.look_up(&mut found).into_iter().try_for_each(&mut *each)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The open parts of those of `found` that are news and live.
+    fn look_up(&mut self, found: &mut Vec<(Header, Place, Metadata)>) -> Vec<Recovered> {
+        let mut parts = Vec::with_capacity(found.len());
+        let mut index = self.shared.index.lock();
+        for (header, place, meta) in found.drain(..) {
+            if !index.find(header.id, place, &self.noted) {
+                continue;
+            }
+            self.report.messages += 1;
+            let meta = Arc::new(meta);
+            let marks: Vec<_> = index.marks(header.id).collect();
+            for part in 0..place.parts {
+                let mark = marks.iter().find(|(marked, _)| *marked == part).map(|(_, mark)| *mark);
+                parts.extend(open_part(&header, &meta, part, mark));
             }
         }
+        self.report.parts += parts.len();
+        parts
     }
 }
 
-/// The checksums of a message's record.
-fn check(header: &Header, record: &[u8]) -> Result<(), String> {
-    debug_assert_eq!(header.record_bytes(), record.len() as u64);
-    read_message(&bytes::Bytes::copy_from_slice(record)).map(drop)
+/// A part of a message as its last mark leaves it; `None` if it is done.
+fn open_part(header: &Header, meta: &Arc<Metadata>, part: u16, mark: Option<&Mark>) -> Option<Recovered> {
+    let (attempts, due, settled, moved) = match mark {
+        Some(Mark::Done) => return None,
+        Some(Mark::Later { attempts, due, settled, moved }) => (*attempts, Some(*due), settled.clone(), moved.clone()),
+        None => (0, meta.not_before, Vec::new(), None),
+    };
+    let (id, meta, size) = (header.id, meta.clone(), header.content_bytes());
+    Some(Recovered { id, meta, part, size, attempts, due, settled, moved })
 }

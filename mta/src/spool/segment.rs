@@ -8,11 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::index::SegmentId;
-use super::io::{Disk, DiskFile};
+use super::io::{Disk, DiskFile, write_all};
+use super::outline::Outline;
 use super::record::SEGMENT_MAGIC;
-
-/// Pieces of one write (IOV_MAX of Linux).
-const MAX_PIECES: usize = 1024;
 
 /// The file of a segment in `directory`.
 pub(super) fn path_of(directory: &Path, segment: SegmentId) -> PathBuf {
@@ -31,6 +29,8 @@ pub(super) struct Head {
     pub path: PathBuf,
     pub file: Arc<dyn DiskFile>,
     pub length: u64,
+    /// Of what is in it.
+    pub outline: Outline,
 }
 
 /// A write failed.
@@ -51,7 +51,7 @@ impl Head {
     pub fn create(disk: &dyn Disk, directory: &Path, segment: SegmentId) -> io::Result<Self> {
         let path = path_of(directory, segment);
         let file = disk.create(&path)?;
-        let head = Self { segment, path, file, length: SEGMENT_MAGIC.len() as u64 };
+        let head = Self { segment, path, file, length: SEGMENT_MAGIC.len() as u64, outline: Outline::default() };
         let begun = write_all(&*head.file, &mut [IoSlice::new(SEGMENT_MAGIC)], 0)
             .and_then(|()| head.file.sync())
             .and_then(|()| disk.sync_dir(directory));
@@ -74,19 +74,4 @@ impl Head {
         self.length = start + bytes;
         Ok(start)
     }
-}
-
-fn write_all(file: &dyn DiskFile, mut pieces: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
-    while !pieces.is_empty() {
-        match file.write_at(&pieces[..pieces.len().min(MAX_PIECES)], offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                offset += written as u64;
-                IoSlice::advance_slices(&mut pieces, written);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
