@@ -2,16 +2,19 @@
 //! Always: what is compared takes turns on the same machine, and the load tools are the same for all.
 
 mod acceptance;
+mod backlog;
 mod extremes;
 mod figures;
 mod mtas;
 mod process;
 mod proxies;
 mod relays;
+mod restart;
 mod table;
 mod turns;
 
 pub use acceptance::acceptance;
+pub use backlog::{Wanted, backlog};
 pub use extremes::{Extremes, extremes};
 pub use figures::{Figure, Figures, Goal};
 pub use process::{Server, Usage};
@@ -30,6 +33,8 @@ const ACCEPTED_FOR_DELIVERED: usize = 5;
 pub struct Settings {
     /// Messages of one relay run.
     pub count: usize,
+    /// Messages that wait when an MTA starts again, and while it takes more.
+    pub queued: usize,
     /// How long one proxy run takes.
     pub time: Duration,
     /// Runs of each; the median counts.

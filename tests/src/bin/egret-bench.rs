@@ -7,7 +7,8 @@ use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use egret_shared::lifecycle::on_terminate;
 use egret_tests::bench::{
-    Settings, acceptance, extremes, print_extremes, print_figures, print_proxies, print_relays, proxies, relays,
+    Settings, Wanted, acceptance, backlog, extremes, print_extremes, print_figures, print_proxies, print_relays,
+    proxies, relays,
 };
 
 /// Measures Egret and its peers under the same load, and prints the ratios.
@@ -19,6 +20,9 @@ struct Arguments {
     /// Messages of one relay run; where mail is only accepted, five times as many.
     #[arg(long, default_value_t = 10_000)]
     count: usize,
+    /// Messages that are queued for restart, loaded and memory; each takes about 2.5 kB of disk.
+    #[arg(long, default_value_t = 1_000_000)]
+    queued: usize,
     /// Seconds of one proxy run.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
@@ -40,6 +44,12 @@ enum Part {
     Extremes,
     /// Accepting without delivering, with Postfix.
     Acceptance,
+    /// A start with many messages queued.
+    Restart,
+    /// Accepting with many messages queued.
+    Loaded,
+    /// Memory of a message that is queued.
+    Memory,
 }
 
 #[tokio::main]
@@ -53,8 +63,8 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { only, count, seconds, rounds, json } = arguments;
-    let settings = Settings { count, time: Duration::from_secs(seconds), rounds };
+    let Arguments { only, count, queued, seconds, rounds, json } = arguments;
+    let settings = Settings { count, queued, time: Duration::from_secs(seconds), rounds };
     let wants = |part| only.is_empty() || only.contains(&part);
     let proxies = if wants(Part::Proxy) { proxies(settings).await? } else { Vec::new() };
     let extremes = if wants(Part::Extremes) { Some(extremes(settings).await?) } else { None };
@@ -62,6 +72,10 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
     let mut figures = Vec::new();
     if wants(Part::Acceptance) {
         figures.push(acceptance(settings).await);
+    }
+    let wanted = Wanted { restart: wants(Part::Restart), loaded: wants(Part::Loaded), memory: wants(Part::Memory) };
+    if wanted.restart || wanted.loaded || wanted.memory {
+        figures.push(backlog(settings, wanted).await);
     }
     if !relays.is_empty() {
         print_relays(&relays);
