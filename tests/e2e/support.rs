@@ -1,11 +1,11 @@
 //! What several stories do alike.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use egret_tests::harness::{Fleet, eventually};
+use egret_tests::harness::{Fleet, ask, eventually};
 use egret_tests::ledger::{Comparison, Ledger, compare};
 use egret_tests::peer::sink::{Behaviour, Sink};
 use egret_tests::peer::source::{self, Plan, Progress, Summary};
@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 /// The pause between two looks at an address that is in use, and how many there are.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOKS: u32 = 200;
+/// How long an answer of the admin address may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sink at the fleet's destination, with a ledger.
 pub async fn sink(fleet: &Fleet, behaviour: Behaviour) -> Sink {
@@ -115,13 +117,7 @@ pub fn offer(to: SocketAddr, sender: &str, recipient: &str) -> String {
 
 /// Asks an admin address: status and answer.
 pub fn get(from: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(from).expect("connects");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("written");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("readable");
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-    (status, answer)
+    ask(from, &format!("GET {path}"), "", PATIENCE).expect("an answer")
 }
 
 /// Waits until `/readyz` of the MTA answers with `status`; returns what it says.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
@@ -30,9 +30,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command` and waits until `address` answers.
-    pub fn start(command: &mut Command, address: SocketAddr, log: &Path) -> anyhow::Result<Self> {
-        let file = fs::File::create(log)?;
+    /// Starts `command`; what it prints is appended to `log`.
+    pub fn spawn(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let file = fs::File::options().create(true).append(true).open(log)?;
         let shown = format!("{command:?}");
         let child = command
             .stdin(Stdio::null())
@@ -40,12 +40,18 @@ impl Server {
             .stderr(file)
             .spawn()
             .with_context(|| format!("{shown} does not start"))?;
-        let mut server = Self { child };
+        Ok(Self { child })
+    }
+
+    /// Starts `command` and waits until `address` answers.
+    pub fn start(command: &mut Command, address: SocketAddr, log: &Path) -> anyhow::Result<Self> {
+        let shown = format!("{command:?}");
+        let mut server = Self::spawn(command, log)?;
         for _ in 0..LOOKS {
             if TcpStream::connect(address).is_ok() {
                 return Ok(server);
             }
-            if let Ok(Some(status)) = server.child.try_wait() {
+            if let Some(status) = server.ended() {
                 bail!("{shown} ended with {status}: {}", fs::read_to_string(log).unwrap_or_default());
             }
             std::thread::sleep(LOOK);
@@ -53,9 +59,34 @@ impl Server {
         bail!("{shown} does not answer on {address}: {}", fs::read_to_string(log).unwrap_or_default())
     }
 
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// SIGTERM, and how it ended if it did within `patience`.
+    pub fn terminate(&mut self, patience: Duration) -> Option<ExitStatus> {
+        // Once it was waited for, its id may be another's.
+        if self.ended().is_none()
+            && let Ok(pid) = i32::try_from(self.child.id())
+        {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let end = Instant::now() + patience;
+        while self.ended().is_none() && Instant::now() < end {
+            std::thread::sleep(LOOK);
+        }
+        self.ended()
+    }
+
     /// Descriptors that the process itself has open.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    }
+
+    /// The most memory that the process itself has had.
+    pub fn peak_bytes(&self) -> u64 {
+        kilobytes(&format!("/proc/{}/status", self.child.id()), "VmHWM:") * 1024
     }
 
     /// What it and its descendants have used.
@@ -78,17 +109,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        if self.terminate(LOOK * LOOKS).is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
-        for _ in 0..LOOKS {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(LOOK);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -114,7 +138,12 @@ fn processes() -> HashMap<u32, Process> {
 }
 
 fn memory(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+    kilobytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:") * 1024
+}
+
+/// The value of a line that begins with `key`, in a file of /proc; 0 if there is none.
+fn kilobytes(file: &str, key: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }

@@ -9,8 +9,9 @@ use anyhow::bail;
 use serde::Serialize;
 use tempfile::TempDir;
 
+use super::Settings;
 use super::process::Server;
-use super::{Settings, median};
+use super::turns::middle;
 use crate::harness::{addresses, binary};
 use crate::peer::sessions::{self, Plan, Protocol};
 use crate::peer::sink::{Behaviour, Sink};
@@ -64,12 +65,12 @@ pub async fn proxies(settings: Settings) -> anyhow::Result<Vec<ProxyResult>> {
             }
         }
     }
-    Ok(runs.iter().filter_map(|runs| middle(runs)).collect())
+    Ok(runs.iter().filter_map(|runs| result(runs)).collect())
 }
 
-fn middle(runs: &[ProxyResult]) -> Option<ProxyResult> {
+fn result(runs: &[ProxyResult]) -> Option<ProxyResult> {
     let first = runs.first()?.clone();
-    let of = |pick: fn(&ProxyResult) -> f64| median(runs.iter().map(pick).collect());
+    let of = |pick: fn(&ProxyResult) -> f64| middle(runs, pick);
     Some(ProxyResult {
         sessions_per_s: of(|run| run.sessions_per_s),
         cpu_us: of(|run| run.cpu_us),

@@ -1,6 +1,6 @@
 //! Results as people read them. Floor 0.
 
-use super::{Extremes, ProxyResult, RelayResult};
+use super::{Extremes, Figures, Goal, ProxyResult, RelayResult};
 
 /// Prints relays, with their ratio to Postfix.
 pub fn print_relays(results: &[RelayResult]) {
@@ -72,4 +72,30 @@ pub fn print_extremes(extremes: &Extremes) {
             slow.with_per_s
         );
     }
+}
+
+/// Prints figures beside their goals; the ratio is that of the value to the goal.
+pub fn print_figures(figures: &Figures) {
+    println!("\n{}", figures.title);
+    println!("{:<66} {:>11} {:>12} {:>6}", "", "value", "goal", "ratio");
+    for figure in &figures.figures {
+        let value = number(figure.value);
+        let Some((goal, is_met)) = figure.against_goal() else {
+            println!("{:<66} {value:>11} {:>12} {:>6}", figure.name, "-", "-");
+            continue;
+        };
+        let sign = match figure.goal {
+            Some(Goal::AtLeast(_)) => "≥",
+            Some(Goal::AtMost(_)) => "≤",
+            _ => "=",
+        };
+        let (ratio, verdict) = (figure.value / goal, if is_met { "met" } else { "MISSED" });
+        println!("{:<66} {value:>11} {:>12} {ratio:>6.2} {verdict}", figure.name, format!("{sign} {}", number(goal)));
+    }
+}
+
+/// Whole if it is large, with decimals if it is small.
+fn number(value: f64) -> String {
+    let decimals = if value.abs() >= 100.0 { 0 } else { 2 };
+    format!("{value:.decimals$}")
 }

@@ -3,18 +3,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::{Parser, ValueEnum};
-use egret_tests::bench::{Settings, extremes, print_extremes, print_proxies, print_relays, proxies, relays};
+use egret_shared::lifecycle::on_terminate;
+use egret_tests::bench::{
+    Settings, Wanted, acceptance, backlog, extremes, print_extremes, print_figures, print_proxies, print_relays,
+    proxies, relays,
+};
 
 /// Measures Egret and its peers under the same load, and prints the ratios.
 #[derive(Parser)]
 struct Arguments {
-    /// Only one of the comparisons.
-    #[arg(long, value_enum)]
-    only: Option<Part>,
-    /// Messages of one relay run.
+    /// Only these measurements, separated by commas; all if left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Messages of one relay run; where mail is only accepted, five times as many.
     #[arg(long, default_value_t = 10_000)]
     count: usize,
+    /// Messages that are queued for restart, loaded and memory; each takes about 2.5 kB of disk.
+    #[arg(long, default_value_t = 1_000_000)]
+    queued: usize,
     /// Seconds of one proxy run.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
@@ -28,19 +36,47 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// Accepting and delivering, with Postfix.
     Relay,
+    /// Short sessions through proxies, with HAProxy and others.
     Proxy,
+    /// Bulk, idle and slow sessions through proxies.
     Extremes,
+    /// Accepting without delivering, with Postfix.
+    Acceptance,
+    /// A start with many messages queued.
+    Restart,
+    /// Accepting with many messages queued.
+    Loaded,
+    /// Memory of a message that is queued.
+    Memory,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { only, count, seconds, rounds, json } = Arguments::parse();
-    let settings = Settings { count, time: Duration::from_secs(seconds), rounds };
-    let wants = |part| only.is_none_or(|only| only == part);
+    let stop = on_terminate()?;
+    tokio::select! {
+        done = measure(Arguments::parse()) => done,
+        // Servers and directories go with what is measured.
+        () = stop.drain.cancelled() => bail!("interrupted"),
+    }
+}
+
+async fn measure(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { only, count, queued, seconds, rounds, json } = arguments;
+    let settings = Settings { count, queued, time: Duration::from_secs(seconds), rounds };
+    let wants = |part| only.is_empty() || only.contains(&part);
     let proxies = if wants(Part::Proxy) { proxies(settings).await? } else { Vec::new() };
     let extremes = if wants(Part::Extremes) { Some(extremes(settings).await?) } else { None };
-    let relays = if wants(Part::Relay) { relays(settings).await? } else { Vec::new() };
+    let relays = if wants(Part::Relay) { relays(settings).await } else { Vec::new() };
+    let mut figures = Vec::new();
+    if wants(Part::Acceptance) {
+        figures.push(acceptance(settings).await);
+    }
+    let wanted = Wanted { restart: wants(Part::Restart), loaded: wants(Part::Loaded), memory: wants(Part::Memory) };
+    if wanted.restart || wanted.loaded || wanted.memory {
+        figures.push(backlog(settings, wanted).await);
+    }
     if !relays.is_empty() {
         print_relays(&relays);
     }
@@ -50,7 +86,8 @@ async fn main() -> anyhow::Result<()> {
     if let Some(extremes) = &extremes {
         print_extremes(extremes);
     }
-    let all = serde_json::json!({ "relays": relays, "proxies": proxies, "extremes": extremes });
+    figures.iter().for_each(print_figures);
+    let all = serde_json::json!({ "relays": relays, "proxies": proxies, "extremes": extremes, "figures": figures });
     std::fs::write(&json, serde_json::to_vec_pretty(&all)?)?;
     println!("\nalso in {}", json.display());
     Ok(())

@@ -1,8 +1,7 @@
 //! A proxy and an MTA in a directory of their own, on addresses of their own. Floor 1.
 
 use std::fmt::Write as _;
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,12 +9,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Program, addresses, binary, eventually};
+use super::{Program, addresses, ask, binary, eventually};
 
 /// How many sources a fleet has.
 const SOURCES: usize = 8;
-/// How long a connect of the harness may take.
-const CONNECT: Duration = Duration::from_secs(1);
+/// How long the answer about readiness may take.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// What differs between fleets.
 #[derive(Clone, Debug, Default)]
@@ -141,20 +140,10 @@ fn start(path: &Path, name: &str, environment: &[(&'static str, String)]) -> Pro
 
 /// A socket that accepts is not enough: it is bound before the spool is read.
 fn ready(admin: SocketAddr, program: &Program) {
-    eventually("readiness", || match is_alive(admin) {
-        Ok(true) => Ok(()),
+    eventually("readiness", || match ask(admin, "GET /livez", "", ANSWER) {
+        Ok((200, _)) => Ok(()),
         other => Err(format!("{admin}: {other:?}\n{}", program.log())),
     });
-}
-
-/// Whether `/livez` is answered with 200.
-fn is_alive(admin: SocketAddr) -> io::Result<bool> {
-    let mut stream = TcpStream::connect_timeout(&admin, CONNECT)?;
-    stream.set_read_timeout(Some(CONNECT))?;
-    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer.starts_with("HTTP/1.1 200 "))
 }
 
 fn proxy_toml(options: &Options, [socks5, proxy_v2, admin]: [SocketAddr; 3], sources: &[IpAddr]) -> String {

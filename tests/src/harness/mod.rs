@@ -3,9 +3,11 @@
 //! that tests run side by side.
 
 mod fleet;
+mod http;
 mod program;
 
 pub use fleet::{Fleet, Options};
+pub use http::ask;
 pub use program::{Program, binary};
 
 use std::net::Ipv4Addr;

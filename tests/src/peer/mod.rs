@@ -1,7 +1,7 @@
 //! Peers of the programs under test: load source, counting sink, short sessions. Floor 1.
 
 mod counts;
-mod reply;
+pub(crate) mod reply;
 pub mod sessions;
 pub mod sink;
 pub mod source;
