@@ -6,6 +6,7 @@
 mod cache;
 mod commit;
 mod compact;
+mod fuzz;
 mod index;
 mod inspect;
 mod io;
@@ -33,10 +34,10 @@ use io::Disk;
 use outliner::Outliner;
 use read::Shared;
 
+pub use fuzz::fuzz_records;
 pub use inspect::{Inspected, SegmentFacts};
 pub use options::Options;
 pub use read::ReadError;
-pub use record::fuzz_records;
 pub use recover::Recovery;
 
 /// The proof that a message is on stable storage. Made only by the committer, after the sync.

@@ -49,6 +49,11 @@ pub(super) fn number_of(path: &Path) -> Option<SegmentId> {
 }
 
 impl Outline {
+    /// An outline that says anything, for fuzzing.
+    pub fn of(messages: &[u8], marks: &[u8]) -> Self {
+        Self { messages: messages.to_vec(), marks: marks.to_vec() }
+    }
+
     /// A message's record begins at `offset` with `head`: its header and metadata.
     pub fn add_message(&mut self, offset: u64, head: &[u8]) {
         self.messages.extend_from_slice(&offset.to_le_bytes());

@@ -222,19 +222,3 @@ fn checksum(added: &[u8], body: &[u8]) -> u32 {
     hasher.update(body);
     hasher.finalize()
 }
-
-/// For fuzzing: no input may do more than be refused.
-pub fn fuzz_records(bytes: &[u8]) {
-    let mut at = 0;
-    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        match Header::scan(rest) {
-            Scan::Header(header) => {
-                let meta = rest.get(HEADER_BYTES..HEADER_BYTES + header.meta_len as usize).unwrap_or_default();
-                let _ = (read_mark(meta), read_meta(meta));
-                let _ = read_message(&Bytes::copy_from_slice(rest));
-            }
-            Scan::More | Scan::Bad(_) => {}
-        }
-        at += next_magic(rest).unwrap_or(rest.len());
-    }
-}

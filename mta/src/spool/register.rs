@@ -45,7 +45,7 @@ pub(super) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<BTreeSet<
     understand(text).map(Some).ok_or_else(|| "it is damaged, or of another version".to_owned())
 }
 
-fn understand(text: &str) -> Option<BTreeSet<SegmentId>> {
+pub(super) fn understand(text: &str) -> Option<BTreeSet<SegmentId>> {
     let (first, rest) = text.split_once('\n')?;
     let (numbers, end) = rest.rsplit_once("end ")?;
     let segments: BTreeSet<SegmentId> = numbers.lines().map(|line| line.parse().ok()).collect::<Option<_>>()?;
