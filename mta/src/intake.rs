@@ -13,6 +13,7 @@ use crate::event::record::{Kind, Peer, Record, Timing};
 use crate::message::{Address, Content, Message, MessageId, Metadata, Part, QueueName};
 use crate::queue::Admit;
 use crate::queue::run::Queues;
+use crate::routing::label::Labels;
 use crate::routing::route::Routes;
 use crate::spool::{Durable, Spool, StoreError};
 use egret_shared::journal::Journal;
@@ -28,8 +29,12 @@ pub struct Draft {
     pub eight_bit: bool,
     /// It needs SMTPUTF8.
     pub smtputf8: bool,
+    /// It is not to be sent before this.
+    pub not_before: Option<UnixMs>,
     /// The message as it came.
     pub body: Bytes,
+    /// Whose mail it is; nobody's for our own reports.
+    pub labels: Labels,
     /// Who offered it; `None` for our own reports.
     pub client: Option<Peer>,
 }
@@ -70,6 +75,11 @@ impl Intake {
         Self { spool, queues, events, clock, ways }
     }
 
+    /// The time by which messages are stored.
+    pub fn now(&self) -> UnixMs {
+        self.clock.wall()
+    }
+
     /// Whether the parts behind it would take a message now.
     pub fn gate(&self) -> Result<(), NotTaken> {
         if self.events.is_full() { Err(NotTaken::Events) } else { Ok(()) }
@@ -83,10 +93,10 @@ impl Intake {
     ) -> Result<Durable, NotTaken> {
         self.gate()?;
         let (id, received) = (MessageId::generate(), self.clock.wall());
-        let Draft { sender, recipients, eight_bit, smtputf8, body, client } = draft;
+        let Draft { sender, recipients, eight_bit, smtputf8, not_before, body, labels, client } = draft;
         let content = Content { added: added(id, received), body };
-        let parts = self.ways.split(recipients);
-        let meta = Metadata { received, sender, eight_bit, smtputf8, not_before: None, parts };
+        let parts = self.ways.split(recipients, &labels);
+        let meta = Metadata { received, sender, eight_bit, smtputf8, not_before, parts };
         let message = Arc::new(Message { id, meta, content });
         let durable = self.spool.store(message.clone()).await?;
         self.events.write(&reception(&message, client));
@@ -97,8 +107,9 @@ impl Intake {
 }
 
 impl Ways {
-    /// One part for each domain, in the order in which the domains come first.
-    fn split(&self, recipients: Vec<Address>) -> Vec<Part> {
+    /// One part for each domain, in the order in which the domains come first; all of one tenant and campaign.
+    fn split(&self, recipients: Vec<Address>, labels: &Labels) -> Vec<Part> {
+        let (campaign, tenant) = labels.texts();
         let mut parts: Vec<Part> = Vec::new();
         let mut known: HashMap<String, usize> = HashMap::new();
         for recipient in recipients {
@@ -109,7 +120,8 @@ impl Ways {
             }
             let pool = self.routes.find(&domain).and_then(|route| route.pool.clone());
             let pool = pool.unwrap_or_else(|| self.default_pool.clone());
-            parts.push(Part { queue: QueueName::of_domain(&domain), pool, recipients: vec![recipient] });
+            let queue = QueueName::new(campaign, tenant, &domain);
+            parts.push(Part { queue, pool, recipients: vec![recipient] });
             known.insert(domain, parts.len() - 1);
         }
         parts
@@ -123,7 +135,7 @@ fn admits(message: &Message) -> Vec<Admit> {
         queue: part.queue.clone(),
         pool: part.pool.clone(),
         recipients: part.recipients.len() as u16,
-        received: message.meta.received,
+        received: message.meta.waits_since(),
         attempts: 0,
         due: message.meta.not_before,
         settled: Vec::new(),
@@ -133,6 +145,7 @@ fn admits(message: &Message) -> Vec<Admit> {
 
 fn reception(message: &Message, client: Option<Peer>) -> Record {
     let recipients = message.meta.parts.iter().flat_map(|part| &part.recipients);
+    let queue = message.meta.parts.first().map(|part| &part.queue);
     Record {
         kind: Kind::Reception,
         time_ms: message.meta.received,
@@ -143,6 +156,8 @@ fn reception(message: &Message, client: Option<Peer>) -> Record {
             [part] => Some(part.queue.to_string()),
             _ => None,
         },
+        tenant: queue.and_then(QueueName::tenant).map(str::to_owned),
+        campaign: queue.and_then(QueueName::campaign).map(str::to_owned),
         site: None,
         size: message.content.len() as u64,
         attempt: 0,
@@ -174,9 +189,13 @@ mod tests {
         let warm = Route { hosts: Vec::new(), pool: Some("warm".into()) };
         assert!(routes.add(Pattern::Domain("b.test".to_owned()), Arc::new(warm)));
         let ways = Ways { routes, default_pool: "main".into() };
-        let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]));
+        let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]), &Labels::default());
         let found: Vec<_> =
             parts.iter().map(|part| (part.queue.as_str(), &*part.pool, part.recipients.len())).collect();
         assert_eq!(found, [("@a.test", "main", 2), ("@b.test", "warm", 1), ("@[192.0.2.1]", "main", 1)]);
+        let labels = Labels { tenant: "T".parse().ok(), campaign: "c".parse().ok() };
+        let parts = ways.split(addresses(&["1@a.test", "2@b.test"]), &labels);
+        let found: Vec<_> = parts.iter().map(|part| (part.queue.as_str(), &*part.pool)).collect();
+        assert_eq!(found, [("c:t@a.test", "main"), ("c:t@b.test", "warm")]);
     }
 }

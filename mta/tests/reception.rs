@@ -7,6 +7,7 @@ use std::time::Duration;
 use egret_mta::message::MessageId;
 use egret_mta::reception::{Acceptor, Offered, Refusal, Settings, Taken, serve};
 use egret_shared::address::private_networks;
+use egret_shared::clock::UnixMs;
 use egret_shared::net::tls::server_config;
 use egret_shared::net::tls_client::{Check, ClientTls};
 use egret_shared::text::Line;
@@ -30,6 +31,10 @@ impl Acceptor for Store {
         }
         self.0.send(offered).map_err(|_| Refusal::new(421, (4, 3, 0), "test is over"))?;
         Ok(Taken::new(MessageId::generate()))
+    }
+
+    fn now(&self) -> UnixMs {
+        UnixMs(1_700_000_000_000)
     }
 
     fn gate(&self) -> Option<Refusal> {

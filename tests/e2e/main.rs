@@ -10,6 +10,8 @@ mod dsn;
 mod faults;
 mod full;
 mod health;
+mod hold;
+mod labels;
 mod mount;
 mod pause;
 mod power;

@@ -90,6 +90,9 @@ fn canonical(domain: &str) -> Result<String, Problem> {
 
 /// A scope as the queues know it.
 fn canonical_scope(mut scope: Scope) -> Result<Scope, Problem> {
+    for label in [&mut scope.campaign, &mut scope.tenant].into_iter().flatten() {
+        *label = label.to_ascii_lowercase().into();
+    }
     if let Some(domain) = &scope.domain {
         scope.domain = Some(canonical(domain)?.into());
     }

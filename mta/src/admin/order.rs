@@ -89,7 +89,10 @@ fn queue_name(text: &str) -> Result<QueueName, Problem> {
     let tenant = Some(tenant).filter(|tenant| !tenant.is_empty());
     let name = QueueName::new(campaign, tenant, &canonical(domain)?);
     // A name that had to be changed is not one that a queue has.
-    if name.tenant() == tenant && name.campaign() == campaign { Ok(name) } else { Err(bad()) }
+    let same = |found: Option<&str>, asked: Option<&str>| {
+        found.zip(asked).map_or(found == asked, |(found, asked)| found.eq_ignore_ascii_case(asked))
+    };
+    if same(name.tenant(), tenant) && same(name.campaign(), campaign) { Ok(name) } else { Err(bad()) }
 }
 
 /// Waits until the orders in force are on stable storage.

@@ -114,7 +114,7 @@ async fn queues_are_shown_and_ordered_about() {
     let house = House::start().await;
     let id = house.take(QueueName::new(Some("c"), Some("t"), "a.test")).await;
     house.take(QueueName::of_domain("b.test")).await;
-    let (status, rows) = house.get("/v1/queues?tenant=t").await;
+    let (status, rows) = house.get("/v1/queues?tenant=T").await;
     assert!(status == 200 && rows.as_array().map(Vec::len) == Some(1) && rows[0]["queue"] == "c:t@a.test", "{rows}");
     let (_, summary) = house.get("/v1/summary").await;
     assert!(summary["held"] == 2 && summary["tenants"].as_array().map(Vec::len) == Some(2), "{summary}");
@@ -132,7 +132,7 @@ async fn queues_are_shown_and_ordered_about() {
     let (status, ended) = house.post("/v1/resume", json!({ "id": control["id"] })).await;
     assert_eq!((status, &ended["ended"][0]["id"]), (200, &control["id"]));
 
-    let (_, given) = house.post("/v1/rebind", json!({ "queue": "c:t@A.test", "to": { "pool": "warm" } })).await;
+    let (_, given) = house.post("/v1/rebind", json!({ "queue": "C:t@A.test", "to": { "pool": "warm" } })).await;
     assert_eq!(house.job(&given["job"]).await["done"], 1);
     assert_eq!(house.get("/v1/queues?pool=warm").await.1[0]["held"], 1);
     let (_, given) = house.post("/v1/requeue", json!({ "everything": true })).await;

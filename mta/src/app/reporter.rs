@@ -15,6 +15,7 @@ use crate::event::record::{Kind, Record, Timing};
 use crate::intake::{Draft, Intake};
 use crate::message::{Address, Message, MessageId, RecipientResult, Response};
 use crate::queue::{Cause, Failed};
+use crate::routing::label::Labels;
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
 
@@ -80,6 +81,8 @@ impl Reporter {
             sender: message.meta.sender.as_ref().map_or_else(String::new, ToString::to_string),
             recipients,
             queue: Some(failed.ticket.queue.to_string()),
+            tenant: failed.ticket.queue.tenant().map(str::to_owned),
+            campaign: failed.ticket.queue.campaign().map(str::to_owned),
             site: None,
             size: message.content.len() as u64,
             attempt: failed.ticket.attempts,
@@ -118,8 +121,16 @@ impl Reporter {
             info!(id = %message.id, "failed, and has no sender to tell");
             return;
         };
-        let draft =
-            Draft { sender: None, recipients: vec![recipient], eight_bit, smtputf8, body: content.body, client: None };
+        let draft = Draft {
+            sender: None,
+            recipients: vec![recipient],
+            eight_bit,
+            smtputf8,
+            not_before: None,
+            body: content.body,
+            labels: Labels::default(),
+            client: None,
+        };
         self.store(message, draft).await;
     }
 

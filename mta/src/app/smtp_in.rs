@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use egret_shared::clock::UnixMs;
 use egret_shared::lifecycle::Stop;
 use egret_shared::net::accept::{self, Door, Heart, NoRoom, Permit, Room};
 use egret_shared::net::tls;
@@ -20,6 +21,7 @@ use crate::config::{Config, ListenerConfig};
 use crate::event::record::Peer;
 use crate::intake::{Draft, Intake, NotTaken};
 use crate::reception::{Acceptor, Offered, Refusal, Settings, Taken, count_received, received_header, serve};
+use crate::routing::label::{BadLabel, LabelHeaders};
 use crate::spool::StoreError;
 
 /// Received headers in a message that went round too often (RFC 5321 section 6.3).
@@ -45,7 +47,8 @@ pub(super) fn start(
     stop: &Stop,
 ) -> Vec<JoinHandle<()>> {
     let hostname = Line::sanitized(config.hostname.as_bytes());
-    let taking = Arc::new(Taking { intake: intake.clone(), hostname: hostname.clone() });
+    let labels = config.labels.clone();
+    let taking = Arc::new(Taking { intake: intake.clone(), hostname: hostname.clone(), labels });
     let start = |(listener, (socket, heart, tls)): (&ListenerConfig, (TcpListener, Heart, _))| {
         let door = SmtpDoor {
             settings: Arc::new(settings(hostname.clone(), listener, tls)),
@@ -90,20 +93,24 @@ impl Door for SmtpDoor {
 struct Taking {
     intake: Intake,
     hostname: Line,
+    labels: LabelHeaders,
 }
 
 impl Acceptor for Taking {
-    async fn accept(&self, offered: Offered) -> Result<Taken, Refusal> {
+    async fn accept(&self, mut offered: Offered) -> Result<Taken, Refusal> {
         if count_received(&offered.body) > MAX_HOPS {
             let text = format!("the message has passed more than {MAX_HOPS} hosts: mail loop");
             return Err(Refusal::new(554, (5, 4, 6), &text));
         }
+        let (labels, body) = self.labels.take(std::mem::take(&mut offered.body)).map_err(|bad| not_labelled(&bad))?;
         let draft = Draft {
             sender: offered.sender.clone(),
             recipients: offered.recipients.clone(),
             eight_bit: offered.eight_bit,
             smtputf8: offered.smtputf8,
-            body: offered.body.clone(),
+            not_before: offered.not_before,
+            body,
+            labels,
             client: Some(Peer { name: offered.helo.to_string(), address: Some(offered.client) }),
         };
         let added = |id, received| {
@@ -114,6 +121,10 @@ impl Acceptor for Taking {
             Ok(durable) => Ok(Taken::new(durable.id())),
             Err(why) => Err(told(&why)),
         }
+    }
+
+    fn now(&self) -> UnixMs {
+        self.intake.now()
     }
 
     fn gate(&self) -> Option<Refusal> {
@@ -134,11 +145,16 @@ fn told(why: &NotTaken) -> Refusal {
     }
 }
 
+fn not_labelled(bad: &BadLabel) -> Refusal {
+    Refusal::new(550, (5, 6, 0), &bad.to_string())
+}
+
 fn settings(hostname: Line, listener: &ListenerConfig, tls: Option<Arc<ServerConfig>>) -> Settings {
     Settings {
         relay_networks: listener.relay_networks.clone(),
         max_message_bytes: listener.max_message_bytes,
         max_recipients: listener.max_recipients.into(),
+        max_future_release: listener.max_future_release,
         command_timeout: listener.command_timeout,
         data_timeout: listener.data_timeout,
         tls,

@@ -22,7 +22,11 @@ pub(super) fn queue(root: &Section<'_>) -> QueueOptions {
             "The wait after the first attempt that counts; each further one doubles it, give or take 5 %.",
         ),
         max_retry_interval: span("max_retry_interval", "\"4h\"", "The longest wait between attempts."),
-        max_age: span("max_age", "\"5d\"", "What waited longer expires, and is reported to its sender."),
+        max_age: span(
+            "max_age",
+            "\"5d\"",
+            "What waited longer expires, and is reported to its sender. What the sender has held (FUTURERELEASE) waits from the end of that time.",
+        ),
         max_ready: section.with_default(
             "max_ready",
             "1000",

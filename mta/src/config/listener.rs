@@ -8,6 +8,8 @@ use egret_shared::address::{Network, Networks};
 use egret_shared::config::Section;
 use egret_shared::units::{Size, Span};
 
+use crate::reception::MAX_HOLD;
+
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
@@ -23,6 +25,8 @@ pub struct ListenerConfig {
     pub max_recipients: u16,
     /// The most sessions at once.
     pub max_sessions: usize,
+    /// How long a client may have a message held.
+    pub max_future_release: Duration,
     /// How long a client may be silent between commands.
     pub command_timeout: Duration,
     /// How long a client may be silent within a message.
@@ -60,6 +64,11 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
         "The most recipients of one message; more get 452 and may be sent again.",
     );
     let sessions = section.with_default::<usize>("max_sessions", "5000", "The most sessions at once; more get 421.");
+    let hold = section.with_default::<Span>(
+        "max_future_release",
+        "\"0s\"",
+        "How long a client may have a message held before its first attempt (SMTP FUTURERELEASE, RFC 4865: HOLDFOR and HOLDUNTIL of MAIL); more is refused. \"0s\" does not offer it.",
+    );
     let command =
         section.with_default::<Span>("command_timeout", "\"5m\"", "How long a client may be silent between commands.");
     let data =
@@ -70,6 +79,9 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
     if size.0 < 64 << 10 || size.0 > 2 << 30 {
         section.complain("max_message_size", "is not between 64KiB and 2GiB");
     }
+    if hold.0 > MAX_HOLD || (hold.0 > Duration::ZERO && hold.0 < Duration::from_secs(1)) {
+        section.complain("max_future_release", "is not between 1s and 999999999s, nor \"0s\" for off");
+    }
     Some(ListenerConfig {
         address: address?,
         relay_networks: Networks::new(networks),
@@ -77,6 +89,7 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
         max_message_bytes: size.0,
         max_recipients: recipients,
         max_sessions: sessions,
+        max_future_release: hold.0,
         command_timeout: command.0,
         data_timeout: data.0,
     })

@@ -6,6 +6,7 @@
 mod delivery;
 mod egress;
 mod listener;
+mod routing;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use egret_shared::units::{Size, Span};
 
 use crate::dns::resolver::DnsOptions;
 use crate::queue::QueueOptions;
+use crate::routing::label::LabelHeaders;
 use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
 use crate::shaping::options::PathOptions;
@@ -40,6 +42,8 @@ pub struct Config {
     pub queue: QueueOptions,
     /// Where the DNS is asked.
     pub dns: DnsOptions,
+    /// Which headers say whose mail a message is.
+    pub labels: LabelHeaders,
     /// Static routes.
     pub routes: Routes,
     /// The pools, among them the default one.
@@ -92,6 +96,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let listeners = root.repeated("listener").iter().map(listener::build).collect::<Vec<_>>();
     let queue = delivery::queue(root);
     let (dns, path) = delivery::path(root);
+    let labels = routing::labels(root);
     let egress = egress::build(root, hostname.as_deref().unwrap_or_default());
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
@@ -108,6 +113,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         queue,
         dns,
+        labels,
         routes: egress.routes,
         pools: egress.pools,
         default_pool: egress.default_pool,

@@ -198,6 +198,8 @@ fn blank(kind: Kind, ticket: &Ticket, path: &Path, wire: &Wire, now: UnixMs) -> 
         sender: String::new(),
         recipients: Vec::new(),
         queue: Some(ticket.queue.to_string()),
+        tenant: ticket.queue.tenant().map(str::to_owned),
+        campaign: ticket.queue.campaign().map(str::to_owned),
         site: Some(path.site.name.to_string()),
         size: 0,
         attempt: 0,

@@ -69,6 +69,12 @@ pub struct Record {
     /// The scheduled queue; absent for receptions of several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
+    /// Whose mail it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// What it was sent for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<String>,
     /// The site.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
@@ -112,7 +118,7 @@ mod tests {
     use super::*;
 
     const EVERY_FIELD: &str = r#"{"type":"bounce","time_ms":1,"id":"0190163d8694739bb86c8e5f7a3b2c1d","sender":"a@b.c",
-        "recipients":["d@e.f"],"queue":"@e.f","site":"e.f","size":9,"attempt":1,"source":"s","source_address":"192.0.2.1",
+        "recipients":["d@e.f"],"queue":"c:t@e.f","tenant":"t","campaign":"c","site":"e.f","size":9,"attempt":1,"source":"s","source_address":"192.0.2.1",
         "proxy":"p","peer":{"name":"e.f","address":"198.51.100.1:25"},
         "response":{"code":550,"enhanced":"5.1.1","text":"no such user","command":"RCPT"},
         "party":"remote","reason":"connection_refused","tls":"TLSv1.3","uncertain":true,

@@ -17,7 +17,7 @@ pub struct Ticket {
     pub queue: QueueName,
     /// Attempts that counted before this one.
     pub attempts: u16,
-    /// When the message was accepted.
+    /// When it began to wait: when the message was accepted, or until when its sender had it held.
     pub received: UnixMs,
     /// Indexes of recipients that are settled already, sorted: the others are to be tried.
     pub settled: Vec<u16>,

@@ -21,11 +21,12 @@ impl QueueName {
     }
 
     /// The queue of a domain (canonical), with the tenant and the campaign that its mail is for. Characters
-    /// that would make the name ambiguous (`:`, `@`, and all that is no graphic ASCII) become `_`.
+    /// that would make the name ambiguous (`:`, `@`, and all that is no graphic ASCII) become `_`; letters become
+    /// lower case, so that `Acme` and `acme` are one tenant.
     pub fn new(campaign: Option<&str>, tenant: Option<&str>, domain: &str) -> Self {
         let plain = |text: &str| {
             let fits = |c: char| c.is_ascii_graphic() && !matches!(c, ':' | '@');
-            text.chars().map(|c| if fits(c) { c } else { '_' }).collect::<String>()
+            text.chars().map(|c| if fits(c) { c.to_ascii_lowercase() } else { '_' }).collect::<String>()
         };
         let tenant = tenant.map(plain).unwrap_or_default();
         match campaign.map(plain) {
@@ -91,6 +92,13 @@ pub struct Metadata {
     pub not_before: Option<UnixMs>,
     /// One for each scheduled queue.
     pub parts: Vec<Part>,
+}
+
+impl Metadata {
+    /// From when its age counts: when it was accepted, or the time until which its sender had it held.
+    pub fn waits_since(&self) -> UnixMs {
+        self.not_before.map_or(self.received, |held| held.max(self.received))
+    }
 }
 
 /// The bytes of a message: headers that were added here, and the message as it came, CRLF lines,
@@ -170,6 +178,7 @@ mod tests {
         assert_eq!(pieces(None, Some("t")), ("t@a.test".into(), None, some("t"), domain()));
         assert_eq!(pieces(Some("c"), None), ("c:@a.test".into(), some("c"), None, domain()));
         assert_eq!(pieces(Some("c"), Some("t")), ("c:t@a.test".into(), some("c"), some("t"), domain()));
+        assert_eq!(pieces(Some("C"), Some("Acme")), ("c:acme@a.test".into(), some("c"), some("acme"), domain()));
         assert_eq!(pieces(Some("c@:"), Some("t\n:x")), ("c__:t__x@a.test".into(), some("c__"), some("t__x"), domain()));
     }
 }

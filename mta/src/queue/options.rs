@@ -10,7 +10,7 @@ pub struct QueueOptions {
     pub retry_interval: Duration,
     /// The longest wait.
     pub max_retry_interval: Duration,
-    /// After this a message expires, wherever it waits.
+    /// After this a message expires, wherever it waits. What its sender had held waits from the end of that.
     pub max_age: Duration,
     /// Messages in one ready queue; more wait in their scheduled queues.
     pub max_ready: usize,

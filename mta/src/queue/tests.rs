@@ -372,6 +372,46 @@ fn a_tenant_with_ten_messages_does_not_wait_for_a_million_of_another() {
 }
 
 #[test]
+fn what_was_held_is_tried_and_its_age_counts_from_the_end_of_the_hold() {
+    let day = 24 * 60 * MINUTE;
+    let mut world = World::new(1, 1);
+    let due = world.now.plus(5 * day);
+    let id = MessageId::generate();
+    let (queue, pool) = (QueueName::of_domain("a.test"), "p".into());
+    // As intake and recovery make it of a message that is five times as long held as it may wait.
+    let admit = Admit {
+        id,
+        part: 0,
+        queue,
+        pool,
+        recipients: 1,
+        received: due,
+        attempts: 0,
+        due: Some(due),
+        settled: Vec::new(),
+    };
+    world.engine.admit(admit, world.now, &mut world.acts);
+    world.play();
+    for _ in 0..5 {
+        assert!(world.asked.is_empty() && world.failed.is_empty(), "nothing happens before it is due");
+        world.pass(day);
+    }
+    world.answer_dns(known);
+    assert_eq!(world.tickets.len(), 1, "it is tried when it is due");
+    while world.failed.is_empty() && world.now < due.plus(2 * day) {
+        for session in world.tickets.keys().copied().collect::<Vec<_>>() {
+            world.settle(session, Verdict::Retry { counts: true });
+        }
+        world.pass(5 * MINUTE);
+        world.answer_dns(known);
+    }
+    let expired: Vec<_> = world.failed.iter().map(|failed| (failed.ticket.id, failed.cause)).collect();
+    assert_eq!(expired, [(id, Cause::Expired)]);
+    let age = world.now.since(due);
+    assert!(age >= day && age <= day + 30 * MINUTE, "it expired after {age:?}");
+}
+
+#[test]
 fn a_long_due_list_expires_in_steps() {
     let mut world = World::new(1, 1);
     for _ in 0..400_000 {

@@ -28,7 +28,8 @@ pub struct Admit {
     pub pool: Arc<str>,
     /// How many recipients the part has.
     pub recipients: u16,
-    /// When the message was accepted.
+    /// When it began to wait: when the message was accepted, or until when its sender had it held. Its age
+    /// counts from then ([`crate::message::Metadata::waits_since`]).
     pub received: UnixMs,
     /// Attempts that counted so far.
     pub attempts: u16,

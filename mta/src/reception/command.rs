@@ -1,9 +1,10 @@
-//! SMTP commands as values (RFC 5321 section 4.1, RFC 1870, RFC 3030, RFC 3207, RFC 6152, RFC 6531).
+//! SMTP commands as values (RFC 5321 section 4.1, RFC 1870, RFC 3030, RFC 3207, RFC 4865, RFC 6152, RFC 6531).
 //! Pure. Floor 1.
 //! Always: what is not understood whole is refused whole; no part of a bad command has an effect.
 
 use egret_shared::text::Line;
 
+use super::hold::Hold;
 use super::offer::Refusal;
 use super::path::{parameters, scan_path};
 use crate::message::Address;
@@ -54,6 +55,8 @@ pub struct Mail {
     pub size: Option<u64>,
     /// SMTPUTF8.
     pub smtputf8: bool,
+    /// HOLDFOR or HOLDUNTIL: not to be sent before.
+    pub hold: Option<Hold>,
     /// A parameter was given: not before EHLO.
     pub extended: bool,
 }
@@ -100,6 +103,12 @@ pub enum Bad {
     /// A parameter that was offered, with a value that it cannot have, or twice.
     #[error("bad or repeated value of {0}")]
     Value(&'static str),
+    /// HOLDFOR and HOLDUNTIL, or one of them twice.
+    #[error("one of HOLDFOR and HOLDUNTIL is allowed, once")]
+    Holds,
+    /// To be held longer than EHLO has said.
+    #[error("messages are held for {0} seconds at most")]
+    HeldTooLong(u64),
     /// BDAT without a length: where its bytes end is unknown.
     #[error("BDAT needs a length in bytes; closing, for the end of the chunk is unknown")]
     Chunk,
@@ -173,7 +182,7 @@ fn address(path: &str) -> Result<Address, Bad> {
 
 fn mail(argument: &str) -> Result<Mail, Bad> {
     let (path, rest) = scan_path(argument, "FROM:")?;
-    let (mut size, mut body, mut smtputf8) = (None, None, false);
+    let (mut size, mut body, mut smtputf8, mut hold) = (None, None, false, None);
     let mut extended = false;
     for (key, value) in parameters(rest) {
         extended = true;
@@ -184,6 +193,9 @@ fn mail(argument: &str) -> Result<Mail, Bad> {
             ("BODY", _) => return Err(Bad::Value("BODY")),
             ("SMTPUTF8", None) if !smtputf8 => smtputf8 = true,
             ("SMTPUTF8", _) => return Err(Bad::Value("SMTPUTF8")),
+            ("HOLDFOR" | "HOLDUNTIL", _) if hold.is_some() => return Err(Bad::Holds),
+            ("HOLDFOR", v) => hold = Some(Hold::scan_for(v.unwrap_or_default())?),
+            ("HOLDUNTIL", v) => hold = Some(Hold::scan_until(v.unwrap_or_default())?),
             _ => return Err(Bad::Parameter),
         }
     }
@@ -191,7 +203,7 @@ fn mail(argument: &str) -> Result<Mail, Bad> {
     if !smtputf8 && sender.as_ref().is_some_and(Address::needs_utf8) {
         return Err(Bad::NeedsUtf8);
     }
-    Ok(Mail { sender, size, smtputf8, extended })
+    Ok(Mail { sender, size, smtputf8, hold, extended })
 }
 
 fn is_body(value: &str) -> bool {

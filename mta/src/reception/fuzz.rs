@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use egret_shared::address::private_networks;
+use egret_shared::clock::UnixMs;
 use egret_shared::text::Line;
 
 use super::offer::{Offered, Refusal, Taken};
-use super::session::{Act, Session};
+use super::session::{Act, Around, Session};
 use super::settings::Settings;
 use crate::message::MessageId;
 
@@ -35,6 +36,7 @@ fn settings() -> Settings {
     let mut settings = Settings::new(hostname);
     settings.relay_networks = private_networks();
     (settings.max_message_bytes, settings.max_line_bytes, settings.max_recipients) = (300, 60, 3);
+    settings.max_future_release = std::time::Duration::from_secs(3_600);
     settings
 }
 
@@ -46,7 +48,8 @@ pub(super) fn talk(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<Offered>) {
         input.extend_from_slice(piece);
         loop {
             let mut out = Vec::new();
-            let step = session.step(&input, &|| None, &mut out);
+            let around = Around { now: UnixMs(1_700_000_000_000), gate: &|| None };
+            let step = session.step(&input, around, &mut out);
             input.drain(..step.used);
             replies.extend(out);
             match step.act {

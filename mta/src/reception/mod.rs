@@ -5,6 +5,7 @@
 
 pub mod command;
 mod fuzz;
+mod hold;
 pub mod line;
 mod meters;
 mod offer;
@@ -16,6 +17,7 @@ mod smtp;
 mod trace;
 
 pub use fuzz::fuzz_session;
+pub use hold::MAX_HOLD;
 pub use meters::Meters;
 pub use offer::{Acceptor, Offered, Refusal, Taken};
 pub use settings::Settings;

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use egret_shared::clock::UnixMs;
 use egret_shared::text::Line;
 
 use crate::message::{Address, EnhancedCode, MessageId};
@@ -21,6 +22,8 @@ pub struct Offered {
     pub eight_bit: bool,
     /// SMTPUTF8 was asked for (RFC 6531).
     pub smtputf8: bool,
+    /// It is not to be sent before this (RFC 4865).
+    pub not_before: Option<UnixMs>,
     /// The message: dots unstuffed, every CR and LF in a CRLF, no NUL. One that came by BDAT may lack the final CRLF.
     pub body: Bytes,
     /// The client.
@@ -76,6 +79,9 @@ pub trait Acceptor: Send + Sync + 'static {
     /// # Errors
     /// What the client is told instead.
     fn accept(&self, offered: Offered) -> impl Future<Output = Result<Taken, Refusal>> + Send;
+
+    /// The time.
+    fn now(&self) -> UnixMs;
 
     /// Asked before each MAIL: some refusal while no mail can be taken.
     fn gate(&self) -> Option<Refusal>;

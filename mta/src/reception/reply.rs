@@ -3,7 +3,11 @@
 //! Always: a reply of ours is ASCII, and each of its lines has at most 512 bytes and one CRLF, at its end.
 
 use std::io::Write as _;
+use std::time::Duration;
 
+use egret_shared::clock::UnixMs;
+
+use super::hold::date_time;
 use super::line::Unfit;
 use super::offer::Refusal;
 use super::settings::Settings;
@@ -32,13 +36,17 @@ pub(super) fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
 }
 
 /// Appends the reply to EHLO: what this server can do.
-pub(super) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, starttls: bool) {
+pub(super) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, starttls: bool, now: UnixMs) {
     let (name, size) = (settings.hostname.as_str(), settings.max_message_bytes);
     let starttls = if starttls { "250-STARTTLS\r\n" } else { "" };
+    let future = match settings.max_future_release {
+        Duration::ZERO => String::new(),
+        longest => format!("250-FUTURERELEASE {} {}\r\n", longest.as_secs(), date_time(now.plus(longest))),
+    };
     let _ = write!(
         out,
         "250-{name}\r\n250-PIPELINING\r\n250-SIZE {size}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n\
-         250-CHUNKING\r\n{starttls}250 HELP\r\n"
+         250-CHUNKING\r\n{starttls}{future}250 HELP\r\n"
     );
 }
 

@@ -9,6 +9,7 @@ mod transaction;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use egret_shared::clock::UnixMs;
 use egret_shared::text::Line;
 use memchr::memchr;
 
@@ -50,8 +51,14 @@ pub struct Step {
     pub act: Act,
 }
 
-/// Says why no mail can be taken now.
-pub type Gate<'a> = &'a dyn Fn() -> Option<Refusal>;
+/// What is told to the machine at a step beside bytes.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// The time.
+    pub now: UnixMs,
+    /// Says why no mail can be taken now.
+    pub gate: &'a dyn Fn() -> Option<Refusal>,
+}
 
 /// What the client is known for.
 #[derive(Clone, Debug)]
@@ -64,6 +71,7 @@ struct Hello {
 #[derive(Debug)]
 struct Transaction {
     mail: Mail,
+    not_before: Option<UnixMs>,
     recipients: Vec<Address>,
     /// Recipients that were over the limit.
     over: u32,
@@ -131,7 +139,7 @@ impl Session {
     }
 
     /// Reads on, as far as it gets. Call it again with the rest of `input` and what came since.
-    pub fn step(&mut self, input: &[u8], gate: Gate<'_>, out: &mut Vec<u8>) -> Step {
+    pub fn step(&mut self, input: &[u8], around: Around<'_>, out: &mut Vec<u8>) -> Step {
         let mut used = 0;
         loop {
             if matches!(self.phase, Phase::Ended) {
@@ -140,7 +148,7 @@ impl Session {
             if out.len() >= MAX_REPLY_BYTES {
                 return Step { used, act: Act::Flush };
             }
-            let (took, act) = self.advance(&input[used..], gate, out);
+            let (took, act) = self.advance(&input[used..], around, out);
             used += took;
             if let Some(act) = act {
                 return Step { used, act };
@@ -196,9 +204,9 @@ impl Session {
         self.smuggled
     }
 
-    fn advance(&mut self, input: &[u8], gate: Gate<'_>, out: &mut Vec<u8>) -> (usize, Option<Act>) {
+    fn advance(&mut self, input: &[u8], around: Around<'_>, out: &mut Vec<u8>) -> (usize, Option<Act>) {
         match std::mem::replace(&mut self.phase, Phase::Command) {
-            Phase::Command => self.command(input, gate, out),
+            Phase::Command => self.command(input, around, out),
             Phase::Skip { dropped, after_cr } => self.skip(input, dropped, after_cr, out),
             Phase::Data(text) => self.data(text, input, out),
             Phase::Chunk { size, left, last, refusal } => {
@@ -226,7 +234,7 @@ impl Session {
         }
     }
 
-    fn command(&mut self, input: &[u8], gate: Gate<'_>, out: &mut Vec<u8>) -> (usize, Option<Act>) {
+    fn command(&mut self, input: &[u8], around: Around<'_>, out: &mut Vec<u8>) -> (usize, Option<Act>) {
         match scan_line(input) {
             LineScan::More => (0, Some(Act::More)),
             LineScan::Long => {
@@ -242,7 +250,7 @@ impl Session {
                 self.commands += 1;
                 let used = line.len() + 2;
                 let act = match command::parse(line) {
-                    Ok(command) => self.obey(command, input.len() > used, gate, out),
+                    Ok(command) => self.obey(command, input.len() > used, around, out),
                     Err(bad) => {
                         self.refuse_bad(&bad, out);
                         None
@@ -337,6 +345,7 @@ impl Session {
             recipients: transaction.recipients,
             eight_bit: !body.is_ascii(),
             smtputf8,
+            not_before: transaction.not_before,
             body,
             client: self.client,
             helo: hello.name,
@@ -346,9 +355,9 @@ impl Session {
     }
 
     /// Obeys a command. `more` is true if bytes wait behind it.
-    fn obey(&mut self, command: Command, more: bool, gate: Gate<'_>, out: &mut Vec<u8>) -> Option<Act> {
+    fn obey(&mut self, command: Command, more: bool, around: Around<'_>, out: &mut Vec<u8>) -> Option<Act> {
         match command {
-            Command::Mail(mail) => self.mail(mail, gate, out),
+            Command::Mail(mail) => self.mail(mail, around, out),
             Command::Rcpt(recipient) => self.recipient(recipient, out),
             Command::Data => self.start_data(out),
             Command::Bdat { bytes, last } => self.start_chunk(bytes, last, out),
@@ -357,19 +366,19 @@ impl Session {
                 reply::write(out, 221, (2, 0, 0), "goodbye");
                 self.phase = Phase::Ended;
             }
-            idle => self.idle(idle, out),
+            idle => self.idle(idle, around.now, out),
         }
         None
     }
 
     /// The commands that bring no message nearer.
-    fn idle(&mut self, command: Command, out: &mut Vec<u8>) {
+    fn idle(&mut self, command: Command, now: UnixMs, out: &mut Vec<u8>) {
         self.idle_commands += 1;
         if self.idle_commands > self.settings.max_idle_commands {
             return self.tell(&Refusal::new(421, (4, 7, 0), "too many commands without mail, closing"), out);
         }
         match command {
-            Command::Hello { name, extended } => self.hello(name, extended, out),
+            Command::Hello { name, extended } => self.hello(name, extended, now, out),
             Command::Reset => {
                 self.transaction = None;
                 reply::write(out, 250, (2, 0, 0), "reset");
@@ -380,11 +389,14 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, name: Line, extended: bool, out: &mut Vec<u8>) {
+    fn hello(&mut self, name: Line, extended: bool, now: UnixMs, out: &mut Vec<u8>) {
         self.transaction = None;
         self.hello = Some(Hello { name, extended });
         match extended {
-            true => reply::write_extensions(out, &self.settings, self.settings.tls.is_some() && self.tls.is_none()),
+            true => {
+                let starttls = self.settings.tls.is_some() && self.tls.is_none();
+                reply::write_extensions(out, &self.settings, starttls, now);
+            }
             false => reply::write_bare(out, 250, self.settings.hostname.as_str()),
         }
     }

@@ -32,6 +32,8 @@ pub struct Settings {
     pub max_idle_commands: u32,
     /// Messages of a session.
     pub max_messages_per_session: u32,
+    /// How long a client may have a message held (FUTURERELEASE, RFC 4865); zero does not offer it.
+    pub max_future_release: Duration,
     /// How long a client may take for a whole command, to take a reply, and for a TLS handshake.
     pub command_timeout: Duration,
     /// How long a client may take for 4 KiB of a message, or what is left of it.
@@ -54,6 +56,7 @@ impl Settings {
             max_errors: 20,
             max_idle_commands: 100,
             max_messages_per_session: 10_000,
+            max_future_release: Duration::ZERO,
             command_timeout: Duration::from_secs(60),
             data_timeout: Duration::from_secs(180),
             tls: None,

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::offer::{Acceptor, Offered};
-use super::session::{Act, Session};
+use super::session::{Act, Around, Session};
 use super::settings::Settings;
 
 /// Room for one read of commands, and of a message.
@@ -140,7 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Acceptor> Talk<'_, S, A> {
 
     fn step(&mut self) -> Act {
         let gate = || self.house.acceptor.gate();
-        let step = self.session.step(&self.clear.inbox, &gate, &mut self.out);
+        let around = Around { now: self.house.acceptor.now(), gate: &gate };
+        let step = self.session.step(&self.clear.inbox, around, &mut self.out);
         self.clear.inbox.advance(step.used);
         for code in self.session.refused() {
             self.house.settings.meters.refused(code);

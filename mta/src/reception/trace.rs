@@ -102,6 +102,7 @@ mod tests {
             recipients: vec![Address::parse("u@x.test").expect("an address")],
             eight_bit: false,
             smtputf8: false,
+            not_before: None,
             body: Bytes::new(),
             client: client.parse().expect("an address"),
             helo: Line::new(helo).expect("a line"),

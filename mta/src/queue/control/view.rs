@@ -40,7 +40,7 @@ pub struct QueueRow {
     pub held: usize,
     /// Parts that are due and wait for a site or for room.
     pub due: usize,
-    /// When its oldest part was accepted.
+    /// When its oldest part began to wait; a part that its sender has held begins in the future.
     pub oldest: Option<UnixMs>,
     /// When the next of those that wait is due.
     pub next_due: Option<UnixMs>,

@@ -1,5 +1,7 @@
 //! What is a command and what is not, by table. Floor 1.
 
+use std::time::Duration;
+
 use super::*;
 
 fn address(text: &str) -> Address {
@@ -28,6 +30,10 @@ fn commands_are_read() {
             Command::Mail(Mail { size: Some(12), ..extended(Some("a@b.test")) }),
         ),
         ("MAIL FROM:<> SIZE=99999999999999999999", Command::Mail(Mail { size: Some(u64::MAX), ..extended(None) })),
+        (
+            "MAIL FROM:<a@b.test> holdfor=60",
+            Command::Mail(Mail { hold: Some(Hold::For(Duration::from_secs(60))), ..extended(Some("a@b.test")) }),
+        ),
         ("MAIL FROM:<ü@b.test> SMTPUTF8", Command::Mail(Mail { smtputf8: true, ..extended(Some("ü@b.test")) })),
         ("RCPT TO:<c@d.test>", Command::Rcpt(Some(address("c@d.test")))),
         ("RCPT TO:<@a.test:c@d.test>", Command::Rcpt(Some(address("c@d.test")))),
@@ -74,6 +80,11 @@ fn what_is_not_understood_whole_is_refused_with_its_code() {
         ("MAIL FROM:<a@b.test> SIZE=1 SIZE=1", 501, "5.5.4"),
         ("MAIL FROM:<a@b.test> BODY=BINARYMIME", 501, "5.5.4"),
         ("MAIL FROM:<a@b.test> SMTPUTF8=yes", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> HOLDFOR", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> HOLDFOR=60;R", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> HOLDFOR=60 HOLDFOR=60", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> HOLDUNTIL=2023-11-14T22:13:20Z HOLDFOR=60", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> HOLDUNTIL=noon", 501, "5.5.4"),
         ("MAIL FROM:<a@b.test> RET=FULL", 555, "5.5.4"),
         ("MAIL FROM:<ü@b.test>", 553, "5.6.7"),
         ("MAIL FROM:<postmaster>", 501, "5.1.3"),

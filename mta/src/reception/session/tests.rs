@@ -8,7 +8,12 @@ use egret_shared::address::private_networks;
 
 use crate::message::MessageId;
 
+const NOW: UnixMs = UnixMs(1_700_000_000_000);
 const OPEN: &str = "EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\n";
+
+fn open() -> Around<'static> {
+    Around { now: NOW, gate: &|| None }
+}
 
 fn settings() -> Settings {
     let mut settings = Settings::new(Line::sanitized(b"mx.test"));
@@ -25,7 +30,7 @@ fn run(session: &mut Session, wire: &[u8]) -> (Vec<String>, Vec<Offered>, Act) {
     let (mut out, mut offers, mut rest) = (Vec::new(), Vec::new(), wire);
     loop {
         let mut replies = Vec::new();
-        let step = session.step(rest, &|| None, &mut replies);
+        let step = session.step(rest, open(), &mut replies);
         rest = &rest[step.used..];
         out.extend(replies);
         match step.act {
@@ -65,6 +70,7 @@ fn a_message_goes_from_greeting_to_goodbye() {
         recipients: vec![address("c@d.test"), address("postmaster@mx.test")],
         eight_bit: false,
         smtputf8: false,
+        not_before: None,
         body: bytes::Bytes::from_static(b"S: x\r\n\r\n.dot\r\n"),
         client: ([127, 0, 0, 1], 9).into(),
         helo: Line::new("c.test").expect("a line"),
@@ -212,7 +218,7 @@ fn each_limit_of_a_session_is_told_and_kept() {
 fn the_gate_is_asked_before_each_mail() {
     let full = || Some(Refusal::new(452, (4, 3, 1), "disk is full"));
     let (mut session, mut out) = (session(settings()), Vec::new());
-    let step = session.step(b"EHLO c\r\nMAIL FROM:<>\r\n", &full, &mut out);
+    let step = session.step(b"EHLO c\r\nMAIL FROM:<>\r\n", Around { now: NOW, gate: &full }, &mut out);
     assert_eq!((codes(&out), step.act), (vec!["250".to_owned(), "452 4.3.1".to_owned()], Act::More));
     assert!(session.is_idle());
     assert_eq!(session.refused().collect::<Vec<_>>(), [452]);
@@ -222,12 +228,12 @@ fn the_gate_is_asked_before_each_mail() {
 fn the_answer_is_the_acceptors_and_421_closes() {
     for (code, act) in [(451, Act::More), (421, Act::Close)] {
         let (mut session, mut out) = (session(settings()), Vec::new());
-        let step = session.step(format!("{OPEN}DATA\r\n.\r\n").as_bytes(), &|| None, &mut out);
+        let step = session.step(format!("{OPEN}DATA\r\n.\r\n").as_bytes(), open(), &mut out);
         assert!(matches!(step.act, Act::Offer(_)));
         out.clear();
         session.answered(Err(Refusal::new(code, (4, 3, 0), "naïve\nwords")), &mut out);
         assert_eq!(out, format!("{code} 4.3.0 na?ve?words\r\n").as_bytes());
-        assert_eq!(session.step(b"", &|| None, &mut out).act, act);
+        assert_eq!(session.step(b"", open(), &mut out).act, act);
     }
 }
 
@@ -237,7 +243,7 @@ fn replies_that_pile_up_are_sent_before_more_is_read() {
     settings.max_idle_commands = 10_000;
     let (mut session, mut out) = (session(settings), Vec::new());
     let wire = b"EHLO c\r\n".repeat(1_000);
-    let step = session.step(&wire, &|| None, &mut out);
+    let step = session.step(&wire, open(), &mut out);
     assert_eq!(step.act, Act::Flush);
     assert!(step.used < wire.len() && out.len() < MAX_REPLY_BYTES + 512);
 }
@@ -290,4 +296,36 @@ proptest! {
         fuzz_session(&bytes);
         fuzz_session(&[OPEN.as_bytes(), b"DATA\r\n", &bytes].concat());
     }
+}
+
+#[test]
+fn a_message_is_held_as_long_as_the_listener_allows() {
+    let mut holding = settings();
+    holding.max_future_release = std::time::Duration::from_secs(3_600);
+    let mut out = Vec::new();
+    session(holding.clone()).step(b"EHLO c.test\r\n", open(), &mut out);
+    let told = String::from_utf8(out).expect("ASCII");
+    assert!(told.contains("\r\n250-FUTURERELEASE 3600 2023-11-14T23:13:20Z\r\n"), "{told}");
+    for (parameter, code, until) in [
+        ("HOLDFOR=60", "250 2.1.0", Some(NOW.0 + 60_000)),
+        ("HOLDUNTIL=2023-11-14T23:13:20Z", "250 2.1.0", Some(NOW.0 + 3_600_000)),
+        ("HOLDUNTIL=2023-11-14T22:13:19Z", "250 2.1.0", None),
+        ("HOLDFOR=3601", "501 5.5.4", None),
+        ("HOLDUNTIL=2023-11-14T23:13:21Z", "501 5.5.4", None),
+    ] {
+        let wire = format!("EHLO c\r\nMAIL FROM:<> {parameter}\r\nRCPT TO:<c@d.test>\r\nDATA\r\n.\r\n");
+        let (codes, offers, _) = run(&mut session(holding.clone()), wire.as_bytes());
+        assert_eq!(codes[1], code, "{parameter}");
+        let held = offers.first().and_then(|offer| offer.not_before);
+        assert_eq!((held, offers.len()), (until.map(UnixMs), usize::from(code.starts_with("250"))), "{parameter}");
+    }
+}
+
+#[test]
+fn a_listener_that_holds_nothing_neither_offers_nor_takes_it() {
+    let mut out = Vec::new();
+    session(settings()).step(b"EHLO c.test\r\nMAIL FROM:<> HOLDFOR=1\r\n", open(), &mut out);
+    let told = String::from_utf8(out).expect("ASCII");
+    assert!(!told.contains("FUTURERELEASE") && told.ends_with("555 5.5.4 parameter not supported\r\n"), "{told}");
+    assert_eq!(replies("HELO c\r\nMAIL FROM:<> HOLDFOR=1\r\n"), ["250", "555 5.5.4"]);
 }

@@ -2,15 +2,19 @@
 //! Pure. Floor 1.
 //! Always: nobody outside the relay networks gets a recipient accepted, so nobody else reaches DATA.
 
+use std::time::Duration;
+
+use egret_shared::clock::UnixMs;
+
 use super::super::command::{Bad, Mail};
 use super::super::line::{Form, Text, Unfit};
 use super::super::offer::Refusal;
 use super::super::reply;
-use super::{Gate, Phase, Session, Transaction};
+use super::{Around, Phase, Session, Transaction};
 use crate::message::Address;
 
 impl Session {
-    pub(super) fn mail(&mut self, mail: Mail, gate: Gate<'_>, out: &mut Vec<u8>) {
+    pub(super) fn mail(&mut self, mail: Mail, around: Around<'_>, out: &mut Vec<u8>) {
         let Some(hello) = &self.hello else { return self.misplaced("EHLO comes first", out) };
         if self.transaction.is_some() {
             return self.misplaced("a transaction is open", out);
@@ -21,14 +25,26 @@ impl Session {
         if self.messages >= self.settings.max_messages_per_session {
             return self.tell(&Refusal::new(421, (4, 7, 0), "enough messages for one session, connect again"), out);
         }
-        if let Some(refusal) = gate() {
+        if let Some(refusal) = (around.gate)() {
             return self.tell(&refusal, out);
         }
         if mail.size.is_some_and(|size| size > self.settings.max_message_bytes) {
             return self.refuse(&reply::unfit(Unfit::Big(self.settings.max_message_bytes)), out);
         }
-        self.transaction = Some(Transaction { mail, recipients: Vec::new(), over: 0, chunks: None });
+        let not_before = match self.held_until(&mail, around.now) {
+            Ok(not_before) => not_before,
+            Err(bad) => return self.refuse_bad(&bad, out),
+        };
+        self.transaction = Some(Transaction { mail, not_before, recipients: Vec::new(), over: 0, chunks: None });
         reply::write(out, 250, (2, 1, 0), "sender ok");
+    }
+
+    fn held_until(&self, mail: &Mail, now: UnixMs) -> Result<Option<UnixMs>, Bad> {
+        let Some(hold) = mail.hold else { return Ok(None) };
+        match self.settings.max_future_release {
+            Duration::ZERO => Err(Bad::Parameter),
+            longest => hold.until(now, longest),
+        }
     }
 
     pub(super) fn recipient(&mut self, recipient: Option<Address>, out: &mut Vec<u8>) {
