@@ -17,6 +17,7 @@ mod pause;
 mod power;
 mod queue;
 mod relay;
+mod reload;
 mod spool;
 mod support;
 mod swaks;

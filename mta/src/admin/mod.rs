@@ -6,11 +6,13 @@
 mod order;
 mod show;
 
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use crate::app::{Reloaded, Reloader};
 use crate::controls::Keeper;
 use crate::message::Address;
 use crate::queue::control::words::{Refused, Scope};
@@ -26,6 +28,8 @@ pub struct Api {
     pub spool: Spool,
     /// Where orders are kept.
     pub keeper: Keeper,
+    /// Reads the configuration anew.
+    pub reloader: Reloader,
 }
 
 /// `/v1/…`.
@@ -42,7 +46,13 @@ pub fn router(api: Api) -> Router {
         .route("/v1/bounce", post(order::bounce))
         .route("/v1/rebind", post(order::rebind))
         .route("/v1/requeue", post(order::requeue))
+        .route("/v1/reload", post(reload))
         .with_state(api)
+}
+
+async fn reload(State(api): State<Api>) -> Answer<Reloaded> {
+    let done = api.reloader.reload().await;
+    done.map(Json).map_err(|why| Problem(StatusCode::UNPROCESSABLE_ENTITY, why))
 }
 
 /// An answer that is no success: its status and a sentence.

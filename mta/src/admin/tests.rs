@@ -10,7 +10,10 @@ use egret_shared::clock::Clock;
 use egret_shared::http::{self, client};
 use tokio_util::sync::CancellationToken;
 
+use egret_shared::journal::Journal;
+
 use super::*;
+use crate::app::Origin;
 use crate::message::{Content, Mark, Message, MessageId, Metadata, Part, QueueName};
 use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Hands, Opening, channel};
@@ -65,7 +68,10 @@ impl House {
         tokio::spawn(Driver::new(engine, Arc::new(Idle(keeper.clone())), Clock::system(), inbox).run());
         let listener = http::bind(([127, 0, 0, 1], 0).into()).await.expect("loopback");
         let at = listener.local_addr().expect("bound");
-        let api = Api { queues: queues.clone(), spool: spool.clone(), keeper };
+        let events = Journal::open(&directory.path().join("events"), "event_log.path").expect("a journal");
+        let origin = Origin { file: directory.path().join("mta.toml"), text: String::new() };
+        let reloader = Reloader::new(origin, queues.clone(), events);
+        let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader };
         tokio::spawn(http::serve(listener, router(api), CancellationToken::new()));
         Self { at, queues, spool, _directory: directory }
     }

@@ -6,6 +6,7 @@
 mod hands;
 mod health;
 mod recovery;
+mod reload;
 mod reporter;
 mod smtp_in;
 
@@ -23,6 +24,7 @@ use egret_shared::net::socket::{Share, listen};
 use egret_shared::net::tls_client::ClientTls;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +44,7 @@ use crate::spool::{self, Spool};
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
 use health::Health;
+pub use reload::{Origin, Reloaded, Reloader};
 use reporter::Reporter;
 
 /// How long sessions that were told to end now may take to hand their work back.
@@ -77,6 +80,9 @@ pub enum StartError {
     /// The resolver.
     #[error(transparent)]
     Dns(#[from] ResolverError),
+    /// The handler of SIGHUP cannot be installed.
+    #[error("SIGHUP cannot be handled: {0}")]
+    Signal(io::Error),
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}; are too many processes running?")]
     Thread(String),
@@ -128,13 +134,16 @@ struct Running {
 /// Runs the MTA until `stop`, and returns when everything in flight is finished or parked.
 pub async fn run(
     config: Config,
+    origin: Origin,
     sockets: Sockets,
     metrics: PrometheusHandle,
     clock: Clock,
     stop: Stop,
 ) -> Result<(), StartError> {
     let Sockets { smtp, admin } = sockets;
-    let mut running = start(&config, smtp, &clock, &stop)?;
+    let hangups = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
+    let mut running = start(&config, origin, smtp, &clock, &stop)?;
+    let reloads = tokio::spawn(running.api.reloader.clone().on_hangup(hangups));
     let admin_stop = CancellationToken::new();
     let upkeep = tokio::spawn(upkeep(metrics.clone()));
     let router = running.health.clone().router(metrics).merge(admin::router(running.api.clone()));
@@ -150,6 +159,7 @@ pub async fn run(
     stop.drain.cancel();
     notify::stopping();
     take_down(running, config.drain_timeout, &stop).await;
+    reloads.abort();
     watchdog.abort();
     upkeep.abort();
     admin_stop.cancel();
@@ -161,7 +171,13 @@ pub async fn run(
 }
 
 /// Builds the parts bottom-up and starts them.
-fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) -> Result<Running, StartError> {
+fn start(
+    config: &Config,
+    origin: Origin,
+    smtp: Vec<TcpListener>,
+    clock: &Clock,
+    stop: &Stop,
+) -> Result<Running, StartError> {
     let tls = smtp_in::load_tls(config)?;
     let events = Journal::open(&config.event_log, "event_log.path")?;
     let (spool, found) = Spool::open(config.spool.clone(), clock.clone())?;
@@ -203,7 +219,8 @@ fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) ->
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
     };
-    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper };
+    let reloader = Reloader::new(origin, queues.clone(), events.clone());
+    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, health, api })
 }
 

@@ -12,7 +12,7 @@ use egret_shared::{config as shared_config, lifecycle, metrics};
 
 use self::queue::QueueCommand;
 use self::spool::SpoolCommand;
-use crate::app::{self, Sockets};
+use crate::app::{self, Origin, Sockets};
 use crate::config::{self, Config};
 
 /// Exit code of a wrong configuration (sysexits.h: EX_CONFIG).
@@ -40,6 +40,8 @@ enum Command {
     /// Ask a running MTA what is queued, and give it orders.
     #[command(subcommand)]
     Queue(Box<QueueCommand>),
+    /// Have a running MTA read its configuration anew, as SIGHUP does.
+    Reload(queue::Admin),
     /// Look into a stopped or copied spool; nothing is changed.
     #[command(subcommand)]
     Spool(SpoolCommand),
@@ -60,12 +62,15 @@ enum ConfigCommand {
 /// Does what the arguments say.
 pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
-        Command::Serve { config } => with_config(&config, serve),
-        Command::Config(ConfigCommand::Check { config }) => with_config(&config, |_| {
+        Command::Serve { config } => {
+            with_config(&config, |read, text| serve(read, Origin { file: config.clone(), text }))
+        }
+        Command::Config(ConfigCommand::Check { config }) => with_config(&config, |_, _| {
             println!("{}: good", config.display());
             ExitCode::SUCCESS
         }),
         Command::Queue(command) => told(queue::run(*command)),
+        Command::Reload(admin) => told(queue::reload(&admin)),
         Command::Spool(command) => told(spool::run(command)),
         Command::Config(ConfigCommand::Reference) => {
             print!("{}", shared_config::markdown("egret-mta: configuration", &config::keys()));
@@ -81,9 +86,9 @@ fn told(done: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-fn with_config(file: &std::path::Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match config::read(file) {
-        Ok(config) => then(config),
+fn with_config(file: &std::path::Path, then: impl FnOnce(Config, String) -> ExitCode) -> ExitCode {
+    match config::read_with_text(file) {
+        Ok((config, text)) => then(config, text),
         Err(complaints) => {
             eprintln!("{complaints}");
             ExitCode::from(BAD_CONFIG)
@@ -91,18 +96,18 @@ fn with_config(file: &std::path::Path, then: impl FnOnce(Config) -> ExitCode) ->
     }
 }
 
-fn serve(config: Config) -> ExitCode {
-    told(try_serve(config).map(|()| ExitCode::SUCCESS))
+fn serve(config: Config, origin: Origin) -> ExitCode {
+    told(try_serve(config, origin).map(|()| ExitCode::SUCCESS))
 }
 
-fn try_serve(config: Config) -> anyhow::Result<()> {
+fn try_serve(config: Config, origin: Origin) -> anyhow::Result<()> {
     let handle = metrics::install().map_err(anyhow::Error::msg)?;
     lifecycle::init_logging(&config.log.level, config.log.format).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = lifecycle::on_terminate()?;
         let sockets = Sockets::bind(&config).await?;
-        app::run(config, sockets, handle, Clock::system(), stop).await?;
+        app::run(config, origin, sockets, handle, Clock::system(), stop).await?;
         anyhow::Ok(())
     })
 }

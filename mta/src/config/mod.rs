@@ -74,6 +74,11 @@ pub fn read(file: &Path) -> Result<Config, Complaints> {
     config::read(file, build)
 }
 
+/// Reads `file`; with the text, so that a later one can be compared with it.
+pub fn read_with_text(file: &Path) -> Result<(Config, String), Complaints> {
+    config::read_with_text(file, build)
+}
+
 /// Every key, for the reference page.
 pub fn keys() -> Vec<KeyDoc> {
     config::describe(build)

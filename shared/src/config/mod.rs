@@ -3,11 +3,13 @@
 //! its default and its sentence once, where it reads it, and the reference page comes from that.
 //! Always: a key that nobody asked for is a complaint that names the nearest known one.
 
+mod change;
 mod complaint;
 mod reference;
 mod section;
 mod value;
 
+pub use change::changed_keys;
 pub use complaint::{Complaint, Complaints};
 pub use reference::{KeyDoc, describe, markdown};
 pub use section::Section;
@@ -24,8 +26,16 @@ use toml::de::DeTable;
 /// Reads `file` and builds a configuration from it. `build` asks the section for its keys; it returns
 /// `None` only after a complaint.
 pub fn read<T>(file: &Path, build: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<T, Complaints> {
+    read_with_text(file, build).map(|(config, _)| config)
+}
+
+/// The same, with the text that it was read from.
+pub fn read_with_text<T>(
+    file: &Path,
+    build: impl FnOnce(&Section<'_>) -> Option<T>,
+) -> Result<(T, String), Complaints> {
     match std::fs::read_to_string(file) {
-        Ok(text) => parse(&file.display().to_string(), &text, build),
+        Ok(text) => parse(&file.display().to_string(), &text, build).map(|config| (config, text)),
         Err(error) => Err(Complaints::whole_file(file, format!("cannot be read: {error}"))),
     }
 }

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Where the running MTA is asked.
 #[derive(Debug, Args)]
-struct Admin {
+pub(super) struct Admin {
     /// Its admin address; that of the configuration if absent.
     #[arg(long = "admin", value_name = "IP:PORT")]
     address: Option<SocketAddr>,
@@ -85,6 +85,23 @@ pub(super) fn run(command: QueueCommand) -> anyhow::Result<ExitCode> {
             QueueCommand::Requeue(order) => order::requeue(order).await,
         }
     })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `reload`.
+pub(super) fn reload(admin: &Admin) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(admin.post("/v1/reload", &json!({})))?;
+    if admin.json {
+        println!("{answer:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("reloaded");
+    for (field, what) in [("applied", "holds now"), ("wants_restart", "has changed and wants a restart")] {
+        for key in answer[field].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            println!("{key} {what}");
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

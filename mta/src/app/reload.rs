@@ -1,0 +1,94 @@
+//! SIGHUP and `POST /v1/reload`: the configuration is read anew. Queue settings hold at once, also for what
+//! is queued; the event log is opened anew; what else has changed is told, and wants a restart. Floor 6.
+//! Always: a configuration with a mistake changes nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use egret_shared::config::changed_keys;
+use egret_shared::journal::Journal;
+use metrics::counter;
+use tokio::signal::unix::Signal;
+use tokio::sync::Mutex;
+use tracing::{error, info, warn};
+
+use crate::config;
+use crate::queue::run::Queues;
+
+/// The section whose keys hold at once.
+const APPLIED: &str = "queue.";
+
+/// The configuration file that the program was started with.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file.
+    pub file: PathBuf,
+    /// What stood in it.
+    pub text: String,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Reloaded {
+    /// Keys that have other values since, which hold now.
+    pub applied: Vec<String>,
+    /// Keys that differ from those that the program was started with, and want a restart.
+    pub wants_restart: Vec<String>,
+}
+
+/// Reloads. Cheap to clone.
+#[derive(Clone)]
+pub struct Reloader {
+    origin: Arc<Origin>,
+    queues: Queues,
+    events: Journal,
+    /// The text that was read last; one reload at a time.
+    last: Arc<Mutex<String>>,
+}
+
+impl Reloader {
+    pub(crate) fn new(origin: Origin, queues: Queues, events: Journal) -> Self {
+        let last = Arc::new(Mutex::new(origin.text.clone()));
+        Self { origin: Arc::new(origin), queues, events, last }
+    }
+
+    /// Reads the file anew.
+    ///
+    /// # Errors
+    /// Every complaint about the file; then nothing has changed.
+    pub async fn reload(&self) -> Result<Reloaded, String> {
+        let mut last = self.last.lock().await;
+        self.events.reopen();
+        let done = self.apply(&mut last).await;
+        let result = if done.is_ok() { "ok" } else { "failed" };
+        counter!("egret_mta_reloads_total", "result" => result).increment(1);
+        match &done {
+            Ok(Reloaded { applied, wants_restart }) => {
+                info!(file = %self.origin.file.display(), applied = applied.join(", "), "reloaded");
+                if !wants_restart.is_empty() {
+                    warn!(keys = wants_restart.join(", "), "these keys have changed and want a restart");
+                }
+            }
+            Err(why) => error!(file = %self.origin.file.display(), %why, "not reloaded"),
+        }
+        done
+    }
+
+    async fn apply(&self, last: &mut String) -> Result<Reloaded, String> {
+        let (config, text) = config::read_with_text(&self.origin.file).map_err(|complaints| complaints.to_string())?;
+        self.queues.set_options(config.queue).await.map_err(|stopped| stopped.to_string())?;
+        let is_applied = |key: &String| key.starts_with(APPLIED);
+        let applied = changed_keys(last, &text).into_iter().filter(is_applied).collect();
+        let wants_restart = changed_keys(&self.origin.text, &text).into_iter().filter(|key| !is_applied(key)).collect();
+        *last = text;
+        Ok(Reloaded { applied, wants_restart })
+    }
+
+    /// Reloads at each SIGHUP.
+    pub(crate) async fn on_hangup(self, mut hangups: Signal) {
+        while hangups.recv().await.is_some() {
+            // What is wrong was logged.
+            let _ = self.reload().await;
+        }
+    }
+}
