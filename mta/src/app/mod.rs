@@ -5,6 +5,7 @@
 
 mod hands;
 mod health;
+mod memory;
 mod reporter;
 mod smtp_in;
 
@@ -41,7 +42,9 @@ use crate::spool::{self, Recovered, Spool};
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
 use health::Health;
+use memory::Memory;
 use reporter::Reporter;
+use smtp_in::Behind;
 
 /// Recovered parts that are queued in one word.
 const RECOVERED_BATCH: usize = 512;
@@ -118,6 +121,8 @@ struct Running {
     cut: CancellationToken,
     spool: Spool,
     events: Journal,
+    /// Looks at the program's memory.
+    watching: JoinHandle<()>,
     health: Health,
     api: Api,
 }
@@ -142,7 +147,9 @@ pub async fn run(
     let watchdog = tokio::spawn(notify::watchdog(move || health.is_alive()));
     stop.drain.cancelled().await;
     notify::stopping();
+    let watching = running.watching.abort_handle();
     take_down(running, config.drain_timeout, &stop).await;
+    watching.abort();
     watchdog.abort();
     upkeep.abort();
     admin_stop.cancel();
@@ -159,6 +166,9 @@ fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) ->
     let events = Journal::open(&config.event_log, "event_log.path")?;
     let (spool, recovered) = open_spool(config, clock)?;
     let (keeper, controls) = open_controls(config)?;
+    let memory = Memory::new(config);
+    let resolver = Resolver::new(config.dns.clone())?;
+    let watching = memory.watch(memory::reliefs(&resolver));
     let (queues, inbox) = channel();
     let ways = Arc::new(Ways { routes: config.routes.clone(), default_pool: config.default_pool.clone() });
     let intake = Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone());
@@ -174,7 +184,7 @@ fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) ->
         },
         deps: hands::deps(&spool, &events, clock, client_tls),
         options: Arc::new(config.path.clone()),
-        resolver: Resolver::new(config.dns.clone())?,
+        resolver,
         ways,
         keeper: keeper.clone(),
         cut: cut.clone(),
@@ -187,16 +197,17 @@ fn start(config: &Config, smtp: Vec<TcpListener>, clock: &Clock, stop: &Stop) ->
     let hearts: Vec<_> = config.listeners.iter().map(|l| (l.address, Heart::new(clock.clone()))).collect();
     let sockets = smtp.into_iter().zip(&hearts).zip(tls);
     let sockets = sockets.map(|((socket, (_, heart)), tls)| (socket, heart.clone(), tls)).collect();
-    let loops = smtp_in::start(config, sockets, &intake, &reception, stop);
+    let loops = smtp_in::start(config, sockets, &Behind { intake, memory: memory.clone() }, &reception, stop);
     let health = Health {
         hearts,
         spool: spool.clone(),
         events: events.clone(),
+        memory: memory.pressure,
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
     };
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper };
-    Ok(Running { reception, loops, queues, driver, cut, spool, events, health, api })
+    Ok(Running { reception, loops, queues, driver, cut, spool, events, watching, health, api })
 }
 
 fn engine(config: &Config, controls: Vec<Control>, clock: &Clock) -> Engine {
