@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod dns;
 pub mod event;
 pub mod intake;
+pub mod memory;
 pub mod message;
 pub mod queue;
 pub mod reception;

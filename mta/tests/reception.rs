@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_mta::message::MessageId;
-use egret_mta::reception::{Acceptor, Offered, Refusal, Settings, Taken, serve};
+use egret_mta::reception::{Acceptor, Asked, Offered, Refusal, Settings, Taken, serve};
 use egret_shared::address::private_networks;
 use egret_shared::clock::UnixMs;
 use egret_shared::net::tls::server_config;
@@ -37,7 +37,7 @@ impl Acceptor for Store {
         UnixMs(1_700_000_000_000)
     }
 
-    fn gate(&self) -> Option<Refusal> {
+    fn gate(&self, _: Asked) -> Option<Refusal> {
         None
     }
 }

@@ -12,6 +12,7 @@ mod full;
 mod health;
 mod hold;
 mod labels;
+mod memory;
 mod mount;
 mod pause;
 mod power;

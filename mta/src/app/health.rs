@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::memory::Pressure;
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
 
@@ -18,6 +19,7 @@ pub(super) struct Health {
     pub hearts: Vec<(SocketAddr, Heart)>,
     pub spool: Spool,
     pub events: Journal,
+    pub memory: Pressure,
     pub stop: CancellationToken,
     pub driver: AbortHandle,
 }
@@ -51,6 +53,7 @@ impl Health {
         let taking = if self.stop.is_cancelled() { Err("the program is stopping".to_owned()) } else { Ok(()) };
         probes.push(Probe { name: "reception".to_owned(), state: taking });
         probes.push(Probe { name: "spool".to_owned(), state: self.spool.health() });
+        probes.push(Probe { name: "memory".to_owned(), state: self.memory.health() });
         probes.push(Probe { name: "event log".to_owned(), state: self.events.health() });
         probes
     }

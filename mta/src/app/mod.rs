@@ -5,6 +5,7 @@
 
 mod hands;
 mod health;
+mod memory;
 mod recovery;
 mod reload;
 mod reporter;
@@ -44,8 +45,10 @@ use crate::spool::{self, Spool};
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
 use health::Health;
+use memory::Memory;
 pub use reload::{Origin, Reloaded, Reloader};
 use reporter::Reporter;
+use smtp_in::Behind;
 
 /// How long sessions that were told to end now may take to hand their work back.
 const CUT_WAIT: Duration = Duration::from_secs(5);
@@ -127,6 +130,8 @@ struct Running {
     spool: Spool,
     recovery: recovery::Failing,
     events: Journal,
+    /// Looks at the program's memory.
+    watching: JoinHandle<()>,
     health: Health,
     api: Api,
 }
@@ -158,8 +163,10 @@ pub async fn run(
     };
     stop.drain.cancel();
     notify::stopping();
+    let watching = running.watching.abort_handle();
     take_down(running, config.drain_timeout, &stop).await;
     reloads.abort();
+    watching.abort();
     watchdog.abort();
     upkeep.abort();
     admin_stop.cancel();
@@ -182,6 +189,9 @@ fn start(
     let events = Journal::open(&config.event_log, "event_log.path")?;
     let (spool, found) = Spool::open(config.spool.clone(), clock.clone())?;
     let (keeper, controls) = open_controls(config)?;
+    let memory = Memory::new(config);
+    let resolver = Resolver::new(config.dns.clone())?;
+    let watching = memory.watch(memory::reliefs(&resolver, &spool));
     let (queues, inbox) = channel();
     let ways = Arc::new(Ways { routes: config.routes.clone(), default_pool: config.default_pool.clone() });
     let intake = Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone());
@@ -197,7 +207,7 @@ fn start(
         },
         deps: hands::deps(&spool, &events, clock, client_tls),
         options: Arc::new(config.path.clone()),
-        resolver: Resolver::new(config.dns.clone())?,
+        resolver,
         ways,
         keeper: keeper.clone(),
         cut: cut.clone(),
@@ -211,17 +221,18 @@ fn start(
     let hearts: Vec<_> = config.listeners.iter().map(|l| (l.address, Heart::new(clock.clone()))).collect();
     let sockets = smtp.into_iter().zip(&hearts).zip(tls);
     let sockets = sockets.map(|((socket, (_, heart)), tls)| (socket, heart.clone(), tls)).collect();
-    let loops = smtp_in::start(config, sockets, &intake, &reception, stop);
+    let loops = smtp_in::start(config, sockets, &Behind { intake, memory: memory.clone() }, &reception, stop);
     let health = Health {
         hearts,
         spool: spool.clone(),
         events: events.clone(),
+        memory: memory.pressure,
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
     };
     let reloader = Reloader::new(origin, queues.clone(), events.clone());
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader };
-    Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, health, api })
+    Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
 }
 
 fn engine(config: &Config, controls: Vec<Control>, clock: &Clock) -> Engine {

@@ -14,13 +14,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::StartError;
+use super::memory::Memory;
 use crate::config::{Config, ListenerConfig};
 use crate::event::record::Peer;
 use crate::intake::{Draft, Intake, NotTaken};
-use crate::reception::{Acceptor, Offered, Refusal, Settings, Taken, count_received, received_header, serve};
+use crate::reception::{Acceptor, Asked, Offered, Refusal, Settings, Taken, count_received, received_header, serve};
 use crate::routing::label::{BadLabel, LabelHeaders};
 use crate::spool::StoreError;
 
@@ -38,20 +39,28 @@ pub(super) fn load_tls(config: &Config) -> Result<Vec<Option<Arc<ServerConfig>>>
     config.listeners.iter().map(load).collect()
 }
 
+/// What stands behind every listener.
+pub(super) struct Behind {
+    pub intake: Intake,
+    pub memory: Memory,
+}
+
 /// Starts an accept loop for each listener.
 pub(super) fn start(
     config: &Config,
     sockets: Vec<(TcpListener, Heart, Option<Arc<ServerConfig>>)>,
-    intake: &Intake,
+    behind: &Behind,
     sessions: &TaskTracker,
     stop: &Stop,
 ) -> Vec<JoinHandle<()>> {
     let hostname = Line::sanitized(config.hostname.as_bytes());
     let labels = config.labels.clone();
-    let taking = Arc::new(Taking { intake: intake.clone(), hostname: hostname.clone(), labels });
+    let Behind { intake, memory } = behind;
+    let (intake, memory) = (intake.clone(), memory.clone());
+    let taking = Arc::new(Taking { intake, memory, hostname: hostname.clone(), labels });
     let start = |(listener, (socket, heart, tls)): (&ListenerConfig, (TcpListener, Heart, _))| {
         let door = SmtpDoor {
-            settings: Arc::new(settings(hostname.clone(), listener, tls)),
+            settings: Arc::new(settings(&taking, listener, tls)),
             taking: taking.clone(),
             sessions: sessions.clone(),
             stop: stop.drain.clone(),
@@ -71,6 +80,13 @@ struct SmtpDoor {
 
 impl Door for SmtpDoor {
     fn session(&self, stream: TcpStream, peer: SocketAddr, permit: Permit) {
+        if self.taking.memory.is_closed() {
+            debug!(%peer, "no memory for a client");
+            self.settings.meters.refused(421);
+            // As below.
+            let _ = stream.try_write(b"421 4.3.2 too little memory, try again later\r\n");
+            return;
+        }
         let (settings, taking, stop) = (self.settings.clone(), self.taking.clone(), self.stop.clone());
         self.sessions.spawn(async move {
             serve(stream, peer, settings, taking, stop).await;
@@ -92,6 +108,7 @@ impl Door for SmtpDoor {
 /// How an offered message is taken.
 struct Taking {
     intake: Intake,
+    memory: Memory,
     hostname: Line,
     labels: LabelHeaders,
 }
@@ -127,8 +144,12 @@ impl Acceptor for Taking {
         self.intake.now()
     }
 
-    fn gate(&self) -> Option<Refusal> {
-        self.intake.gate().err().map(|why| told(&why))
+    fn gate(&self, asked: Asked) -> Option<Refusal> {
+        let full = match asked {
+            Asked::Mail => self.intake.gate().err().map(|why| told(&why)),
+            Asked::Text => None,
+        };
+        full.or_else(|| self.memory.refusal(asked))
     }
 }
 
@@ -149,7 +170,7 @@ fn not_labelled(bad: &BadLabel) -> Refusal {
     Refusal::new(550, (5, 6, 0), &bad.to_string())
 }
 
-fn settings(hostname: Line, listener: &ListenerConfig, tls: Option<Arc<ServerConfig>>) -> Settings {
+fn settings(taking: &Taking, listener: &ListenerConfig, tls: Option<Arc<ServerConfig>>) -> Settings {
     Settings {
         relay_networks: listener.relay_networks.clone(),
         max_message_bytes: listener.max_message_bytes,
@@ -158,6 +179,7 @@ fn settings(hostname: Line, listener: &ListenerConfig, tls: Option<Arc<ServerCon
         command_timeout: listener.command_timeout,
         data_timeout: listener.data_timeout,
         tls,
-        ..Settings::new(hostname)
+        budget: taking.memory.budget.clone(),
+        ..Settings::new(taking.hostname.clone())
     }
 }

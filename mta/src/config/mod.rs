@@ -6,6 +6,7 @@
 mod delivery;
 mod egress;
 mod listener;
+mod memory;
 mod routing;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use egret_shared::lifecycle::LogFormat;
 use egret_shared::units::{Size, Span};
 
 use crate::dns::resolver::DnsOptions;
+use crate::memory::Options;
 use crate::queue::QueueOptions;
 use crate::routing::label::LabelHeaders;
 use crate::routing::pool::Pool;
@@ -44,6 +46,8 @@ pub struct Config {
     pub dns: DnsOptions,
     /// Which headers say whose mail a message is.
     pub labels: LabelHeaders,
+    /// Limits of the program's memory.
+    pub memory: Options,
     /// Static routes.
     pub routes: Routes,
     /// The pools, among them the default one.
@@ -101,6 +105,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let listeners = root.repeated("listener").iter().map(listener::build).collect::<Vec<_>>();
     let queue = delivery::queue(root);
     let (dns, path) = delivery::path(root);
+    let memory = memory::build(root);
     let labels = routing::labels(root);
     let egress = egress::build(root, hostname.as_deref().unwrap_or_default());
     let event_log =
@@ -119,6 +124,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         queue,
         dns,
         labels,
+        memory,
         routes: egress.routes,
         pools: egress.pools,
         default_pool: egress.default_pool,

@@ -153,6 +153,11 @@ enum HostFound {
 }
 
 impl Resolver {
+    /// Forgets every answer that it remembers.
+    pub fn clear_cache(&self) {
+        self.0.dns.clear_cache();
+    }
+
     /// A resolver that asks as `options` say.
     ///
     /// # Errors

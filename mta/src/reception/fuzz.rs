@@ -48,7 +48,7 @@ pub(super) fn talk(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<Offered>) {
         input.extend_from_slice(piece);
         loop {
             let mut out = Vec::new();
-            let around = Around { now: UnixMs(1_700_000_000_000), gate: &|| None };
+            let around = Around { now: UnixMs(1_700_000_000_000), gate: &|_| None };
             let step = session.step(&input, around, &mut out);
             input.drain(..step.used);
             replies.extend(out);

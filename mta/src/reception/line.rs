@@ -41,6 +41,9 @@ pub enum Unfit {
     /// It is longer than the limit, in bytes.
     #[error("message is longer than {0} bytes")]
     Big(u64),
+    /// There is no memory for it now.
+    #[error("too many messages come at once, try again later")]
+    NoRoom,
     /// It holds a CR that no LF follows.
     #[error("message holds a bare CR; lines must end in CRLF")]
     BareCr,
@@ -227,6 +230,11 @@ impl Text {
     /// Bytes that came so far, whether they were kept or not.
     pub fn seen(&self) -> u64 {
         self.seen
+    }
+
+    /// Bytes that are kept.
+    pub fn kept(&self) -> u64 {
+        self.kept.len() as u64
     }
 
     /// Reads that there is more than the limit, and keeps nothing from here on.

@@ -52,7 +52,7 @@ impl Meters {
     }
 
     /// Counts a refusal.
-    pub(super) fn refused(&self, code: u16) {
+    pub fn refused(&self, code: u16) {
         let place = CODES.iter().position(|(known, _)| *known == code);
         place.and_then(|at| self.refused.get(at)).unwrap_or(&self.refused_other).increment(1);
     }

@@ -3,6 +3,7 @@
 //!
 //! All is pure and on floor 1, but `smtp`, which drives the machine over a socket, floor 5.
 
+mod budget;
 pub mod command;
 mod fuzz;
 mod hold;
@@ -16,10 +17,11 @@ mod settings;
 mod smtp;
 mod trace;
 
+pub use budget::Budget;
 pub use fuzz::fuzz_session;
 pub use hold::MAX_HOLD;
 pub use meters::Meters;
-pub use offer::{Acceptor, Offered, Refusal, Taken};
+pub use offer::{Acceptor, Asked, Offered, Refusal, Taken};
 pub use settings::Settings;
 pub use smtp::serve;
 pub use trace::{count_received, received_header};

@@ -72,6 +72,15 @@ impl Taken {
     }
 }
 
+/// What is about to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A transaction, by MAIL.
+    Mail,
+    /// The text of its message, by DATA or the first BDAT.
+    Text,
+}
+
 /// Takes messages, or says why not.
 pub trait Acceptor: Send + Sync + 'static {
     /// Takes a message: stores it, then promises.
@@ -83,6 +92,6 @@ pub trait Acceptor: Send + Sync + 'static {
     /// The time.
     fn now(&self) -> UnixMs;
 
-    /// Asked before each MAIL: some refusal while no mail can be taken.
-    fn gate(&self) -> Option<Refusal>;
+    /// Asked before each MAIL and before each message begins: some refusal while that cannot be.
+    fn gate(&self, asked: Asked) -> Option<Refusal>;
 }

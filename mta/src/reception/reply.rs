@@ -60,6 +60,7 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 pub(super) fn unfit(why: Unfit) -> Refusal {
     let (code, enhanced) = match why {
         Unfit::Big(_) => (552, (5, 3, 4)),
+        Unfit::NoRoom => (452, (4, 3, 1)),
         Unfit::LongLine(_) => (550, (5, 6, 0)),
         Unfit::BareCr | Unfit::BareLf | Unfit::Nul => (550, (5, 6, 11)),
     };

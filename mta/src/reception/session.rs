@@ -13,9 +13,10 @@ use egret_shared::clock::UnixMs;
 use egret_shared::text::Line;
 use memchr::memchr;
 
+use super::budget::{Body, Share};
 use super::command::{self, Bad, Command, Mail};
-use super::line::{LineScan, MAX_COMMAND_BYTES, Text, Unfit, scan_line};
-use super::offer::{Offered, Refusal, Taken};
+use super::line::{LineScan, MAX_COMMAND_BYTES, Unfit, scan_line};
+use super::offer::{Asked, Offered, Refusal, Taken};
 use super::reply;
 use super::settings::Settings;
 use crate::message::Address;
@@ -56,8 +57,8 @@ pub struct Step {
 pub struct Around<'a> {
     /// The time.
     pub now: UnixMs,
-    /// Says why no mail can be taken now.
-    pub gate: &'a dyn Fn() -> Option<Refusal>,
+    /// Says why something cannot begin now.
+    pub gate: &'a dyn Fn(Asked) -> Option<Refusal>,
 }
 
 /// What the client is known for.
@@ -76,7 +77,7 @@ struct Transaction {
     /// Recipients that were over the limit.
     over: u32,
     /// What came by BDAT so far.
-    chunks: Option<Text>,
+    chunks: Option<Body>,
 }
 
 #[derive(Debug)]
@@ -86,7 +87,7 @@ enum Phase {
     /// Awaits the end of a command line that is too long.
     Skip { dropped: usize, after_cr: bool },
     /// Awaits the end of a message.
-    Data(Text),
+    Data(Body),
     /// Awaits the rest of a chunk, which is thrown away if it is refused already.
     Chunk { size: u64, left: u64, last: bool, refusal: Option<Refusal> },
     /// Awaits the answer to an offer.
@@ -104,6 +105,8 @@ pub struct Session {
     phase: Phase,
     hello: Option<Hello>,
     transaction: Option<Transaction>,
+    /// What the message on offer holds of the budget.
+    share: Option<Share>,
     errors: u32,
     idle_commands: u32,
     messages: u32,
@@ -123,6 +126,7 @@ impl Session {
             phase: Phase::Command,
             hello: None,
             transaction: None,
+            share: None,
             errors: 0,
             idle_commands: 0,
             messages: 0,
@@ -159,6 +163,7 @@ impl Session {
     /// Tells what became of the offered message.
     pub fn answered(&mut self, answer: Result<Taken, Refusal>, out: &mut Vec<u8>) {
         self.phase = Phase::Command;
+        self.share = None;
         match answer {
             Ok(taken) => {
                 self.messages += 1;
@@ -209,10 +214,11 @@ impl Session {
             Phase::Command => self.command(input, around, out),
             Phase::Skip { dropped, after_cr } => self.skip(input, dropped, after_cr, out),
             Phase::Data(text) => self.data(text, input, out),
-            Phase::Chunk { size, left, last, refusal } => {
+            Phase::Chunk { size, left, last, mut refusal } => {
                 let took = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
                 if let (None, Some(text)) = (&refusal, self.transaction.as_mut().and_then(|t| t.chunks.as_mut())) {
                     text.feed(&input[..took]);
+                    refusal = text.is_shed().then(|| reply::unfit(Unfit::NoRoom));
                 }
                 self.data_bytes += took as u64;
                 let left = left - took as u64;
@@ -282,7 +288,7 @@ impl Session {
         (input.len(), Some(Act::More))
     }
 
-    fn data(&mut self, mut text: Text, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Act>) {
+    fn data(&mut self, mut text: Body, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Act>) {
         let end = text.feed(input);
         let took = end.unwrap_or(input.len());
         self.data_bytes += took as u64;
@@ -301,7 +307,11 @@ impl Session {
         if let Some(refusal) = refusal {
             // RFC 3030 section 2: after a chunk that failed, only a new transaction helps.
             self.transaction = None;
-            self.refuse(&refusal, out);
+            if refusal.code < 500 {
+                self.tell(&refusal, out);
+            } else {
+                self.refuse(&refusal, out);
+            }
             return None;
         }
         if !last {
@@ -312,13 +322,18 @@ impl Session {
         self.offer(text, out)
     }
 
-    fn offer(&mut self, text: Text, out: &mut Vec<u8>) -> Option<Act> {
+    fn offer(&mut self, text: Body, out: &mut Vec<u8>) -> Option<Act> {
         let smuggles = text.smuggles();
         let (transaction, hello) = (self.transaction.take()?, self.hello.clone()?);
         match text.finish() {
-            Ok(body) => {
+            Ok((body, share)) => {
                 self.phase = Phase::Offered;
+                self.share = Some(share);
                 Some(Act::Offer(Box::new(self.offered(transaction, hello, body))))
+            }
+            Err(Unfit::NoRoom) => {
+                self.tell(&reply::unfit(Unfit::NoRoom), out);
+                None
             }
             Err(why) => {
                 self.refuse(&reply::unfit(why), out);
@@ -359,8 +374,8 @@ impl Session {
         match command {
             Command::Mail(mail) => self.mail(mail, around, out),
             Command::Rcpt(recipient) => self.recipient(recipient, out),
-            Command::Data => self.start_data(out),
-            Command::Bdat { bytes, last } => self.start_chunk(bytes, last, out),
+            Command::Data => self.start_data(around, out),
+            Command::Bdat { bytes, last } => self.start_chunk(bytes, last, around, out),
             Command::StartTls => return self.start_tls(more, out),
             Command::Quit => {
                 reply::write(out, 221, (2, 0, 0), "goodbye");

@@ -11,6 +11,7 @@ use egret_shared::text::Line;
 use rustls::ServerConfig;
 
 use super::Meters;
+use super::budget::Budget;
 use super::line::TextLimits;
 
 /// The settings of one listener, shared by its sessions.
@@ -40,6 +41,8 @@ pub struct Settings {
     pub data_timeout: Duration,
     /// The certificate; without it STARTTLS is not offered.
     pub tls: Option<Arc<ServerConfig>>,
+    /// What all messages that are being received may hold together.
+    pub budget: Budget,
     /// The counters of the process. Made after the recorder is installed.
     pub meters: Meters,
 }
@@ -60,6 +63,7 @@ impl Settings {
             command_timeout: Duration::from_secs(60),
             data_timeout: Duration::from_secs(180),
             tls: None,
+            budget: Budget::new(u64::MAX),
             meters: Meters::new(),
         }
     }

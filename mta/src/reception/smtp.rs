@@ -139,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Acceptor> Talk<'_, S, A> {
     }
 
     fn step(&mut self) -> Act {
-        let gate = || self.house.acceptor.gate();
+        let gate = |asked| self.house.acceptor.gate(asked);
         let around = Around { now: self.house.acceptor.now(), gate: &gate };
         let step = self.session.step(&self.clear.inbox, around, &mut self.out);
         self.clear.inbox.advance(step.used);

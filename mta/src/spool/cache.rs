@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -14,7 +13,7 @@ use crate::message::{Message, MessageId};
 const OVERHEAD_BYTES: u64 = 512;
 
 pub(super) struct Cache {
-    budget: AtomicU64,
+    budget: u64,
     held: Mutex<Held>,
 }
 
@@ -26,30 +25,21 @@ struct Held {
 
 impl Cache {
     pub fn new(budget: u64) -> Self {
-        Self { budget: AtomicU64::new(budget), held: Mutex::default() }
+        Self { budget, held: Mutex::default() }
     }
 
-    /// Holds at most `budget` from now on; what is too much goes.
-    pub fn limit(&self, budget: u64) {
-        self.budget.store(budget, Ordering::Relaxed);
-        let mut gone = Vec::new();
-        let mut held = self.held.lock();
-        while held.bytes > budget
-            && let Some(id) = held.messages.keys().next().copied()
-            && let Some(message) = held.messages.remove(&id)
-        {
-            held.bytes -= cost(&message);
-            gone.push(message);
-        }
+    /// Holds nothing any more, for now.
+    pub fn clear(&self) {
+        let gone = std::mem::take(&mut *self.held.lock());
+        // Many bodies: they are freed here, with the lock given back.
+        drop(gone);
     }
 
     /// Keeps a message if there is room.
     pub fn keep(&self, message: Arc<Message>) {
         let cost = cost(&message);
         let mut held = self.held.lock();
-        if held.bytes + cost <= self.budget.load(Ordering::Relaxed)
-            && held.messages.insert(message.id, message).is_none()
-        {
+        if held.bytes + cost <= self.budget && held.messages.insert(message.id, message).is_none() {
             held.bytes += cost;
         }
     }
@@ -88,10 +78,8 @@ mod tests {
         cache.forget(a.id);
         cache.keep(b.clone());
         assert_eq!((cache.get(a.id), cache.get(b.id)), (None, Some(b.clone())));
-        cache.limit(0);
-        cache.keep(a.clone());
+        cache.clear();
         assert_eq!((cache.get(a.id), cache.get(b.id)), (None, None));
-        cache.limit(cost(&a));
         cache.keep(a.clone());
         assert_eq!(cache.get(a.id), Some(a));
     }

@@ -203,9 +203,9 @@ impl Spool {
         self.shared.cache.forget(id);
     }
 
-    /// Bodies of fresh messages may take this much memory from now on.
-    pub fn limit_cache(&self, bytes: u64) {
-        self.shared.cache.limit(bytes);
+    /// Bodies in memory give it back; they are read from the disk.
+    pub fn clear_cache(&self) {
+        self.shared.cache.clear();
     }
 
     /// What was there at the start is still being read.

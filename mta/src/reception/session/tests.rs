@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::reception::Budget;
 use crate::reception::fuzz::{fuzz_session, talk};
 use egret_shared::address::private_networks;
 
@@ -12,7 +13,7 @@ const NOW: UnixMs = UnixMs(1_700_000_000_000);
 const OPEN: &str = "EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\n";
 
 fn open() -> Around<'static> {
-    Around { now: NOW, gate: &|| None }
+    Around { now: NOW, gate: &|_| None }
 }
 
 fn settings() -> Settings {
@@ -216,7 +217,7 @@ fn each_limit_of_a_session_is_told_and_kept() {
 
 #[test]
 fn the_gate_is_asked_before_each_mail() {
-    let full = || Some(Refusal::new(452, (4, 3, 1), "disk is full"));
+    let full = |_| Some(Refusal::new(452, (4, 3, 1), "disk is full"));
     let (mut session, mut out) = (session(settings()), Vec::new());
     let step = session.step(b"EHLO c\r\nMAIL FROM:<>\r\n", Around { now: NOW, gate: &full }, &mut out);
     assert_eq!((codes(&out), step.act), (vec!["250".to_owned(), "452 4.3.1".to_owned()], Act::More));
@@ -328,4 +329,57 @@ fn a_listener_that_holds_nothing_neither_offers_nor_takes_it() {
     let told = String::from_utf8(out).expect("ASCII");
     assert!(!told.contains("FUTURERELEASE") && told.ends_with("555 5.5.4 parameter not supported\r\n"), "{told}");
     assert_eq!(replies("HELO c\r\nMAIL FROM:<> HOLDFOR=1\r\n"), ["250", "555 5.5.4"]);
+}
+
+#[test]
+fn messages_that_come_at_once_share_a_budget() {
+    let mut tight = settings();
+    tight.budget = Budget::new(1_000);
+    let (mut first, mut second) = (session(tight.clone()), session(tight.clone()));
+    let text = format!("{}\r\n", "a".repeat(98)).repeat(9);
+    let (codes, ..) = run(&mut first, format!("{OPEN}DATA\r\n{text}").as_bytes());
+    assert_eq!(codes.last().map(String::as_str), Some("354"));
+    // 900 bytes are held: a hundred more have room, a declared two hundred have none.
+    let (codes, ..) =
+        run(&mut second, b"EHLO c\r\nMAIL FROM:<> SIZE=200\r\nMAIL FROM:<> SIZE=90\r\nRCPT TO:<c@d.test>\r\n");
+    assert_eq!(codes[1..], ["452 4.3.1", "250 2.1.0", "250 2.1.5"]);
+    // What comes is more than was declared: it is read to its end and refused, for now.
+    let wire = format!("BDAT 300\r\n{}NOOP\r\n", "b".repeat(300));
+    assert_eq!(run(&mut second, wire.as_bytes()).0, ["452 4.3.1", "250 2.0.0"]);
+    let wire = format!("MAIL FROM:<>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n{text}.\r\n");
+    assert_eq!(run(&mut second, wire.as_bytes()).0[2..], ["354", "452 4.3.1"]);
+    assert_eq!(tight.budget.used(), 900, "what was refused is not held");
+    let (codes, offers, _) = run(&mut first, b".\r\n");
+    assert_eq!((codes, offers.len(), tight.budget.used()), (vec!["250 2.0.0".to_owned()], 1, 0));
+    assert_eq!(run(&mut second, wire.as_bytes()).0[3..], ["250 2.0.0"], "there is room again");
+}
+
+#[test]
+fn what_ends_a_message_early_gives_its_room_back() {
+    let mut tight = settings();
+    tight.budget = Budget::new(1_000);
+    for end in ["RSET\r\n", "EHLO c\r\n", "QUIT\r\n"] {
+        let mut session = session(tight.clone());
+        run(&mut session, format!("{OPEN}BDAT 5\r\nhello").as_bytes());
+        assert_eq!(tight.budget.used(), 5);
+        run(&mut session, end.as_bytes());
+        drop(session);
+        assert_eq!(tight.budget.used(), 0, "{end}");
+    }
+}
+
+#[test]
+fn a_message_that_may_not_begin_is_refused_and_one_that_has_begun_goes_on() {
+    let closed = |asked| (asked == Asked::Text).then(|| Refusal::new(452, (4, 3, 1), "too little memory"));
+    let closed = Around { now: NOW, gate: &closed };
+    let mut out = Vec::new();
+    session(settings()).step(format!("{OPEN}DATA\r\nRSET\r\n").as_bytes(), closed, &mut out);
+    assert_eq!(codes(&out)[3..], ["452 4.3.1", "250 2.0.0"]);
+    let (mut chunks, mut out) = (session(settings()), Vec::new());
+    run(&mut chunks, format!("{OPEN}BDAT 3\r\na\r\n").as_bytes());
+    let step = chunks.step(b"BDAT 3 LAST\r\nb\r\n", closed, &mut out);
+    assert!(matches!(step.act, Act::Offer(_)) && out.is_empty(), "{out:?}");
+    let (mut late, mut out) = (session(settings()), Vec::new());
+    late.step(format!("{OPEN}BDAT 3\r\na\r\nNOOP\r\n").as_bytes(), closed, &mut out);
+    assert_eq!(codes(&out)[3..], ["452 4.3.1", "250 2.0.0"]);
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 
+use super::super::budget::Body;
 use super::super::command::{Bad, Mail};
-use super::super::line::{Form, Text, Unfit};
-use super::super::offer::Refusal;
+use super::super::line::{Form, Unfit};
+use super::super::offer::{Asked, Refusal};
 use super::super::reply;
 use super::{Around, Phase, Session, Transaction};
 use crate::message::Address;
@@ -25,11 +26,14 @@ impl Session {
         if self.messages >= self.settings.max_messages_per_session {
             return self.tell(&Refusal::new(421, (4, 7, 0), "enough messages for one session, connect again"), out);
         }
-        if let Some(refusal) = (around.gate)() {
+        if let Some(refusal) = (around.gate)(Asked::Mail) {
             return self.tell(&refusal, out);
         }
         if mail.size.is_some_and(|size| size > self.settings.max_message_bytes) {
             return self.refuse(&reply::unfit(Unfit::Big(self.settings.max_message_bytes)), out);
+        }
+        if !self.settings.budget.has_room(mail.size.unwrap_or(0)) {
+            return self.tell(&reply::unfit(Unfit::NoRoom), out);
         }
         let not_before = match self.held_until(&mail, around.now) {
             Ok(not_before) => not_before,
@@ -80,33 +84,38 @@ impl Session {
         if patient { self.tell(&refusal, out) } else { self.refuse(&refusal, out) }
     }
 
-    /// Why no message may begin now.
-    fn not_ready(&self) -> Option<Refusal> {
+    /// Why no message may begin now, and whether the client is at fault.
+    fn not_ready(&self, around: Around<'_>) -> Option<(Refusal, bool)> {
         match &self.transaction {
-            None => Some(Refusal::new(503, (5, 5, 1), "MAIL comes first")),
-            Some(t) if t.recipients.is_empty() => Some(Refusal::new(554, (5, 5, 1), "no valid recipients")),
-            Some(_) => None,
+            None => Some((Refusal::new(503, (5, 5, 1), "MAIL comes first"), true)),
+            Some(t) if t.recipients.is_empty() => Some((Refusal::new(554, (5, 5, 1), "no valid recipients"), true)),
+            // A message that comes by BDAT has begun with its first chunk.
+            Some(t) if t.chunks.is_some() => None,
+            Some(_) => (around.gate)(Asked::Text).map(|refusal| (refusal, false)),
         }
     }
 
-    pub(super) fn start_data(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn start_data(&mut self, around: Around<'_>, out: &mut Vec<u8>) {
         if self.transaction.as_ref().is_some_and(|t| t.chunks.is_some()) {
             return self.misplaced("the message comes by BDAT", out);
         }
-        if let Some(refusal) = self.not_ready() {
-            return self.refuse(&refusal, out);
+        match self.not_ready(around) {
+            Some((refusal, true)) => return self.refuse(&refusal, out),
+            Some((refusal, false)) => return self.tell(&refusal, out),
+            None => {}
         }
-        self.phase = Phase::Data(Text::new(Form::Dotted, self.settings.text_limits()));
+        self.phase = Phase::Data(Body::new(Form::Dotted, self.settings.text_limits(), &self.settings.budget));
         reply::write_bare(out, 354, "send the message, end with a line of one dot");
     }
 
     /// The bytes of a chunk follow its command whatever the reply: they are read even if they are refused.
-    pub(super) fn start_chunk(&mut self, bytes: u64, last: bool, out: &mut Vec<u8>) {
+    pub(super) fn start_chunk(&mut self, bytes: u64, last: bool, around: Around<'_>, out: &mut Vec<u8>) {
         let (limits, drained) = (self.settings.text_limits(), self.settings.max_drained_bytes());
-        let mut refusal = self.not_ready();
+        let mut refusal = self.not_ready(around).map(|(refusal, _)| refusal);
         let mut seen = 0;
         if let (None, Some(transaction)) = (&refusal, &mut self.transaction) {
-            let text = transaction.chunks.get_or_insert_with(|| Text::new(Form::Counted, limits));
+            let budget = &self.settings.budget;
+            let text = transaction.chunks.get_or_insert_with(|| Body::new(Form::Counted, limits, budget));
             seen = text.seen();
             if seen.saturating_add(bytes) > limits.message {
                 text.overflow();
