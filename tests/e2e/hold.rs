@@ -37,7 +37,8 @@ fn leaves_in_time(fleet: &Fleet, offered: UnixMs) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_survives_a_restart() {
-    let mut fleet = fleet("1h");
+    // What it may wait counts from the end of the hold, also after the restart.
+    let mut fleet = fleet("3s");
     let _destination = sink(&fleet, Behaviour::default()).await;
     let offered = offer(&fleet);
     fleet.restart_mta();

@@ -78,7 +78,7 @@ fn admit(recovered: Recovered) -> Option<Readmit> {
         queue: queue.clone(),
         pool: pool.clone(),
         recipients: part.recipients.len() as u16,
-        received: recovered.meta.received,
+        received: recovered.meta.waits_since(),
         attempts: recovered.attempts,
         due: recovered.due,
         settled: recovered.settled,

@@ -64,7 +64,7 @@ pub struct Limits {
 impl Options {
     /// The limits on a host, or in a group of processes, with `total` bytes of memory.
     pub fn limits(&self, total: Option<u64>) -> Limits {
-        let share = |percent| total.map_or(u64::MAX, |total| percent_of(total, percent));
+        let share = |percent| total.map_or(u64::MAX, |total| whole(percent_of(total, percent)));
         let (soft, hard) = (share(DEFAULT_PERCENT.0), share(DEFAULT_PERCENT.1));
         let (soft, hard) = match (self.soft, self.hard) {
             (None, None) => (soft, hard),
@@ -75,9 +75,15 @@ impl Options {
             (None, Some(hard)) => (soft.min(percent_of(hard.bytes(), 75)), hard.bytes()),
         };
         let least = [soft, hard, total.unwrap_or(u64::MAX)].into_iter().min().filter(|least| *least < u64::MAX);
-        let reception = self.reception.or(least.map(|least| least / 4)).unwrap_or(DEFAULT_RECEPTION);
+        let reception = self.reception.or(least.map(|least| whole(least / 4))).unwrap_or(DEFAULT_RECEPTION);
         Limits { soft, hard, reception }
     }
+}
+
+/// Without a rest of a mebibyte, which nobody wants to read.
+fn whole(bytes: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    if bytes < MIB { bytes } else { bytes - bytes % MIB }
 }
 
 impl Limit {

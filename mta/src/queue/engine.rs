@@ -160,7 +160,7 @@ impl Engine {
         let queue = self.queue_of((queue, pool));
         self.queues[queue].held += 1;
         // What waits for a retry was scheduled by the options of then; those of now hold.
-        let longest = if attempts > 0 { now.plus(self.options.longest_retry()) } else { UnixMs(u64::MAX) };
+        let longest = if attempts > 0 { now.plus(self.options.longest_retry(attempts)) } else { UnixMs(u64::MAX) };
         let (due, settled, place) = (due.unwrap_or(now).min(longest), settled.into(), Place::Timer);
         let entry = Entry { id, received, due, queue, settled, part, recipients, attempts, place, is_moved };
         let entry = self.entries.insert(entry);

@@ -17,17 +17,21 @@ pub struct QueueOptions {
 }
 
 impl QueueOptions {
-    /// The longest wait, with its spread.
-    pub fn longest_retry(&self) -> Duration {
-        self.max_retry_interval + self.max_retry_interval / 20 + Duration::from_millis(1)
+    /// The longest wait after the `attempts`-th attempt, with its spread.
+    pub fn longest_retry(&self, attempts: u16) -> Duration {
+        let wait = self.wait_after(attempts);
+        wait + wait / 20 + Duration::from_millis(1)
+    }
+
+    fn wait_after(&self, attempts: u16) -> Duration {
+        let doublings = u32::from(attempts.saturating_sub(1)).min(31);
+        self.retry_interval.saturating_mul(1 << doublings).min(self.max_retry_interval)
     }
 
     /// The wait after the `attempts`-th attempt, with a spread of ±5 % chosen by `random` so that a
     /// herd that failed together does not come back together.
     pub fn retry_after(&self, attempts: u16, random: u64) -> Duration {
-        let doublings = u32::from(attempts.saturating_sub(1)).min(31);
-        let wait = self.retry_interval.saturating_mul(1 << doublings).min(self.max_retry_interval);
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+        let wait_ms = u64::try_from(self.wait_after(attempts).as_millis()).unwrap_or(u64::MAX / 2);
         let spread_ms = wait_ms / 10;
         Duration::from_millis(wait_ms - spread_ms / 2 + random % (spread_ms + 1))
     }
@@ -47,6 +51,7 @@ mod tests {
             let ideal = secs(60 * (1u64 << u32::from(attempts - 1).min(10))).min(secs(3_600));
             let wait = options.retry_after(attempts, random);
             prop_assert!(wait >= ideal * 95 / 100 && wait <= ideal * 105 / 100, "{wait:?} for {ideal:?}");
+            prop_assert!(wait <= options.longest_retry(attempts));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! about every segment in which its message stands, also as a copy that compaction left behind; while
 //! the start has not read all segments, none is spent.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::message::{Mark, MessageId};
@@ -42,6 +43,10 @@ pub(super) struct Index {
     /// Segments in which other copies of live messages stand: the next start reads those, too.
     copies: HashMap<MessageId, Vec<SegmentId>>,
     segments: BTreeMap<SegmentId, Holding>,
+    /// Those in which nothing lives: few, and the only ones that may go.
+    dead: BTreeSet<SegmentId>,
+    live_bytes: u64,
+    total_bytes: u64,
     /// While segments of before are being read.
     recovering: Option<Recovering>,
 }
@@ -131,12 +136,20 @@ impl Index {
         true
     }
 
+    /// A segment is there, and as yet nothing is known to live in it.
     pub fn begin_segment(&mut self, segment: SegmentId) {
-        self.segments.entry(segment).or_default();
+        if let Entry::Vacant(vacant) = self.segments.entry(segment) {
+            vacant.insert(Holding::default());
+            self.dead.insert(segment);
+        }
     }
 
+    /// The segment's file has this length now.
     pub fn grow(&mut self, segment: SegmentId, total_bytes: u64) {
-        self.segments.entry(segment).or_default().total_bytes = total_bytes;
+        if let Some(holding) = self.segments.get_mut(&segment) {
+            self.total_bytes = self.total_bytes - holding.total_bytes + total_bytes;
+            holding.total_bytes = total_bytes;
+        }
     }
 
     /// A message is at `place`. One that is there already has been copied: its marks stay.
@@ -148,9 +161,13 @@ impl Index {
                 self.copies.entry(id).or_default().push(old.segment);
             }
         }
-        let holding = self.segments.entry(place.segment).or_default();
-        holding.live += 1;
-        holding.live_bytes += place.length;
+        self.begin_segment(place.segment);
+        if let Some(holding) = self.segments.get_mut(&place.segment) {
+            holding.live += 1;
+            holding.live_bytes += place.length;
+        }
+        self.live_bytes += place.length;
+        self.dead.remove(&place.segment);
         self.places.insert(id, place);
     }
 
@@ -160,7 +177,10 @@ impl Index {
         let copies = self.copies.get(&id).into_iter().flatten().copied();
         let about = copies.filter(|copy| self.segments.contains_key(copy)).chain([place.segment]);
         let about: Vec<_> = about.filter(|target| *target != segment).collect();
-        self.segments.entry(segment).or_default().targets.extend(about);
+        self.begin_segment(segment);
+        if let Some(holding) = self.segments.get_mut(&segment) {
+            holding.targets.extend(about);
+        }
         let before = self.marks.insert((id, part), mark.clone());
         if *mark != Mark::Done || before == Some(Mark::Done) {
             return;
@@ -187,6 +207,10 @@ impl Index {
         if let Some(holding) = self.segments.get_mut(&place.segment) {
             holding.live -= 1;
             holding.live_bytes -= place.length;
+            self.live_bytes -= place.length;
+            if holding.live == 0 {
+                self.dead.insert(place.segment);
+            }
         }
     }
 
@@ -211,7 +235,10 @@ impl Index {
 
     /// The segment is not there any more, or was none.
     pub fn drop_segment(&mut self, segment: SegmentId) {
-        self.segments.remove(&segment);
+        self.dead.remove(&segment);
+        if let Some(holding) = self.segments.remove(&segment) {
+            self.total_bytes -= holding.total_bytes;
+        }
     }
 
     /// Segments other than `head` that may go, and forgets them.
@@ -221,13 +248,14 @@ impl Index {
             return spent;
         }
         // From the oldest on: one that goes may set younger ones free.
-        let all: Vec<_> = self.segments.keys().copied().filter(|id| *id != head).collect();
-        for id in all {
-            let free = self.segments.get(&id).is_some_and(|holding| {
-                holding.live == 0 && !holding.targets.iter().any(|target| self.segments.contains_key(target))
-            });
-            if free {
-                self.segments.remove(&id);
+        let dead: Vec<_> = self.dead.iter().copied().filter(|id| *id != head).collect();
+        for id in dead {
+            let is_free = self
+                .segments
+                .get(&id)
+                .is_some_and(|holding| !holding.targets.iter().any(|target| self.segments.contains_key(target)));
+            if is_free {
+                self.drop_segment(id);
                 spent.push(id);
             }
         }
@@ -245,12 +273,12 @@ impl Index {
 
     /// Bytes of live messages.
     pub fn live_bytes(&self) -> u64 {
-        self.segments.values().map(|holding| holding.live_bytes).sum()
+        self.live_bytes
     }
 
     /// Bytes of all segments.
     pub fn total_bytes(&self) -> u64 {
-        self.segments.values().map(|holding| holding.total_bytes).sum()
+        self.total_bytes
     }
 }
 

@@ -360,14 +360,13 @@ impl Engine {
     /// Brings a part's schedule under the options that hold now. A timer that is too early finds out by
     /// itself.
     fn retime(&mut self, key: EntryKey, old_age: Duration, now: UnixMs, acts: &mut Vec<Act>) {
-        let longest = now.plus(self.options.longest_retry());
-        let new_age = self.options.max_age;
+        let options = self.options;
         let Some(entry) = self.entries.get_mut(key) else { return };
         let before = entry.due.min(entry.received.plus(old_age));
         if entry.attempts > 0 && matches!(entry.place, Place::Timer) {
-            entry.due = entry.due.min(longest);
+            entry.due = entry.due.min(now.plus(options.longest_retry(entry.attempts)));
         }
-        let after = entry.due.min(entry.received.plus(new_age));
+        let after = entry.due.min(entry.received.plus(options.max_age));
         if entry.place == Place::Timer && after < before {
             self.schedule(key, now, acts);
         }

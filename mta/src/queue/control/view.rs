@@ -325,7 +325,7 @@ impl Engine {
 
 fn lead_text(lead: &Lead) -> String {
     match lead {
-        Lead::Unknown => "the DNS has not been asked".to_owned(),
+        Lead::Unknown => "not looked up yet".to_owned(),
         Lead::Asked => "the DNS is being asked".to_owned(),
         Lead::Known(site, _) => site.name.to_string(),
         Lead::Failed(_, why) => format!("no answer of the DNS: {why}"),
