@@ -6,11 +6,10 @@ use egret_shared::address::{Network, Networks};
 use egret_shared::config::Section;
 use egret_shared::units::Span;
 
+use super::path;
 use crate::dns::resolver::DnsOptions;
 use crate::queue::QueueOptions;
-use crate::shaping::options::{PathOptions, Timeouts, Tls};
-
-egret_shared::config_value_from_str!(Tls => "a use of TLS");
+use crate::shaping::options::PathOptions;
 
 pub(super) fn queue(root: &Section<'_>) -> QueueOptions {
     let section = root.section("queue");
@@ -46,7 +45,7 @@ pub(super) fn queue(root: &Section<'_>) -> QueueOptions {
 }
 
 /// `[dns]` and `[delivery]` together: the port and the networks concern both.
-pub(super) fn path(root: &Section<'_>) -> (DnsOptions, PathOptions) {
+pub(super) fn delivery(root: &Section<'_>) -> (DnsOptions, PathOptions) {
     let section = root.section("delivery");
     let mut dns = dns(root);
     dns.smtp_port =
@@ -60,7 +59,9 @@ pub(super) fn path(root: &Section<'_>) -> (DnsOptions, PathOptions) {
     if dns.smtp_port == 0 {
         section.complain("smtp_port", "is 0; mail exchangers listen on 25");
     }
-    (dns, options(&section))
+    let mut options = PathOptions::default();
+    path::replace(&section, &mut options);
+    (dns, options)
 }
 
 fn dns(root: &Section<'_>) -> DnsOptions {
@@ -74,51 +75,5 @@ fn dns(root: &Section<'_>) -> DnsOptions {
         timeout: section.with_default::<Span>("timeout", "\"5s\"", "How long one question may take.").0,
         concurrency: section.with_default("concurrency", "128", "Questions that are open at once."),
         ..DnsOptions::default()
-    }
-}
-
-fn options(section: &Section<'_>) -> PathOptions {
-    let count = |key, default, doc| match section.with_default(key, default, doc) {
-        0 => {
-            section.complain(key, "is 0, with which nothing would ever be sent");
-            1
-        }
-        count => count,
-    };
-    PathOptions {
-        connection_limit: count("connection_limit", "32", "Sessions at once to one site from one source."),
-        max_deliveries_per_connection: count(
-            "max_deliveries_per_connection",
-            "1024",
-            "Messages that one session carries before it ends.",
-        ),
-        max_recipients_per_batch: count(
-            "max_recipients_per_batch",
-            "100",
-            "Recipients of one transaction; more are sent in further ones.",
-        ),
-        tls: section.with_default(
-            "tls",
-            "\"opportunistic\"",
-            "\"opportunistic\" (STARTTLS where offered, any certificate), \"required\" (a valid certificate or no delivery), \"required_insecure\" (any certificate or no delivery), \"disabled\".",
-        ),
-        pipelining: section.with_default("pipelining", "true", "Whether commands are sent together where the server offers it."),
-        timeouts: timeouts(&section.section("timeouts")),
-    }
-}
-
-fn timeouts(section: &Section<'_>) -> Timeouts {
-    let span = |key, default, doc| section.with_default::<Span>(key, default, doc).0;
-    Timeouts {
-        connect: span("connect", "\"60s\"", "Reaching a host: the proxy, its handshake and the connection."),
-        banner: span("banner", "\"5m\"", "The server's greeting."),
-        ehlo: span("ehlo", "\"5m\"", "The reply to EHLO or HELO."),
-        starttls: span("starttls", "\"30s\"", "The reply to STARTTLS and the handshake."),
-        mail_from: span("mail_from", "\"5m\"", "The reply to MAIL."),
-        rcpt_to: span("rcpt_to", "\"5m\"", "The reply to RCPT."),
-        data: span("data", "\"5m\"", "The reply to DATA, and each block that is written."),
-        data_dot: span("data_dot", "\"10m\"", "The reply to the end of the message."),
-        rset: span("rset", "\"20s\"", "The reply to RSET and QUIT."),
-        idle: span("idle", "\"5s\"", "How long a session without work waits for another message."),
     }
 }

@@ -7,6 +7,7 @@ mod delivery;
 mod egress;
 mod listener;
 mod memory;
+mod path;
 mod routing;
 
 use std::net::SocketAddr;
@@ -104,7 +105,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let spool = spool_options(root);
     let listeners = root.repeated("listener").iter().map(listener::build).collect::<Vec<_>>();
     let queue = delivery::queue(root);
-    let (dns, path) = delivery::path(root);
+    let (dns, path) = delivery::delivery(root);
     let memory = memory::build(root);
     let labels = routing::labels(root);
     let egress = egress::build(root, hostname.as_deref().unwrap_or_default());

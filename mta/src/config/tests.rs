@@ -73,7 +73,7 @@ fn what_contradicts_itself_is_refused() {
         ("[[listener]]\naddress = \"127.0.0.1:25\"\nmax_future_release = \"40years\"\n", "999999999s"),
         ("[memory]\nsoft_limit = \"2GiB\"\nhard_limit = \"1GiB\"\n", "less than soft_limit"),
         ("[memory]\nsoft_limit = \"much\"\n", "or \"none\""),
-        ("[delivery]\ntls = \"maybe\"\n", "opportunistic"),
+        ("[delivery]\nenable_tls = \"maybe\"\n", "Opportunistic"),
         ("[delivery]\nconection_limit = 1\n", "did you mean `connection_limit`?"),
         ("[[listener]]\naddress = \"127.0.0.1:25\"\ntls_private_key = \"k\"\n", "tls_certificate belongs to it"),
         ("[[listener]]\naddress = \"127.0.0.1\"\n", "an address with a port"),

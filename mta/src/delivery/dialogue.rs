@@ -282,7 +282,7 @@ impl Dialogue {
             Stage::Hello => self.take_hello(reply, judgement, send),
             Stage::StartTls if reply.code == 220 => Some(Act::Upgrade),
             // Nothing is lost yet: the server said no, and the session goes on in clear.
-            Stage::StartTls if reply.code != 421 && self.tls == Tls::Opportunistic => Some(self.ready()),
+            Stage::StartTls if reply.code != 421 && !self.tls.is_required() => Some(self.ready()),
             Stage::StartTls => Some(self.refused(reply, None)),
             Stage::Content => {
                 // The server answered before the end: it does not know where the content ends.
@@ -303,7 +303,7 @@ impl Dialogue {
 
     fn take_hello(&mut self, reply: &Reply, judgement: Judgement, send: &mut Vec<u8>) -> Option<Act> {
         if judgement != Judgement::Go {
-            let may_fall_back = reply.code >= 500 && !self.said_helo && !self.is_secure && !self.requires_tls();
+            let may_fall_back = reply.code >= 500 && !self.said_helo && !self.is_secure && !self.tls.is_required();
             if !may_fall_back {
                 return Some(self.refused(reply, None));
             }
@@ -320,7 +320,7 @@ impl Dialogue {
             self.stage = Stage::StartTls;
             return None;
         }
-        if self.requires_tls() {
+        if self.tls.is_required() {
             self.is_usable = false;
             let text = "TLS is required and the destination does not offer STARTTLS";
             let response = Response::own(451, EnhancedCode::new(4, 7, 5), text);
@@ -386,17 +386,13 @@ impl Dialogue {
         self.stage = Stage::Idle;
         Act::Ready
     }
-
-    fn requires_tls(&self) -> bool {
-        matches!(self.tls, Tls::Required | Tls::RequiredInsecure)
-    }
 }
 
 /// Plays a session against arbitrary bytes of the server: the entry of the fuzz target.
 pub fn fuzz_dialogue(bytes: &[u8]) {
     let recipients = [Address::parse("a@b.test"), Address::parse("c@b.test")];
     let recipients: Vec<_> = recipients.into_iter().flatten().collect();
-    let tls = if bytes.first().is_some_and(|b| b % 2 == 0) { Tls::Opportunistic } else { Tls::Disabled };
+    let tls = if bytes.first().is_some_and(|b| b % 2 == 0) { Tls::OpportunisticInsecure } else { Tls::Disabled };
     let mut dialogue = Dialogue::new("client.test", tls, bytes.len().is_multiple_of(2));
     let (mut input, mut send) = (BytesMut::from(bytes), Vec::new());
     let envelope = Envelope { sender: None, size: 10, eight_bit: false, smtputf8: false };

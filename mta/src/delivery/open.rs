@@ -57,12 +57,13 @@ pub(super) async fn open(
     let mut last = None;
     for (host, address) in targets(path) {
         let mut wire = Wire::to(&host.name, address);
-        let mut tried = attempt(path, tls, host, address, path.options.tls).await;
+        let mut tried = attempt(path, tls, host, address, path.options.tls.enable_tls).await;
         if let Err(failed) = &tried
             && failed.in_handshake
         {
             metrics.tls_failed();
-            if path.options.tls == Tls::Opportunistic {
+            let options = &path.options.tls;
+            if options.opportunistic_tls_reconnect_on_failed_handshake && !options.enable_tls.is_required() {
                 tell(&failed.fault, &wire);
                 tried = attempt(path, tls, host, address, Tls::Disabled).await;
             }
@@ -118,14 +119,14 @@ async fn attempt(
     mode: Tls,
 ) -> Result<Connection, Failed> {
     let options = &path.options;
-    let dialed = dial(&path.source, address, options.timeouts.connect).await?;
-    let dialogue = Dialogue::new(&path.source.ehlo_name, mode, options.pipelining);
-    let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.timeouts);
+    let dialed = dial(&path.source, address, options.smtp.timeouts.connect).await?;
+    let dialogue = Dialogue::new(&path.source.ehlo_name, mode, options.smtp.enable_pipelining);
+    let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts);
     loop {
         match connection.next().await {
             Act::Ready => return Ok(connection),
             Act::Upgrade => {
-                let check = if mode == Tls::Required { Check::Certificate } else { Check::Nothing };
+                let check = if mode.checks_certificate() { Check::Certificate } else { Check::Nothing };
                 connection.upgrade(tls, check, &host.name).await.map_err(|error| handshake_failed(&error))?;
             }
             Act::Refused(refused) => return Err(refusal(path, host, address, refused)),

@@ -11,7 +11,7 @@ use egret_mta::message::{
     Address, Content as Bytes, FromSession, Message, MessageId, Metadata, Part, QueueName, Ticket, Verdict,
 };
 use egret_mta::routing::source::{Source, Way};
-use egret_mta::shaping::options::{PathOptions, Timeouts, Tls as TlsMode};
+use egret_mta::shaping::options::{PathOptions, SmtpOptions, Timeouts};
 use egret_shared::clock::{Clock, UnixMs};
 use egret_shared::fault::Fault;
 use egret_shared::net::tls_client::ClientTls;
@@ -118,9 +118,8 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
             connection_limit: 1,
             max_deliveries_per_connection: 10,
             max_recipients_per_batch: 100,
-            tls: TlsMode::Opportunistic,
-            pipelining: true,
-            timeouts,
+            smtp: SmtpOptions { timeouts, ..SmtpOptions::default() },
+            ..PathOptions::default()
         },
         way: Way::Direct,
         source: FROM.into(),

@@ -33,7 +33,7 @@ async fn all_accounted_for(choices: Vec<u8>) {
     let mut bench = bench(&[at]);
     // Some scripts wait for what never comes: then the client's limit ends the session.
     let brief = Duration::from_millis(30);
-    let timeouts = &mut bench.options.timeouts;
+    let timeouts = &mut bench.options.smtp.timeouts;
     (timeouts.mail_from, timeouts.rcpt_to, timeouts.data) = (brief, brief, brief);
     (timeouts.data_dot, timeouts.rset, timeouts.banner, timeouts.ehlo) = (brief, brief, brief, brief);
     let (store, stop) = (bench.store.clone(), bench.stop.clone());

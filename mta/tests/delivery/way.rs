@@ -40,7 +40,7 @@ fn starttls(acceptor: TlsAcceptor) -> Vec<Step> {
 async fn tls_is_used_where_it_is_offered_and_checked_where_it_is_required() {
     let (acceptor, certificate) = acceptor();
     for (mode, knows_root, want) in [
-        (TlsMode::Opportunistic, false, Verdict::Delivered),
+        (TlsMode::OpportunisticInsecure, false, Verdict::Delivered),
         (TlsMode::RequiredInsecure, false, Verdict::Delivered),
         (TlsMode::Required, true, Verdict::Delivered),
         (TlsMode::Required, false, COUNTED),
@@ -48,7 +48,7 @@ async fn tls_is_used_where_it_is_offered_and_checked_where_it_is_required() {
         let steps = script(&[starttls(acceptor.clone()), taken(), vec![Listen]]);
         let (at, _) = serve("127.0.0.1:0", vec![steps]).await;
         let mut bench = bench(&[at]);
-        bench.options.tls = mode;
+        bench.options.tls.enable_tls = mode;
         if knows_root {
             let mut roots = rustls::RootCertStore::empty();
             roots.add(certificate.clone()).expect("a root");
@@ -69,11 +69,11 @@ async fn a_failed_handshake_is_followed_by_clear_text_only_if_tls_is_not_require
         let offer = "250-mx.test\r\n250 STARTTLS\r\n";
         vec![Say("220 mx.test\r\n"), Hear, Say(offer), Hear, Say("220 go\r\n"), Hear]
     };
-    for (mode, want) in [(TlsMode::Opportunistic, Verdict::Delivered), (TlsMode::RequiredInsecure, COUNTED)] {
+    for (mode, want) in [(TlsMode::OpportunisticInsecure, Verdict::Delivered), (TlsMode::RequiredInsecure, COUNTED)] {
         let again = script(&[greeting(), taken(), vec![Listen]]);
         let (at, heard) = serve("127.0.0.1:0", vec![script(&[broken(), vec![Say("garbage\r\n")]]), again]).await;
         let mut bench = bench(&[at]);
-        bench.options.tls = mode;
+        bench.options.tls.enable_tls = mode;
         let ticket = bench.store.add(&["a@b.test"], "x\r\n");
         let end = bench.run(vec![ticket]).await;
         assert_eq!(end.verdicts(), [want], "{mode:?}: {}", end.words());

@@ -3,6 +3,7 @@
 //! section is dropped.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -92,6 +93,41 @@ impl<'d> Section<'d> {
             let value = DeValue::parse(default).expect("defaults are TOML");
             T::read(value.get_ref()).unwrap_or_else(|e| panic!("default of {}: {e}", self.full(key)))
         })
+    }
+
+    /// A key that replaces what stood in `slot` before. `default` is what stands there if nothing replaces it,
+    /// as in [`Section::with_default`]; the reference tells it.
+    ///
+    /// # Panics
+    /// While the reference is made, if `slot` does not hold `default`: a defect of the program that every test run
+    /// finds.
+    pub fn replace<T: Value + PartialEq + Debug>(
+        &self,
+        key: &'static str,
+        default: &'static str,
+        doc: &'static str,
+        slot: &mut T,
+    ) {
+        self.replace_with::<T, T>(key, default, doc, slot);
+    }
+
+    /// As [`Section::replace`], where the file's type is not that of the slot.
+    ///
+    /// # Panics
+    /// As [`Section::replace`].
+    pub fn replace_with<T: Value + Into<S>, S: PartialEq + Debug>(
+        &self,
+        key: &'static str,
+        default: &'static str,
+        doc: &'static str,
+        slot: &mut S,
+    ) {
+        if self.describing() {
+            let told: S = self.with_default::<T>(key, default, doc).into();
+            assert_eq!(told, *slot, "default of {}", self.full(key));
+        } else if let Some(value) = self.value::<T>(key) {
+            *slot = value.into();
+        }
     }
 
     /// A sub-table, present or not.

@@ -97,14 +97,14 @@ fn tls_is_never_skipped_where_it_is_required() {
             let (sent, acts) = play(server.as_bytes(), 1000, tls);
             assert!(matches!(acts[..], [Act::Refused(_)]) && !sent.contains("MAIL"), "{server:?}: {acts:?}");
         }
-        let (sent, acts) = play(server.as_bytes(), 1000, Tls::Opportunistic);
+        let (sent, acts) = play(server.as_bytes(), 1000, Tls::OpportunisticInsecure);
         assert!(acts.contains(&Act::Ready) && sent.contains("MAIL"), "{server:?}: {acts:?}");
     }
 }
 
 #[test]
 fn capabilities_of_before_tls_are_forgotten() {
-    let mut dialogue = Dialogue::new("me.test", Tls::Opportunistic, true);
+    let mut dialogue = Dialogue::new("me.test", Tls::OpportunisticInsecure, true);
     let mut send = Vec::new();
     let before = b"220 x\r\n250-mx\r\n250-STARTTLS\r\n250-SMTPUTF8\r\n250 SIZE 9\r\n220 go\r\n";
     assert_eq!(dialogue.step(&mut BytesMut::from(&before[..]), &mut send), Some(Act::Upgrade));

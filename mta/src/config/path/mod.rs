@@ -1,0 +1,45 @@
+//! The options of a path: each key replaces what stood before, so that the same reading serves a base
+//! and what is said over it. Floor 5.
+
+mod smtp;
+mod tls;
+
+use egret_shared::config::Section;
+
+use crate::shaping::options::PathOptions;
+
+/// Replaces in `options` what `section` holds.
+pub(super) fn replace(section: &Section<'_>, options: &mut PathOptions) {
+    count(
+        section,
+        "connection_limit",
+        "32",
+        "Sessions at once to one site from one source.",
+        &mut options.connection_limit,
+    );
+    count(
+        section,
+        "max_deliveries_per_connection",
+        "1024",
+        "Messages that one session carries before it ends.",
+        &mut options.max_deliveries_per_connection,
+    );
+    count(
+        section,
+        "max_recipients_per_batch",
+        "100",
+        "Recipients of one transaction; more are sent in further ones.",
+        &mut options.max_recipients_per_batch,
+    );
+    smtp::replace(section, &mut options.smtp);
+    tls::replace(section, &mut options.tls);
+}
+
+/// A number that must not be 0.
+fn count(section: &Section<'_>, key: &'static str, default: &'static str, doc: &'static str, slot: &mut u32) {
+    section.replace(key, default, doc, slot);
+    if *slot == 0 {
+        section.complain(key, "is 0, with which nothing would ever be sent");
+        *slot = 1;
+    }
+}

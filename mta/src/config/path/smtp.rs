@@ -1,0 +1,35 @@
+//! How a session speaks. Floor 5.
+
+use egret_shared::config::Section;
+use egret_shared::units::Span;
+
+use crate::shaping::options::{SmtpOptions, Timeouts};
+
+pub(super) fn replace(section: &Section<'_>, options: &mut SmtpOptions) {
+    section.replace(
+        "enable_pipelining",
+        "true",
+        "Whether commands are sent together where the server offers it.",
+        &mut options.enable_pipelining,
+    );
+    timeouts(section, &mut options.timeouts);
+}
+
+fn timeouts(section: &Section<'_>, timeouts: &mut Timeouts) {
+    let span = |key, default, doc, slot| section.replace_with::<Span, _>(key, default, doc, slot);
+    span(
+        "connect_timeout",
+        "\"60s\"",
+        "Reaching a host: the proxy, its handshake and the connection.",
+        &mut timeouts.connect,
+    );
+    span("banner_timeout", "\"5m\"", "The server's greeting.", &mut timeouts.banner);
+    span("ehlo_timeout", "\"5m\"", "The reply to EHLO or HELO.", &mut timeouts.ehlo);
+    span("starttls_timeout", "\"30s\"", "The reply to STARTTLS and the handshake.", &mut timeouts.starttls);
+    span("mail_from_timeout", "\"5m\"", "The reply to MAIL.", &mut timeouts.mail_from);
+    span("rcpt_to_timeout", "\"5m\"", "The reply to RCPT.", &mut timeouts.rcpt_to);
+    span("data_timeout", "\"5m\"", "The reply to DATA, and each block that is written.", &mut timeouts.data);
+    span("data_dot_timeout", "\"10m\"", "The reply to the end of the message.", &mut timeouts.data_dot);
+    span("rset_timeout", "\"20s\"", "The reply to RSET and QUIT.", &mut timeouts.rset);
+    span("idle_timeout", "\"5s\"", "How long a session without work waits for another message.", &mut timeouts.idle);
+}

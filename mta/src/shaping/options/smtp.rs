@@ -1,0 +1,61 @@
+//! How a session speaks. Floor 1.
+
+use std::time::Duration;
+
+/// How a session speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmtpOptions {
+    /// Whether commands are pipelined where the server offers it (RFC 2920).
+    pub enable_pipelining: bool,
+    /// How long to wait at each step.
+    pub timeouts: Timeouts,
+}
+
+impl Default for SmtpOptions {
+    fn default() -> Self {
+        Self { enable_pipelining: true, timeouts: Timeouts::default() }
+    }
+}
+
+/// How long to wait at each step (RFC 5321 section 4.5.3.2 for the minima).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Proxy, its handshake, and the connection.
+    pub connect: Duration,
+    /// The 220.
+    pub banner: Duration,
+    /// EHLO and HELO.
+    pub ehlo: Duration,
+    /// STARTTLS and the handshake.
+    pub starttls: Duration,
+    /// MAIL.
+    pub mail_from: Duration,
+    /// RCPT.
+    pub rcpt_to: Duration,
+    /// DATA, and each block written.
+    pub data: Duration,
+    /// The reply to the final dot.
+    pub data_dot: Duration,
+    /// RSET and QUIT.
+    pub rset: Duration,
+    /// How long an idle session waits for another message.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        Self {
+            connect: minutes(1),
+            banner: minutes(5),
+            ehlo: minutes(5),
+            starttls: Duration::from_secs(30),
+            mail_from: minutes(5),
+            rcpt_to: minutes(5),
+            data: minutes(5),
+            data_dot: minutes(10),
+            rset: Duration::from_secs(20),
+            idle: Duration::from_secs(5),
+        }
+    }
+}
