@@ -22,3 +22,4 @@ mod reload;
 mod spool;
 mod support;
 mod swaks;
+mod trace;

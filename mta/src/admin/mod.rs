@@ -1,10 +1,11 @@
 //! The HTTP API beside health and metrics: the queues, and an operator's orders. Documented in
 //! `docs/reference/mta-api.md`. Floor 6. Without access control: its address is a private one.
-//! `show` answers questions, `order` takes orders.
+//! `show` answers questions, `trace` shows live sessions, `order` takes orders.
 //! Always: an order that lasts is on stable storage when it is confirmed.
 
 mod order;
 mod show;
+mod trace;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::app::{Reloaded, Reloader};
 use crate::controls::Keeper;
+use crate::delivery::trace::Tracer;
 use crate::message::Address;
 use crate::queue::control::words::{Refused, Scope};
 use crate::queue::run::{Queues, Stopped};
@@ -30,6 +32,8 @@ pub struct Api {
     pub keeper: Keeper,
     /// Reads the configuration anew.
     pub reloader: Reloader,
+    /// Who watches sessions.
+    pub tracer: Tracer,
 }
 
 /// `/v1/…`.
@@ -41,6 +45,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/messages/{id}", get(show::message))
         .route("/v1/controls", get(show::controls))
         .route("/v1/jobs", get(show::jobs))
+        .route("/v1/trace", get(trace::trace))
         .route("/v1/suspend", post(order::suspend))
         .route("/v1/resume", post(order::resume))
         .route("/v1/bounce", post(order::bounce))

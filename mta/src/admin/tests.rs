@@ -71,7 +71,8 @@ impl House {
         let events = Journal::open(&directory.path().join("events"), "event_log.path").expect("a journal");
         let origin = Origin { file: directory.path().join("mta.toml"), text: String::new() };
         let reloader = Reloader::new(origin, queues.clone(), events);
-        let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader };
+        let tracer = Tracer::default();
+        let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer };
         tokio::spawn(http::serve(listener, router(api), CancellationToken::new()));
         Self { at, queues, spool, _directory: directory }
     }

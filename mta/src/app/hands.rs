@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::reporter::Reporter;
 use crate::controls::Keeper;
+use crate::delivery::trace::Tracer;
 use crate::delivery::{self, Deps, Metrics, Path, Seat};
 use crate::dns::resolver::{Failure, Resolver};
 use crate::event::record::Record;
@@ -59,13 +60,20 @@ impl delivery::Events for Told {
 }
 
 /// What every session uses.
-pub(super) fn deps(spool: &Spool, events: &Journal, clock: &Clock, tls: ClientTls) -> Deps<Bodies, Told> {
+pub(super) fn deps(
+    spool: &Spool,
+    events: &Journal,
+    clock: &Clock,
+    tls: ClientTls,
+    tracer: Tracer,
+) -> Deps<Bodies, Told> {
     Deps {
         messages: Bodies(spool.clone()),
         events: Told(events.clone()),
         clock: clock.clone(),
         tls: Arc::new(tls),
         metrics: Metrics::new(),
+        tracer,
     }
 }
 

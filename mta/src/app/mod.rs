@@ -35,6 +35,7 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Api};
 use crate::config::Config;
 use crate::controls::Keeper;
+use crate::delivery::trace::Tracer;
 use crate::dns::resolver::{Resolver, ResolverError};
 use crate::intake::{Intake, Ways};
 use crate::message::MessageId;
@@ -197,6 +198,7 @@ fn start(
     let intake = Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone());
     let cut = CancellationToken::new();
     let client_tls = ClientTls::new().map_err(|error| StartError::Tls(error.to_string()))?;
+    let tracer = Tracer::default();
     let hands = AppHands {
         reporter: Reporter {
             spool: spool.clone(),
@@ -205,7 +207,7 @@ fn start(
             clock: clock.clone(),
             hostname: config.hostname.clone(),
         },
-        deps: hands::deps(&spool, &events, clock, client_tls),
+        deps: hands::deps(&spool, &events, clock, client_tls, tracer.clone()),
         options: Arc::new(config.path.clone()),
         resolver,
         ways,
@@ -231,7 +233,7 @@ fn start(
         driver: driver.abort_handle(),
     };
     let reloader = Reloader::new(origin, queues.clone(), events.clone());
-    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader };
+    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
 }
 

@@ -2,6 +2,7 @@
 
 mod queue;
 mod spool;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use egret_shared::{config as shared_config, lifecycle, metrics};
 
 use self::queue::QueueCommand;
 use self::spool::SpoolCommand;
+use self::trace::Trace;
 use crate::app::{self, Origin, Sockets};
 use crate::config::{self, Config};
 
@@ -40,6 +42,8 @@ enum Command {
     /// Ask a running MTA what is queued, and give it orders.
     #[command(subcommand)]
     Queue(Box<QueueCommand>),
+    /// Show live sessions of a running MTA, line by line.
+    Trace(Trace),
     /// Have a running MTA read its configuration anew, as SIGHUP does.
     Reload(queue::Admin),
     /// Look into a stopped or copied spool; nothing is changed.
@@ -70,6 +74,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Queue(command) => told(queue::run(*command)),
+        Command::Trace(asked) => told(trace::run(&asked)),
         Command::Reload(admin) => told(queue::reload(&admin)),
         Command::Spool(command) => told(spool::run(command)),
         Command::Config(ConfigCommand::Reference) => {

@@ -20,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 use super::content;
 use super::dialogue::{Act, Dialogue, Lost};
 use super::outcome::Stage;
+use super::trace::{Tap, What};
 use crate::message::{Content, Ticket};
 use crate::shaping::options::Timeouts;
 
@@ -46,11 +47,14 @@ pub(super) struct Connection {
     timeouts: Timeouts,
     /// TLS version and cipher.
     pub tls: Option<String>,
+    pub tap: Tap,
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, input: BytesMut, dialogue: Dialogue, timeouts: Timeouts) -> Self {
-        Self { stream: Stream::Clear(stream), input, send: Vec::with_capacity(512), dialogue, timeouts, tls: None }
+    pub fn new(stream: TcpStream, input: BytesMut, dialogue: Dialogue, timeouts: Timeouts, mut tap: Tap) -> Self {
+        tap.heard(&input);
+        let send = Vec::with_capacity(512);
+        Self { stream: Stream::Clear(stream), input, send, dialogue, timeouts, tls: None, tap }
     }
 
     /// The buffer that commands are appended to, with the dialogue that does so.
@@ -76,6 +80,7 @@ impl Connection {
         loop {
             let act = self.dialogue.step(&mut self.input, &mut self.send);
             if !self.send.is_empty() {
+                self.tap.sent(&self.send, false);
                 // A cancelled write ends the connection, so nothing is written twice.
                 self.stream.write_all(&self.send).await.map_err(|e| lost(&e))?;
                 self.stream.flush().await.map_err(|e| lost(&e))?;
@@ -84,10 +89,12 @@ impl Connection {
             if act.is_some() || self.dialogue.replies() != replies {
                 return Ok(act);
             }
+            let before = self.input.len();
             self.input.reserve(READ_BYTES);
             if self.stream.read_buf(&mut self.input).await.map_err(|e| lost(&e))? == 0 {
                 return Err(Lost::Closed);
             }
+            self.tap.heard(&self.input[before..]);
         }
     }
 
@@ -98,10 +105,13 @@ impl Connection {
             return Some(act);
         }
         let pieces = content::pieces(content);
+        self.tap.content(&pieces);
         let mut rest = &pieces[..];
         let mut skip = 0;
         while !rest.is_empty() {
+            let before = self.input.len();
             let written = timeout(self.timeouts.data, self.write_watching(rest, skip)).await;
+            self.tap.heard(&self.input[before..]);
             let mut written = match written {
                 Ok(Ok(Some(written))) => written + skip,
                 Ok(Ok(None)) => match self.dialogue.step(&mut self.input, &mut self.send) {
@@ -167,7 +177,9 @@ impl Connection {
         let stream =
             stream.map_err(|_| format!("TLS handshake with {name}: no answer within {} s", limit.as_secs()))?;
         let stream = stream.map_err(|error| format!("TLS handshake with {name}: {error}"))?;
-        self.tls = Some(describe(&stream));
+        let used = describe(&stream);
+        self.tap.tell(What::Tls, || &used);
+        self.tls = Some(used);
         self.stream = Stream::Tls(Box::new(stream));
         self.dialogue.upgraded(&mut self.send);
         Ok(())
@@ -175,6 +187,7 @@ impl Connection {
 
     /// Waits for more work, within the idle limit. `None`: there is none, or the other side spoke or left.
     pub async fn idle(&mut self, work: &mut mpsc::Receiver<Ticket>) -> Option<Ticket> {
+        let before = self.input.len();
         self.input.reserve(READ_BYTES);
         let waiting = async {
             tokio::select! {
@@ -183,7 +196,9 @@ impl Connection {
                 _ = self.stream.read_buf(&mut self.input) => None,
             }
         };
-        timeout(self.timeouts.idle, waiting).await.ok().flatten()
+        let more = timeout(self.timeouts.idle, waiting).await.ok().flatten();
+        self.tap.heard(&self.input[before..]);
+        more
     }
 
     /// Says goodbye if the other side still listens, and waits a little for the answer, unless
@@ -193,6 +208,7 @@ impl Connection {
             self.dialogue.quit(&mut self.send);
             let limit = self.timeouts.rset.min(QUIT_WAIT);
             if in_haste {
+                self.tap.sent(&self.send, false);
                 let _ = timeout(limit, self.stream.write_all(&self.send)).await;
             } else {
                 let _ = timeout(limit, self.next()).await;

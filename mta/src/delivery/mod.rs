@@ -1,5 +1,5 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
-//! `reply` and `content` floor 1 · `dialogue`, `transaction`, `outcome` 2 · `way`, `connection` 3 ·
+//! `reply` and `content` floor 1 · `dialogue`, `transaction`, `outcome`, `trace` 2 · `way`, `connection` 3 ·
 //! `session`, `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
 
 mod connection;
@@ -10,6 +10,7 @@ pub mod outcome;
 pub mod reply;
 mod report;
 mod session;
+pub mod trace;
 mod transaction;
 mod way;
 

@@ -13,6 +13,7 @@ use super::dialogue::{Act, Dialogue, Refused};
 use super::outcome::{Judgement, Seen, Stage, judge};
 use super::report::{Metrics, Wire};
 use super::session::Path;
+use super::trace::{Tap, What};
 use super::way::dial;
 use crate::dns::site::MxHost;
 use crate::message::{EnhancedCode, Response};
@@ -52,12 +53,14 @@ pub(super) async fn open(
     path: &Path,
     tls: &ClientTls,
     metrics: &Metrics,
+    tap: &Tap,
     tell: impl Fn(&Fault, &Wire),
 ) -> Result<Opened, Unopened> {
     let mut last = None;
     for (host, address) in targets(path) {
         let mut wire = Wire::to(&host.name, address);
-        let mut tried = attempt(path, tls, host, address, path.options.tls.enable_tls).await;
+        let tap = tap.towards(&host.name, address);
+        let mut tried = attempt(path, tls, &tap, host, address, path.options.tls.enable_tls).await;
         if let Err(failed) = &tried
             && failed.in_handshake
         {
@@ -65,7 +68,7 @@ pub(super) async fn open(
             let options = &path.options.tls;
             if options.opportunistic_tls_reconnect_on_failed_handshake && !options.enable_tls.is_required() {
                 tell(&failed.fault, &wire);
-                tried = attempt(path, tls, host, address, Tls::Disabled).await;
+                tried = attempt(path, tls, &tap, host, address, Tls::Disabled).await;
             }
         }
         match tried {
@@ -114,20 +117,27 @@ fn words(fault: &Fault, response: Option<Response>) -> Option<Response> {
 async fn attempt(
     path: &Path,
     tls: &ClientTls,
+    tap: &Tap,
     host: &MxHost,
     address: SocketAddr,
     mode: Tls,
 ) -> Result<Connection, Failed> {
     let options = &path.options;
-    let dialed = dial(&path.source, address, options.smtp.timeouts.connect).await?;
+    tap.tell(What::Dial, || via(path));
+    let dialed = dial(&path.source, address, options.smtp.timeouts.connect).await;
+    let dialed = dialed.inspect_err(|fault| tap.tell(What::Fault, || fault.to_string()))?;
+    tap.tell(What::Connected, String::new);
     let dialogue = Dialogue::new(&path.source.ehlo_name, mode, options.smtp.enable_pipelining);
-    let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts);
+    let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts, tap.clone());
     loop {
         match connection.next().await {
             Act::Ready => return Ok(connection),
             Act::Upgrade => {
                 let check = if mode.checks_certificate() { Check::Certificate } else { Check::Nothing };
-                connection.upgrade(tls, check, &host.name).await.map_err(|error| handshake_failed(&error))?;
+                let upgraded = connection.upgrade(tls, check, &host.name).await;
+                upgraded
+                    .inspect_err(|error| tap.tell(What::Tls, || error))
+                    .map_err(|error| handshake_failed(&error))?;
             }
             Act::Refused(refused) => return Err(refusal(path, host, address, refused)),
             act => {
@@ -135,6 +145,15 @@ async fn attempt(
                 return Err(Fault::new(Reason::Internal, detail).into());
             }
         }
+    }
+}
+
+/// From where, for people.
+fn via(path: &Path) -> String {
+    let from = path.source.address.map_or_else(|| "any address".to_owned(), |address| address.to_string());
+    match &path.source.way {
+        Way::Direct => format!("from {from}"),
+        Way::Proxy(proxy) => format!("from {from} through proxy {}", proxy.name),
     }
 }
 

@@ -19,6 +19,7 @@ use super::dialogue::{Act, Envelope, Finished, Lost};
 use super::open::{Opened, Unopened, open};
 use super::outcome::Judgement;
 use super::report::{self, Attempt, Metrics, Wire};
+use super::trace::{Tap, Tracer, What};
 use crate::dns::site::Site;
 use crate::event::record::{Record, Timing};
 use crate::message::{
@@ -68,6 +69,8 @@ pub struct Deps<R, E> {
     pub tls: Arc<ClientTls>,
     /// Metrics.
     pub metrics: Metrics,
+    /// Who watches.
+    pub tracer: Tracer,
 }
 
 /// Where messages are read.
@@ -203,7 +206,17 @@ impl<R: Reader, E: Events> Session<R, E> {
                 self.deps.events.write(report::fault(fault, &current.ticket, &self.path, wire, now));
             }
         };
-        open(&self.path, &self.deps.tls, &self.deps.metrics, tell).await
+        open(&self.path, &self.deps.tls, &self.deps.metrics, &self.tap(), tell).await
+    }
+
+    /// How the session is shown to who watches it.
+    fn tap(&self) -> Tap {
+        let (source, site) = (&self.path.source.name, &self.path.site.name);
+        let mut tap = Tap::new(&self.deps.tracer, &self.deps.clock, self.number, source, site);
+        if let Some(current) = &self.current {
+            tap.carry(&current.ticket);
+        }
+        tap
     }
 
     fn may_go_on(&self) -> bool {
@@ -258,6 +271,7 @@ impl<R: Reader, E: Events> Session<R, E> {
         let Some(part) = message.meta.parts.get(part) else { return };
         let (Some(connection), Some(current)) = (&mut self.connection, &mut self.current) else { return };
         self.carried += 1;
+        connection.tap.carry(&current.ticket);
         let limit = usize::try_from(self.path.options.max_recipients_per_batch).unwrap_or(usize::MAX).max(1);
         while !current.open.is_empty() && connection.dialogue.is_usable() {
             let batch: Vec<u16> = current.open.iter().take(limit).copied().collect();
@@ -339,6 +353,7 @@ impl<R: Reader, E: Events> Session<R, E> {
             returned.push(ticket);
         }
         if let Some(connection) = self.connection.take() {
+            connection.tap.tell(What::End, || format!("{} messages carried", self.carried));
             connection.quit(!returned.is_empty()).await;
         }
         let _ = self.report.send(FromSession::Ended { session: self.number, fault, returned }).await;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use egret_mta::delivery::trace::Tracer;
 use egret_mta::delivery::{Deps, Events, Metrics, Path, Reader, Seat, run};
 use egret_mta::dns::site::{MxHost, Site};
 use egret_mta::event::record::{Kind, Record};
@@ -148,6 +149,7 @@ impl Bench {
             events: self.store.clone(),
             clock: Clock::system(),
             tls: Arc::new(self.tls),
+            tracer: Tracer::default(),
             metrics: Metrics::new(),
         };
         tokio::spawn(run(seat, deps));

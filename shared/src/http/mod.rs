@@ -3,12 +3,18 @@
 
 pub mod client;
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::{Router, routing::get};
+use bytes::Bytes;
+use hyper::body::Frame;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +56,22 @@ fn answer(probes: &[Probe]) -> (StatusCode, String) {
     }
     let good = probes.iter().all(|p| p.state.is_ok());
     (if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+}
+
+/// A body whose pieces come as they become known; `None` ends it. It is dropped when the client leaves.
+pub fn streamed(next: impl FnMut(&mut Context<'_>) -> Poll<Option<Bytes>> + Send + Unpin + 'static) -> Body {
+    Body::new(Streamed(next))
+}
+
+struct Streamed<F>(F);
+
+impl<F: FnMut(&mut Context<'_>) -> Poll<Option<Bytes>> + Unpin> hyper::body::Body for Streamed<F> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        (self.0)(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
 }
 
 /// Binds `address` for [`serve`].

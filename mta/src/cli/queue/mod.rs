@@ -3,6 +3,7 @@
 mod order;
 mod show;
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ pub(super) struct Admin {
     config: PathBuf,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,7 +107,8 @@ pub(super) fn reload(admin: &Admin) -> anyhow::Result<ExitCode> {
 }
 
 impl Admin {
-    fn address(&self) -> anyhow::Result<SocketAddr> {
+    /// Where it is asked.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
         if let Some(address) = self.address {
             return Ok(address);
         }
@@ -135,8 +137,14 @@ impl Admin {
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, String)> {
         let address = self.address()?;
-        let answer = client::send(method, address, path, body).await.map_err(anyhow::Error::msg);
-        answer.with_context(|| format!("the MTA cannot be asked at {address}: does it run, with this admin.address?"))
+        client::send(method, address, path, body).await.map_err(|error| self.unreachable(address, error))
+    }
+
+    /// That nobody answers at the address, and what may be the cause.
+    pub fn unreachable(&self, address: SocketAddr, error: String) -> anyhow::Error {
+        let hint = if self.address.is_some() { "--admin" } else { "admin.address" };
+        let words = format!("the MTA cannot be asked at {address}: does it run, with this {hint}?");
+        anyhow::Error::msg(error).context(words)
     }
 
     /// Waits until a job has nothing left to do.
@@ -153,7 +161,8 @@ impl Admin {
     }
 }
 
-fn answer(status: StatusCode, text: String) -> anyhow::Result<Value> {
+/// The JSON of an answer, or what its error says.
+pub(super) fn answer(status: StatusCode, text: String) -> anyhow::Result<Value> {
     let answer: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
     if status.is_success() {
         return Ok(answer);
@@ -162,6 +171,22 @@ fn answer(status: StatusCode, text: String) -> anyhow::Result<Value> {
         Some(error) => bail!("{error}"),
         None => bail!("the MTA answers {status}; is it of this version?"),
     }
+}
+
+/// A path with those parameters that are given, their values escaped.
+pub(super) fn path(base: &str, given: &[(&str, &Option<String>)]) -> String {
+    let mut path = base.to_owned();
+    let given = given.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+    for (mark, (key, value)) in std::iter::once('?').chain(std::iter::repeat('&')).zip(given) {
+        let _ = write!(path, "{mark}{key}=");
+        for byte in value.bytes() {
+            let _ = match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => write!(path, "{}", char::from(byte)),
+                other => write!(path, "%{other:02X}"),
+            };
+        }
+    }
+    path
 }
 
 /// Which mail, for orders.

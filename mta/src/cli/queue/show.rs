@@ -1,6 +1,5 @@
 //! What is shown of the queues: tables for people, JSON for programs. Floor 6.
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use egret_shared::clock::Clock;
 use egret_shared::units::Span;
 use serde_json::Value;
 
-use super::{Admin, pretty};
+use super::{Admin, path, pretty};
 
 /// `list`.
 #[derive(Debug, Args)]
@@ -82,19 +81,9 @@ pub(in crate::cli) struct Plain {
     admin: Admin,
 }
 
-/// A path with those parameters that are given, their values escaped.
-fn path(base: &str, limit: usize, given: &[(&str, &Option<String>)]) -> String {
-    let mut path = format!("{base}?limit={limit}");
-    for (key, value) in given.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
-        let _ = write!(path, "&{key}=");
-        for byte in value.bytes() {
-            let _ = match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => write!(path, "{}", char::from(byte)),
-                other => write!(path, "%{other:02X}"),
-            };
-        }
-    }
-    path
+/// A path with a limit, and those parameters that are given.
+fn limited(base: &str, limit: usize, given: &[(&str, &Option<String>)]) -> String {
+    path(base, &[&[("limit", &Some(limit.to_string()))], given].concat())
 }
 
 pub(super) async fn list(asked: Listing) -> anyhow::Result<()> {
@@ -105,7 +94,7 @@ pub(super) async fn list(asked: Listing) -> anyhow::Result<()> {
         ("site", &asked.site),
         ("pool", &asked.pool),
     ];
-    let rows = asked.admin.get(&path("/v1/queues", asked.limit, &given)).await?;
+    let rows = asked.admin.get(&limited("/v1/queues", asked.limit, &given)).await?;
     let header = ["queue", "pool", "held", "due", "oldest", "next due", "leads to", "suspended by"];
     print(&asked.admin, &rows, &header, |row| {
         let next = if row["next_due"].is_null() { "-".to_owned() } else { until(&row["next_due"]) };
@@ -116,7 +105,7 @@ pub(super) async fn list(asked: Listing) -> anyhow::Result<()> {
 
 pub(super) async fn ready(asked: Paths) -> anyhow::Result<()> {
     let given = [("source", &asked.source), ("site", &asked.site)];
-    let rows = asked.admin.get(&path("/v1/ready", asked.limit, &given)).await?;
+    let rows = asked.admin.get(&limited("/v1/ready", asked.limit, &given)).await?;
     let header = ["source", "site", "waiting", "sessions", "idle", "failures", "held for", "suspended by", "why"];
     print(&asked.admin, &rows, &header, |row| {
         let cells = ["source", "site", "waiting", "sessions", "idle", "failures"].map(|key| cell(&row[key]));
@@ -125,7 +114,7 @@ pub(super) async fn ready(asked: Paths) -> anyhow::Result<()> {
 }
 
 pub(super) async fn summary(asked: Counted) -> anyhow::Result<()> {
-    let sums = asked.admin.get(&path("/v1/summary", asked.limit, &[])).await?;
+    let sums = asked.admin.get(&limited("/v1/summary", asked.limit, &[])).await?;
     if asked.admin.json {
         return pretty(&sums);
     }
@@ -270,7 +259,7 @@ mod tests {
     #[test]
     fn values_of_a_query_cannot_break_out_of_it() {
         let given = [("tenant", &Some("a&b=c d".to_owned())), ("site", &None)];
-        assert_eq!(path("/v1/queues", 5, &given), "/v1/queues?limit=5&tenant=a%26b%3Dc%20d");
+        assert_eq!(limited("/v1/queues", 5, &given), "/v1/queues?limit=5&tenant=a%26b%3Dc%20d");
     }
 
     #[test]
