@@ -23,3 +23,4 @@ mod spool;
 mod support;
 mod swaks;
 mod trace;
+mod ways;

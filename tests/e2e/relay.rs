@@ -56,6 +56,12 @@ async fn by_the_proxy_protocol_from_eight_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn by_the_first_proxy_protocol_from_eight_addresses() {
+    let fleet = Fleet::start(&Options { dialect: Some("proxy-v1"), ..Options::default() });
+    thousand_messages(&fleet, Chooser::Mta).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn by_plain_connect_with_user_and_password() {
     let secret = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(secret.path(), "tall grass\n").expect("written");

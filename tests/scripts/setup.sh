@@ -9,8 +9,8 @@ wanted="cc:gcc redis-server:redis-server haproxy:haproxy swaks:swaks curl:curl i
 wanted="$wanted strace:strace faketime:faketime"
 wanted="$wanted nc.openbsd:netcat-openbsd /usr/lib/python3/dist-packages/socks.py:python3-socks"
 wanted="$wanted /usr/lib/python3/dist-packages/python_socks:python3-python-socks"
-wanted="$wanted node:nodejs /usr/share/nodejs/socks:node-socks"
-[ "${1:-}" != bench ] || wanted="$wanted postfix:postfix danted:dante-server microsocks:microsocks"
+wanted="$wanted node:nodejs /usr/share/nodejs/socks:node-socks danted:dante-server microsocks:microsocks"
+[ "${1:-}" != bench ] || wanted="$wanted postfix:postfix"
 [ "${1:-}" != package ] || wanted="cc:gcc strip:binutils dpkg-shlibdeps:dpkg-dev"
 [ "${1:-}" != monitoring ] || wanted="jq:jq"
 for pair in $wanted; do

@@ -94,8 +94,8 @@ impl Hands for AppHands {
     }
 
     fn open(&self, opening: Opening) {
-        let Opening { session, source, site, first, work, report } = opening;
-        let path = Path { source, site, options: self.options.clone() };
+        let Opening { session, source, way, site, first, work, report } = opening;
+        let path = Path { source, way, site, options: self.options.clone() };
         let seat = Seat { session, path, first, work, report, stop: self.cut.clone() };
         tokio::spawn(delivery::run(seat, self.deps.clone()));
     }

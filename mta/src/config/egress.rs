@@ -2,23 +2,17 @@
 //! Names are resolved here, from proxies up to routes, so that nothing later can name what is not there.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use egret_shared::config::Section;
 
 use crate::routing::pool::Pool;
 use crate::routing::route::{Pattern, Route, RouteHost, Routes};
-use crate::routing::source::{Credentials, Dialect, Proxy, Source, Way};
-
-egret_shared::config_value_from_str!(Dialect => "a dialect");
+use crate::routing::source::{Dialect, Proxy, Source, Way};
 
 /// The name of the source and the pool that stand in when the file names none.
 const IMPLICIT: &str = "direct";
-
-/// The longest user name and password of RFC 1929.
-const MAX_CREDENTIAL: usize = 255;
 
 /// All ways out.
 pub(super) struct Egress {
@@ -32,7 +26,7 @@ type Named<T> = BTreeMap<String, Option<Arc<T>>>;
 
 /// Reads all four kinds even if one is wrong, so that every complaint is told.
 pub(super) fn build(root: &Section<'_>, hostname: &str) -> Option<Egress> {
-    let proxies = collect(&root.named("proxy"), proxy);
+    let proxies = collect(&root.named("proxy"), super::proxy::build);
     let mut sources = collect(&root.named("source"), |name, section| source(name, section, &proxies, hostname));
     if sources.is_empty() {
         sources.insert(IMPLICIT.to_owned(), Some(Arc::new(implicit_source(hostname))));
@@ -52,56 +46,7 @@ fn collect<'d, T>(sections: &[(String, Section<'d>)], build: impl Fn(&str, &Sect
     sections.iter().map(|(name, section)| (name.clone(), build(name, section).map(Arc::new))).collect()
 }
 
-fn proxy(name: &str, section: &Section<'_>) -> Option<Proxy> {
-    let address = section.required::<SocketAddr>("address", "Where the proxy listens, as address and port.");
-    let dialect = section.with_default(
-        "dialect",
-        "\"socks5\"",
-        "\"socks5\" (BIND chooses the source, CONNECT follows; as KumoMTA's proxy), \"socks5-connect\" (CONNECT only: the user name or the proxy's listener chooses), \"proxy-v2\" (a PROXY header names source and destination).",
-    );
-    let username = section.optional::<String>(
-        "username",
-        "The user name told to a SOCKS5 proxy; `{source}` in it becomes the source's address.",
-    );
-    let password_file =
-        section.optional::<PathBuf>("password_file", "A file that holds the password, and nothing else.");
-    let credentials = match (username, password_file) {
-        (Some(username), Some(file)) => Some(credentials(section, username, &file)?),
-        (None, None) => None,
-        (Some(_), None) => {
-            section.complain("username", "stands alone; password_file belongs to it");
-            None
-        }
-        (None, Some(_)) => {
-            section.complain("password_file", "stands alone; username belongs to it");
-            None
-        }
-    };
-    if dialect == Dialect::ProxyV2 && credentials.is_some() {
-        section.complain("username", "has no place in the PROXY protocol; remove it or change dialect");
-    }
-    Some(Proxy { name: name.into(), address: address?, dialect, credentials })
-}
-
-fn credentials(section: &Section<'_>, username: String, file: &std::path::Path) -> Option<Credentials> {
-    let password = match std::fs::read_to_string(file) {
-        Ok(text) => text.trim_end_matches(['\r', '\n']).to_owned(),
-        Err(error) => {
-            section.complain("password_file", format!("{} cannot be read: {error}", file.display()));
-            return None;
-        }
-    };
-    if password.is_empty() || password.len() > MAX_CREDENTIAL {
-        section.complain("password_file", format!("{} does not hold 1 to {MAX_CREDENTIAL} bytes", file.display()));
-    }
-    // An IPv6 address in place of `{source}` has up to 39 characters.
-    if username.is_empty() || username.len() > MAX_CREDENTIAL - 39 {
-        section.complain("username", format!("is empty or longer than {} bytes", MAX_CREDENTIAL - 39));
-    }
-    Some(Credentials { username, password })
-}
-
-fn source(name: &str, section: &Section<'_>, proxies: &Named<Proxy>, hostname: &str) -> Option<Source> {
+fn source(name: &str, section: &Section<'_>, known: &Named<Proxy>, hostname: &str) -> Option<Source> {
     let address = section.optional::<IpAddr>(
         "address",
         "The address that destinations see. Without it the host, or the proxy, chooses.",
@@ -112,25 +57,45 @@ fn source(name: &str, section: &Section<'_>, proxies: &Named<Proxy>, hostname: &
     );
     let proxy = section
         .optional::<String>("proxy", "The proxy that holds the address; without it the address is this host's own.");
+    let proxies = section.with_default::<Vec<String>>(
+        "proxies",
+        "[]",
+        "Instead of `proxy`: several proxies that hold the address. The first that is healthy is used.",
+    );
     if let Some(name) = ehlo_name.as_deref().filter(|name| !super::is_host_name(name)) {
         section.complain("ehlo_name", format!("{name:?} is not a host name"));
     }
-    let way = match proxy {
-        None => Way::Direct,
-        Some(wanted) => Way::Proxy(find(section, "proxy", "proxy", &wanted, proxies)?),
-    };
-    if let Way::Proxy(proxy) = &way
-        && address.is_none()
-        && proxy.dialect != Dialect::Connect
-    {
+    let ways = ways(section, proxy, proxies, known)?;
+    let must_name = |way: &Way| way.proxy().is_some_and(|proxy| proxy.dialect != Dialect::Connect);
+    if address.is_none() && ways.iter().any(must_name) {
         section.complain("address", "is missing; its proxy's dialect must name the source's address");
     }
     let ehlo_name = ehlo_name.as_deref().unwrap_or(hostname).into();
-    Some(Source { name: name.into(), address, ehlo_name, way })
+    Some(Source { name: name.into(), address, ehlo_name, ways })
+}
+
+/// The ways of a source, in the order in which they are used.
+fn ways(section: &Section<'_>, one: Option<String>, several: Vec<String>, known: &Named<Proxy>) -> Option<Vec<Way>> {
+    let (key, wanted) = match one {
+        Some(_) if !several.is_empty() => {
+            section.complain("proxy", "stands beside proxies; write one of the two");
+            return None;
+        }
+        Some(one) => ("proxy", vec![one]),
+        None if several.is_empty() => return Some(vec![Way::Direct]),
+        None => ("proxies", several),
+    };
+    let twice = wanted.iter().enumerate().find(|(n, name)| wanted[..*n].contains(name));
+    if let Some((_, name)) = twice {
+        section.complain("proxies", format!("names {name:?} twice"));
+    }
+    let way = |name: &String| find(section, key, "proxy", name, known).map(Way::Proxy);
+    let found: Vec<_> = wanted.iter().map(way).collect();
+    found.into_iter().collect()
 }
 
 fn implicit_source(hostname: &str) -> Source {
-    Source { name: IMPLICIT.into(), address: None, ehlo_name: hostname.into(), way: Way::Direct }
+    Source { name: IMPLICIT.into(), address: None, ehlo_name: hostname.into(), ways: vec![Way::Direct] }
 }
 
 fn pool(name: &str, section: &Section<'_>, sources: &Named<Source>) -> Option<Pool> {

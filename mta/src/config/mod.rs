@@ -8,6 +8,7 @@ mod egress;
 mod listener;
 mod memory;
 mod path;
+mod proxy;
 mod routing;
 
 use std::net::SocketAddr;

@@ -23,7 +23,7 @@ fn five_lines_are_enough_and_mean_direct_delivery() {
     let config = built(MINIMAL);
     assert_eq!(config.pools.len(), 1);
     let (source, weight) = &config.pools[0].members[0];
-    assert_eq!((source.way.clone(), source.address, *weight), (Way::Direct, None, 1));
+    assert_eq!((source.ways.clone(), source.address, *weight), (vec![Way::Direct], None, 1));
     assert_eq!(&*source.ehlo_name, "mail.example.com");
     assert_eq!(config.default_pool, config.pools[0].name);
 }
@@ -40,7 +40,7 @@ fn names_are_resolved_from_proxy_to_route() {
          [[route]]\ndomains = [\"*.test\"]\nhosts = [\"127.0.0.1:2526\"]\npool = \"q\"\n"
     ));
     let pool = config.pools.iter().find(|pool| &*pool.name == "p").expect("p");
-    let Way::Proxy(proxy) = &pool.members[0].0.way else { panic!("a goes through x") };
+    let Way::Proxy(proxy) = &pool.members[0].0.ways[0] else { panic!("a goes through x") };
     assert_eq!((proxy.dialect, pool.members[1].1), (Dialect::Socks5, 3));
     let route = config.routes.find("a.test").expect("a route");
     assert_eq!((route.hosts[0].port, route.pool.as_deref()), (Some(2526), Some("q")));

@@ -12,13 +12,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use egret_shared::net::tls_client::{Check, ClientTls, describe};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::content;
 use super::dialogue::{Act, Dialogue, Lost};
+use super::leg::Leg;
 use super::outcome::Stage;
 use super::trace::{Tap, What};
 use crate::message::{Content, Ticket};
@@ -32,8 +32,8 @@ const PIECES: usize = 64;
 const QUIT_WAIT: Duration = Duration::from_secs(5);
 
 enum Stream {
-    Clear(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Clear(Leg),
+    Tls(Box<TlsStream<Leg>>),
     /// Taken for a handshake.
     Gone,
 }
@@ -51,7 +51,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, input: BytesMut, dialogue: Dialogue, timeouts: Timeouts, mut tap: Tap) -> Self {
+    pub fn new(stream: Leg, input: BytesMut, dialogue: Dialogue, timeouts: Timeouts, mut tap: Tap) -> Self {
         tap.heard(&input);
         let send = Vec::with_capacity(512);
         Self { stream: Stream::Clear(stream), input, send, dialogue, timeouts, tls: None, tap }

@@ -130,6 +130,8 @@ pub struct Dialogue {
     /// The server holds a sender of a transaction that was given up.
     needs_reset: bool,
     is_usable: bool,
+    /// The connection ended in the middle, or went silent.
+    is_broken: bool,
     stage: Stage,
     replies: u64,
     parser: Parser,
@@ -148,6 +150,7 @@ impl Dialogue {
             said_helo: false,
             needs_reset: false,
             is_usable: true,
+            is_broken: false,
             stage: Stage::Greeting,
             replies: 0,
             parser: Parser::default(),
@@ -174,6 +177,11 @@ impl Dialogue {
     /// Whether a further command may be written.
     pub fn is_usable(&self) -> bool {
         self.is_usable
+    }
+
+    /// The connection ended in the middle or went silent: that may be the way's doing, too.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// Reads replies out of `input`, appends commands to `send`, until something is to be done or
@@ -254,6 +262,7 @@ impl Dialogue {
         let text = format!("{lost} at {}", self.stage.command());
         let response = Response::own(421, enhanced, &text);
         self.is_usable = false;
+        self.is_broken = matches!(lost, Lost::Closed | Lost::Broken(_) | Lost::Reset | Lost::Late(_));
         match self.stage {
             Stage::Connect | Stage::Greeting | Stage::Hello | Stage::StartTls => {
                 let reason = match (lost, self.replies) {

@@ -1,10 +1,12 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
-//! `reply` and `content` floor 1 · `dialogue`, `transaction`, `outcome`, `trace` 2 · `way`, `connection` 3 ·
+//! `reply` and `content` floor 1 · `dialogue`, `transaction`, `outcome`, `leg`, `trace` 2 · `way`, `inquiry`, `connection` 3 ·
 //! `session`, `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
 
 mod connection;
 mod content;
 pub mod dialogue;
+mod inquiry;
+mod leg;
 mod open;
 pub mod outcome;
 pub mod reply;

@@ -10,14 +10,14 @@ use egret_shared::net::tls_client::{Check, ClientTls};
 
 use super::connection::Connection;
 use super::dialogue::{Act, Dialogue, Refused};
+use super::inquiry;
 use super::outcome::{Judgement, Seen, Stage, judge};
 use super::report::{Metrics, Wire};
 use super::session::Path;
 use super::trace::{Tap, What};
-use super::way::dial;
+use super::way::{dial, examine};
 use crate::dns::site::MxHost;
 use crate::message::{EnhancedCode, Response};
-use crate::routing::source::{Dialect, Way};
 use crate::shaping::options::Tls;
 
 /// A session that can carry messages.
@@ -124,10 +124,11 @@ async fn attempt(
 ) -> Result<Connection, Failed> {
     let options = &path.options;
     tap.tell(What::Dial, || via(path));
-    let dialed = dial(&path.source, address, options.smtp.timeouts.connect).await;
+    let dialed = dial(&path.source, &path.way, address, options.smtp.timeouts.connect).await;
     let dialed = dialed.inspect_err(|fault| tap.tell(What::Fault, || fault.to_string()))?;
     tap.tell(What::Connected, String::new);
     let dialogue = Dialogue::new(&path.source.ehlo_name, mode, options.smtp.enable_pipelining);
+    let local = dialed.local;
     let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts, tap.clone());
     loop {
         match connection.next().await {
@@ -139,7 +140,10 @@ async fn attempt(
                     .inspect_err(|error| tap.tell(What::Tls, || error))
                     .map_err(|error| handshake_failed(&error))?;
             }
-            Act::Refused(refused) => return Err(refusal(path, host, address, refused)),
+            Act::Refused(refused) => {
+                let is_broken = connection.dialogue.is_broken();
+                return Err(refusal(path, host, address, local, is_broken, refused).await);
+            }
             act => {
                 let detail = format!("{} [{address}]: {act:?} before it was greeted", host.name);
                 return Err(Fault::new(Reason::Internal, detail).into());
@@ -151,9 +155,9 @@ async fn attempt(
 /// From where, for people.
 fn via(path: &Path) -> String {
     let from = path.source.address.map_or_else(|| "any address".to_owned(), |address| address.to_string());
-    match &path.source.way {
-        Way::Direct => format!("from {from}"),
-        Way::Proxy(proxy) => format!("from {from} through proxy {}", proxy.name),
+    match path.way.proxy() {
+        None => format!("from {from}"),
+        Some(proxy) => format!("from {from} through proxy {}", proxy.name),
     }
 }
 
@@ -162,10 +166,27 @@ fn handshake_failed(error: &str) -> Failed {
     Failed { fault: Fault::new(Reason::RemoteClosed, error), response: Some(response), in_handshake: true }
 }
 
-/// A greeting of 421 may be the proxy's, if it was asked by a PROXY header.
-fn refusal(path: &Path, host: &MxHost, address: SocketAddr, refused: Refused) -> Failed {
-    let speaks_for_itself = matches!(&path.source.way, Way::Proxy(proxy) if proxy.dialect == Dialect::ProxyV2);
-    if speaks_for_itself && let Some(fault) = refused.line.as_deref().and_then(Fault::from_smtp_line) {
+/// A greeting of 421, or an end without a word, may be the proxy's, if it was asked by a PROXY header.
+async fn refusal(
+    path: &Path,
+    host: &MxHost,
+    address: SocketAddr,
+    local: Option<SocketAddr>,
+    is_broken: bool,
+    refused: Refused,
+) -> Failed {
+    if let Some(proxy) = path.way.proxy().filter(|proxy| proxy.dialect.is_header()) {
+        let said = refused.line.as_deref().and_then(Fault::from_smtp_line);
+        let is_mute = matches!(refused.reason, Reason::RemoteClosedPreBanner | Reason::RemoteResetPreBanner);
+        let asked = match (said, proxy.admin, local) {
+            (None, Some(admin), Some(local)) if is_mute => inquiry::ask(admin, local).await,
+            (said, ..) => said,
+        };
+        if let Some(fault) = asked {
+            return fault.into();
+        }
+    }
+    if is_broken && let Some(fault) = examine(&path.way).await {
         return fault.into();
     }
     let detail = format!("{} [{address}]: {}", host.name, refused.response);

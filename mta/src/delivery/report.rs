@@ -12,7 +12,6 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use super::session::Path;
 use crate::event::record::{Kind, Peer, Record, Timing};
 use crate::message::{Message, RecipientResult, Response, Ticket, Verdict};
-use crate::routing::source::Way;
 
 /// The metrics of delivery. Make it once, after the recorder is installed. Cheap to clone.
 #[derive(Clone)]
@@ -187,10 +186,7 @@ pub(super) fn fault(fault: &Fault, ticket: &Ticket, path: &Path, wire: &Wire, no
 
 fn blank(kind: Kind, ticket: &Ticket, path: &Path, wire: &Wire, now: UnixMs) -> Record {
     let source = &path.source;
-    let proxy = match &source.way {
-        Way::Direct => None,
-        Way::Proxy(proxy) => Some(proxy.name.to_string()),
-    };
+    let proxy = path.way.proxy().map(|proxy| proxy.name.to_string());
     Record {
         kind,
         time_ms: now,

@@ -20,13 +20,14 @@ use super::open::{Opened, Unopened, open};
 use super::outcome::Judgement;
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
+use super::way::examine;
 use crate::dns::site::Site;
 use crate::event::record::{Record, Timing};
 use crate::message::{
     Address, EnhancedCode, FromSession, Message, MessageId, Part, PartResult, RecipientResult, Response, Ticket,
     Verdict,
 };
-use crate::routing::source::Source;
+use crate::routing::source::{Source, Way};
 use crate::shaping::options::PathOptions;
 
 /// From where, to where, and how.
@@ -34,6 +35,8 @@ use crate::shaping::options::PathOptions;
 pub struct Path {
     /// The source.
     pub source: Arc<Source>,
+    /// By which of its ways.
+    pub way: Way,
     /// The destination.
     pub site: Arc<Site>,
     /// The options.
@@ -137,6 +140,8 @@ struct Session<R, E> {
     /// Time that opening took, told once.
     connect: Option<Duration>,
     carried: u32,
+    /// Why the session broke, if that was not the destination's doing.
+    broken_by: Option<Fault>,
 }
 
 /// Runs one session to its end.
@@ -154,6 +159,7 @@ pub async fn run<R: Reader, E: Events>(seat: Seat, deps: Deps<R, E>) {
         wire: Wire::default(),
         connect: None,
         carried: 0,
+        broken_by: None,
     };
     let ended = tokio::select! {
         biased;
@@ -195,15 +201,13 @@ impl<R: Reader, E: Events> Session<R, E> {
             let idle = self.connection.as_mut()?.idle(&mut self.work).await;
             self.current = idle.map(Current::new);
         }
-        None
+        self.broken_by.take()
     }
 
     async fn open(&self) -> Result<Opened, Unopened> {
         let tell = |fault: &Fault, wire: &Wire| {
-            self.deps.metrics.fault(fault.reason);
             if let Some(current) = &self.current {
-                let now = self.deps.clock.wall();
-                self.deps.events.write(report::fault(fault, &current.ticket, &self.path, wire, now));
+                tell_fault(&self.deps, fault, &current.ticket, &self.path, wire);
             }
         };
         open(&self.path, &self.deps.tls, &self.deps.metrics, &self.tap(), tell).await
@@ -284,7 +288,19 @@ impl<R: Reader, E: Events> Session<R, E> {
                 continue;
             }
             current.is_begun = true;
-            let finished = transact(connection, &message, part, &envelope, &batch).await;
+            let mut finished = transact(connection, &message, part, &envelope, &batch).await;
+            if connection.dialogue.is_broken()
+                && let Some(fault) = examine(&self.path.way).await
+            {
+                tell_fault(&self.deps, &fault, &current.ticket, &self.path, &self.wire);
+                connection.tap.tell(What::Fault, || fault.to_string());
+                // The destination said nothing of these: they go out another way, as if never tried.
+                finished.decided.retain(|d| d.response.command.is_some() || d.judgement == Judgement::Uncertain);
+                current.is_begun = !current.results.is_empty() || !finished.decided.is_empty();
+                self.broken_by = Some(fault);
+                take(current, finished, false);
+                break;
+            }
             if finished.is_untouched && self.carried > 1 && !connection.dialogue.is_usable() {
                 // The server left between two messages: that says nothing of this one.
                 current.is_begun = !current.results.is_empty();
@@ -362,6 +378,11 @@ impl<R: Reader, E: Events> Session<R, E> {
     fn since(&self, started: Instant) -> Duration {
         self.deps.clock.now().saturating_duration_since(started)
     }
+}
+
+fn tell_fault<R, E: Events>(deps: &Deps<R, E>, fault: &Fault, ticket: &Ticket, path: &Path, wire: &Wire) {
+    deps.metrics.fault(fault.reason);
+    deps.events.write(report::fault(fault, ticket, path, wire, deps.clock.wall()));
 }
 
 fn millis(span: Duration) -> u64 {

@@ -10,29 +10,35 @@ use bytes::{Buf, BytesMut};
 use egret_shared::fault::{Fault, Reason};
 use egret_shared::net::errno::{bind_reason, connect_reason};
 use egret_shared::net::socket::bound_to;
-use egret_shared::proxy_protocol::frame::write_v2;
+use egret_shared::proxy_protocol::frame::{write_v1, write_v2};
 use egret_shared::socks5::client::{Ask, Client, Progress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::leg::Leg;
 use crate::routing::source::{Dialect, Proxy, Source, Way};
 
 /// The most that is read of a proxy's answers at once; a greeting of the destination may follow them.
 const READ_BYTES: usize = 2048;
 
+/// How long a proxy may take to answer when it is asked whether it is there.
+const EXAMINE_LIMIT: Duration = Duration::from_secs(5);
+
 /// A connection, and what was read of it already.
 pub(super) struct Dialed {
-    pub stream: TcpStream,
+    pub stream: Leg,
     pub input: BytesMut,
+    /// Our own end of a connection to a proxy.
+    pub local: Option<SocketAddr>,
 }
 
-/// Dials `to` from `source`, within `limit`.
-pub(super) async fn dial(source: &Source, to: SocketAddr, limit: Duration) -> Result<Dialed, Fault> {
+/// Dials `to` from `source` by one of its ways, within `limit`.
+pub(super) async fn dial(source: &Source, way: &Way, to: SocketAddr, limit: Duration) -> Result<Dialed, Fault> {
     if source.address.is_some_and(|from| from.is_ipv4() != to.is_ipv4()) {
         return Err(Fault::new(Reason::FamilyMismatch, format!("{} cannot reach {to}", source.name)));
     }
-    match &source.way {
+    match way {
         Way::Direct => direct(source.address, to, limit).await,
         Way::Proxy(proxy) => {
             let dialed = timeout(limit, through(proxy, source, to)).await;
@@ -50,7 +56,7 @@ async fn direct(from: Option<IpAddr>, to: SocketAddr, limit: Duration) -> Result
         |reason, error: &io::Error| Fault::new(reason, format!("{shown}: {error}")).with_errno(error.raw_os_error());
     let socket = socket_from(from, to).map_err(|error| told(bind_reason(&error), &error))?;
     match timeout(limit, socket.connect(to)).await {
-        Ok(Ok(stream)) => Ok(Dialed { stream, input: BytesMut::new() }),
+        Ok(Ok(stream)) => Ok(Dialed { stream: Leg::Clear(stream), input: BytesMut::new(), local: None }),
         Ok(Err(error)) => Err(told(connect_reason(&error), &error)),
         Err(_) => {
             Err(Fault::new(Reason::ConnectionTimeout, format!("{shown}: no answer within {} s", limit.as_secs())))
@@ -68,15 +74,7 @@ fn socket_from(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpSocket> {
 }
 
 async fn through(proxy: &Proxy, source: &Source, to: SocketAddr) -> Result<Dialed, Fault> {
-    let unreachable = |error: io::Error| {
-        let reason = match bind_reason(&error) {
-            Reason::ProxyOverloaded => Reason::ProxyOverloaded,
-            _ => Reason::ProxyUnreachable,
-        };
-        Fault::new(reason, format!("proxy {}: {error}", proxy.address)).with_errno(error.raw_os_error())
-    };
-    let mut stream = TcpStream::connect(proxy.address).await.map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
+    let mut stream = reach(proxy).await?;
     let mut input = BytesMut::new();
     match proxy.dialect {
         Dialect::Socks5 => {
@@ -95,13 +93,63 @@ async fn through(proxy: &Proxy, source: &Source, to: SocketAddr) -> Result<Diale
             let ask = Ask { credentials, source: None, destination: to };
             socks5(ask, &mut stream, &mut input).await.map_err(|fault| named(fault, proxy))?;
         }
-        Dialect::ProxyV2 => {
-            let mut header = Vec::with_capacity(64);
-            write_v2(SocketAddr::new(told_address(source)?, 0), to, &mut header);
-            stream.write_all(&header).await.map_err(unreachable)?;
+        Dialect::ProxyV1 | Dialect::ProxyV2 => {
+            let mut header = Vec::with_capacity(108);
+            let from = SocketAddr::new(told_address(source)?, 0);
+            let write = if proxy.dialect == Dialect::ProxyV1 { write_v1 } else { write_v2 };
+            write(from, to, &mut header);
+            // One write: HAProxy drops a header that does not come whole.
+            let lost =
+                |error: io::Error| Fault::new(Reason::ProxyUnreachable, format!("proxy {}: {error}", proxy.address));
+            stream.write_all(&header).await.map_err(lost)?;
+            stream.flush().await.map_err(lost)?;
         }
     }
-    Ok(Dialed { stream, input })
+    let local = stream.local_address().ok();
+    Ok(Dialed { stream, input, local })
+}
+
+/// Says whether the proxy of a way is at fault after a session through it broke: one that is there answers the
+/// beginning of a handshake. `None` says nothing against it.
+pub(super) async fn examine(way: &Way) -> Option<Fault> {
+    let proxy = way.proxy()?;
+    match timeout(EXAMINE_LIMIT, greet(proxy)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(fault)) => Some(fault),
+        Err(_) => {
+            let detail = format!("proxy {}: no answer within {} s", proxy.address, EXAMINE_LIMIT.as_secs());
+            Some(Fault::new(Reason::ProxyTimeout, detail))
+        }
+    }
+}
+
+async fn greet(proxy: &Proxy) -> Result<(), Fault> {
+    let mut stream = reach(proxy).await?;
+    if proxy.dialect.is_header() {
+        return Ok(());
+    }
+    let methods: &[u8] = if proxy.credentials.is_some() { &[5, 2, 0, 2] } else { &[5, 1, 0] };
+    let lost = |error: io::Error| Fault::new(Reason::ProxyUnspecified, format!("proxy {}: {error}", proxy.address));
+    stream.write_all(methods).await.map_err(lost)?;
+    stream.flush().await.map_err(lost)?;
+    stream.read_exact(&mut [0; 2]).await.map_err(lost)?;
+    Ok(())
+}
+
+/// A connection to the proxy, in TLS if that is spoken.
+async fn reach(proxy: &Proxy) -> Result<Leg, Fault> {
+    let unreachable = |error: io::Error| {
+        let reason = match bind_reason(&error) {
+            Reason::ProxyOverloaded => Reason::ProxyOverloaded,
+            _ => Reason::ProxyUnreachable,
+        };
+        Fault::new(reason, format!("proxy {}: {error}", proxy.address)).with_errno(error.raw_os_error())
+    };
+    let stream = TcpStream::connect(proxy.address).await.map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let Some(server) = &proxy.tls else { return Ok(Leg::Clear(stream)) };
+    let refused = |error| Fault::new(Reason::ProxyUnreachable, format!("TLS with proxy {}: {error}", proxy.address));
+    Ok(Leg::Tls(Box::new(server.handshake(stream).await.map_err(refused)?)))
 }
 
 fn named(mut fault: Fault, proxy: &Proxy) -> Fault {
@@ -122,7 +170,7 @@ fn username(template: &str, source: &Source) -> Result<String, Fault> {
     Ok(template.replace("{source}", &told_address(source)?.to_string()))
 }
 
-async fn socks5(ask: Ask<'_>, stream: &mut TcpStream, input: &mut BytesMut) -> Result<(), Fault> {
+async fn socks5(ask: Ask<'_>, stream: &mut Leg, input: &mut BytesMut) -> Result<(), Fault> {
     let mut send = Vec::with_capacity(64);
     let mut client = Client::new(ask, &mut send);
     loop {
@@ -130,6 +178,7 @@ async fn socks5(ask: Ask<'_>, stream: &mut TcpStream, input: &mut BytesMut) -> R
             Fault::new(Reason::ProxyUnspecified, format!("proxy: {error}")).with_errno(error.raw_os_error())
         };
         stream.write_all(&send).await.map_err(lost)?;
+        stream.flush().await.map_err(lost)?;
         send.clear();
         input.reserve(READ_BYTES);
         if stream.read_buf(input).await.map_err(lost)? == 0 {
@@ -153,7 +202,7 @@ mod tests {
             name: "a".into(),
             address: Some([192, 0, 2, 1].into()),
             ehlo_name: "a.test".into(),
-            way: Way::Direct,
+            ways: vec![Way::Direct],
         };
         assert_eq!(username("egress-{source}", &source), Ok("egress-192.0.2.1".to_owned()));
         assert_eq!(username("plain", &source), Ok("plain".to_owned()));

@@ -51,6 +51,8 @@ pub(super) struct Session {
     pub ready: ReadyKey,
     pub holds: Option<EntryKey>,
     pub opened: UnixMs,
+    /// By which way of its source.
+    pub way: usize,
 }
 
 /// The queues.

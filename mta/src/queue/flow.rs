@@ -13,6 +13,7 @@ use super::scheduled::{Lead, Place, is_due_in};
 use super::words::{Act, EntryKey};
 use crate::dns::site::Site;
 use crate::message::Ticket;
+use crate::routing::source::Way;
 
 /// Scheduled queues of a site that are asked in one turn when none of their pools has room.
 const MAX_STUCK: usize = 16;
@@ -227,13 +228,15 @@ impl Engine {
     fn open(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
         self.last_session += 1;
         let session = self.last_session;
-        self.sessions.insert(session, Session { ready: key, holds: None, opened: now });
+        let way = self.health.way(&self.ready[key].source, now).unwrap_or(0);
+        self.sessions.insert(session, Session { ready: key, holds: None, opened: now, way });
         self.ready[key].sessions += 1;
         let Some(first) = self.take(key, session, now) else { return };
         let ready = &self.ready[key];
-        self.health.opening(&ready.source, now);
+        self.health.opening(&ready.source, way, now);
         let (source, site) = (ready.source.clone(), self.sites[ready.site].site.clone());
-        acts.push(Act::Open { session, source, site, first });
+        let way = source.ways.get(way).cloned().unwrap_or(Way::Direct);
+        acts.push(Act::Open { session, source, way, site, first });
     }
 
     /// Moves the waiting entry whose turn it is into `session`.

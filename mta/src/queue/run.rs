@@ -17,7 +17,7 @@ use super::options::QueueOptions;
 use super::words::{Act, Admit, EntryKey, Failed, PartKey, Readmit, Resolution};
 use crate::dns::site::Site;
 use crate::message::{FromSession, Mark, MessageId, Ticket};
-use crate::routing::source::Source;
+use crate::routing::source::{Source, Way};
 
 /// Words that may wait for the engine; a full channel makes their senders wait.
 const MAX_WORDS: usize = 16_384;
@@ -45,6 +45,8 @@ pub struct Opening {
     pub session: u64,
     /// From where.
     pub source: Arc<Source>,
+    /// By which of its ways.
+    pub way: Way,
     /// To where.
     pub site: Arc<Site>,
     /// The first work.
@@ -220,11 +222,11 @@ impl<H: Hands> Driver<H> {
             match act {
                 Act::Mark { id, part, mark } => self.hands.mark(id, part, mark),
                 Act::Hand { session, ticket } => self.hand(session, ticket),
-                Act::Open { session, source, site, first } => {
+                Act::Open { session, source, way, site, first } => {
                     let (sender, work) = mpsc::channel(1);
                     self.work.insert(session, sender);
                     let report = self.reporter.clone();
-                    self.hands.open(Opening { session, source, site, first, work, report });
+                    self.hands.open(Opening { session, source, way, site, first, work, report });
                 }
                 Act::Keep(controls) => self.hands.keep(controls),
                 Act::Release { session } => drop(self.work.remove(&session)),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Party, Reason};
 
-use super::engine::{Engine, QueueKey, ReadyKey, Timer};
+use super::engine::{Engine, QueueKey, ReadyKey, Session, Timer};
 use super::scheduled::Place;
 use super::words::{Act, Cause, EntryKey, Failed};
 use crate::message::{EnhancedCode, FromSession, Mark, Moved, PartResult, RecipientResult, Response, Verdict};
@@ -35,12 +35,13 @@ impl Engine {
     }
 
     fn connected(&mut self, session: u64, now: UnixMs, acts: &mut Vec<Act>) {
-        let Some(ready) = self.sessions.get(&session).and_then(|s| self.ready.get_mut(s.ready)) else { return };
+        let Some((way, key)) = self.sessions.get(&session).map(|s| (s.way, s.ready)) else { return };
+        let Some(ready) = self.ready.get_mut(key) else { return };
         ready.failures = 0;
         ready.why = None;
         ready.held_until = UnixMs(0);
         let (source, site) = (ready.source.clone(), ready.site);
-        if self.health.worked(&source) {
+        if self.health.worked(&source, way) {
             let wanting: Vec<_> = self.sites.iter().filter(|(_, s)| !s.wanting.is_empty()).map(|(k, _)| k).collect();
             for site in wanting {
                 self.turn(site, now, acts);
@@ -78,15 +79,16 @@ impl Engine {
             self.take_back(key, entry);
         }
         if let Some(fault) = fault {
-            self.blame(key, fault, over.opened, now);
+            self.blame(key, fault, &over, now);
         }
         self.serve(key, now, acts);
         self.turn(site, now, acts);
         self.forget_ready_if_unused(key, now);
     }
 
-    /// Lets the path, the source or the proxy rest, and puts what waits for it back.
-    fn blame(&mut self, key: ReadyKey, fault: &Fault, opened: UnixMs, now: UnixMs) {
+    /// Lets the path, the source behind its proxy or the whole proxy rest, and puts back what has no other way.
+    fn blame(&mut self, key: ReadyKey, fault: &Fault, session: &Session, now: UnixMs) {
+        let Session { opened, way, .. } = *session;
         let Some(ready) = self.ready.get_mut(key) else { return };
         let party = fault.party();
         ready.why = Some(fault.to_string().into());
@@ -99,7 +101,7 @@ impl Engine {
             }
             Party::Source | Party::Proxy => {
                 let source = ready.source.clone();
-                self.health.failed(&source, party, opened, now);
+                self.health.failed(&source, way, fault, opened, now);
                 let health = &self.health;
                 let all = self.ready.iter().filter(|(_, r)| !health.usable(&r.source, now)).map(|(k, _)| k);
                 for resting in all.collect::<Vec<_>>() {

@@ -52,7 +52,12 @@ impl Engine {
 
 fn source(name: &str) -> Arc<Source> {
     let name: Arc<str> = name.into();
-    Arc::new(Source { name: name.clone(), address: Some([127, 0, 0, 1].into()), ehlo_name: name, way: Way::Direct })
+    Arc::new(Source {
+        name: name.clone(),
+        address: Some([127, 0, 0, 1].into()),
+        ehlo_name: name,
+        ways: vec![Way::Direct],
+    })
 }
 
 fn site(name: &str) -> Arc<Site> {

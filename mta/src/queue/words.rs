@@ -8,7 +8,7 @@ use egret_shared::clock::UnixMs;
 use super::control::words::Control;
 use crate::dns::site::Site;
 use crate::message::{Mark, MessageId, QueueName, RecipientResult, Response, Ticket};
-use crate::routing::source::Source;
+use crate::routing::source::{Source, Way};
 
 slotmap::new_key_type! {
     /// A part in the queues.
@@ -100,6 +100,8 @@ pub enum Act {
         session: u64,
         /// From where.
         source: Arc<Source>,
+        /// By which of its ways.
+        way: Way,
         /// To where.
         site: Arc<Site>,
         /// The first work.

@@ -1,14 +1,14 @@
-//! Which sources and proxies rest after a fault, for how long, and when one session may probe them.
+//! Which ways out rest after a fault, for how long, and when one session may probe them.
 //! Pure: told the time. Floor 1: the queues use it.
-//! Always: a resting thing is usable again by itself; until a probe succeeds, at most one session is
-//! let through at a time.
+//! Always: what rests is usable again by itself; until a probe succeeds, at most one session is let through at a
+//! time; a source with several proxies is usable while one of its ways is.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
-use egret_shared::fault::Party;
+use egret_shared::fault::{Fault, Party};
 
 use super::source::{Source, Way};
 
@@ -17,19 +17,27 @@ const FIRST_REST: Duration = Duration::from_secs(1);
 /// The longest rest.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// What is at rest: a (source, proxy) pair, or a whole proxy.
+/// What is at rest: a source behind one proxy (or none), or a whole proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Thing {
-    Source(Arc<str>),
+    Pair(Arc<str>, Option<Arc<str>>),
     Proxy(Arc<str>),
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    until: UnixMs,
+/// A rest, and the fault behind it.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    /// When it ends, or when the next probe may be made.
+    pub until: UnixMs,
+    /// When the first fault of the row was told.
+    pub since: UnixMs,
+    /// The last fault, for people.
+    pub why: Box<str>,
+    /// The party at fault: the source behind its proxy, or the whole proxy.
+    pub party: Party,
     faults: u32,
     /// When the last fault was told. Sessions that were open then are news of the same fault.
-    since: UnixMs,
+    told: UnixMs,
 }
 
 /// The state of the ways out.
@@ -44,47 +52,69 @@ pub fn rest_after(faults: u32) -> Duration {
 }
 
 impl Health {
+    /// The first way of `source` by which a session may be opened now, as an index into its ways.
+    pub fn way(&self, source: &Source, now: UnixMs) -> Option<usize> {
+        source.ways.iter().position(|way| self.way_rests_until(source, way) <= now)
+    }
+
     /// Whether a session may be opened through `source` now.
     pub fn usable(&self, source: &Source, now: UnixMs) -> bool {
-        things(source).into_iter().flatten().all(|thing| self.resting.get(&thing).is_none_or(|rest| rest.until <= now))
+        self.resting.is_empty() || self.way(source, now).is_some()
     }
 
     /// When `source` is usable again; `None` if it is now.
     pub fn rests_until(&self, source: &Source, now: UnixMs) -> Option<UnixMs> {
-        let ends =
-            things(source).into_iter().flatten().filter_map(|thing| self.resting.get(&thing)).map(|rest| rest.until);
-        ends.max().filter(|until| *until > now)
+        if self.resting.is_empty() {
+            return None;
+        }
+        let first = source.ways.iter().map(|way| self.way_rests_until(source, way)).min();
+        first.filter(|until| *until > now)
     }
 
-    /// A session is being opened through `source`: if it was at rest, that session is the probe, and
-    /// others wait until it has ended.
-    pub fn opening(&mut self, source: &Source, now: UnixMs) {
-        for thing in things(source).into_iter().flatten() {
+    fn way_rests_until(&self, source: &Source, way: &Way) -> UnixMs {
+        self.rests(source, way).map(|rest| rest.until).max().unwrap_or(UnixMs(0))
+    }
+
+    /// The rests that keep one way of `source`, ended ones that no probe has proved yet included.
+    pub fn rests(&self, source: &Source, way: &Way) -> impl Iterator<Item = &Rest> {
+        things(source, way).into_iter().flatten().filter_map(|thing| self.resting.get(&thing))
+    }
+
+    /// A session is being opened by a way of `source`: if that was at rest, the session is the probe, and others
+    /// wait until it has ended.
+    pub fn opening(&mut self, source: &Source, way: usize, now: UnixMs) {
+        let Some(way) = source.ways.get(way).filter(|_| !self.resting.is_empty()) else { return };
+        for thing in things(source, way).into_iter().flatten() {
             if let Some(rest) = self.resting.get_mut(&thing) {
                 rest.until = now.plus(rest_after(rest.faults + 1));
             }
         }
     }
 
-    /// A dial through `source` that began at `opened` failed by fault of `party`. Returns when it may be
-    /// tried again.
-    pub fn failed(&mut self, source: &Source, party: Party, opened: UnixMs, now: UnixMs) -> UnixMs {
-        let thing = match (party, &source.way) {
-            (Party::Proxy, Way::Proxy(proxy)) => Thing::Proxy(proxy.name.clone()),
-            _ => Thing::Source(source.name.clone()),
+    /// A dial by a way of `source` that began at `opened` failed by fault of the source or the proxy. Returns when
+    /// it may be tried again.
+    pub fn failed(&mut self, source: &Source, way: usize, fault: &Fault, opened: UnixMs, now: UnixMs) -> UnixMs {
+        let proxy = source.ways.get(way).and_then(Way::proxy).map(|proxy| proxy.name.clone());
+        let thing = match (fault.party(), proxy) {
+            (Party::Proxy, Some(proxy)) => Thing::Proxy(proxy),
+            (_, proxy) => Thing::Pair(source.name.clone(), proxy),
         };
-        let rest = self.resting.entry(thing).or_insert(Rest { until: now, faults: 0, since: UnixMs(0) });
-        if opened > rest.since {
+        let zero = UnixMs(0);
+        let fresh = || Rest { until: now, since: now, why: "".into(), party: fault.party(), faults: 0, told: zero };
+        let rest = self.resting.entry(thing).or_insert_with(fresh);
+        if opened > rest.told {
             rest.faults += 1;
-            rest.since = now;
+            rest.told = now;
+            rest.why = fault.to_string().into();
             rest.until = now.plus(rest_after(rest.faults));
         }
         rest.until
     }
 
-    /// A dial through `source` worked. Returns whether that ended a rest.
-    pub fn worked(&mut self, source: &Source) -> bool {
-        let ended = things(source).into_iter().flatten().filter(|thing| self.resting.remove(thing).is_some());
+    /// A dial by a way of `source` worked. Returns whether that ended a rest.
+    pub fn worked(&mut self, source: &Source, way: usize) -> bool {
+        let Some(way) = source.ways.get(way).filter(|_| !self.resting.is_empty()) else { return false };
+        let ended = things(source, way).into_iter().flatten().filter(|thing| self.resting.remove(thing).is_some());
         ended.count() > 0
     }
 
@@ -94,58 +124,92 @@ impl Health {
     }
 }
 
-fn things(source: &Source) -> [Option<Thing>; 2] {
-    let proxy = match &source.way {
-        Way::Direct => None,
-        Way::Proxy(proxy) => Some(Thing::Proxy(proxy.name.clone())),
-    };
-    [Some(Thing::Source(source.name.clone())), proxy]
+fn things(source: &Source, way: &Way) -> [Option<Thing>; 2] {
+    let proxy = way.proxy().map(|proxy| proxy.name.clone());
+    [Some(Thing::Pair(source.name.clone(), proxy.clone())), proxy.map(Thing::Proxy)]
 }
 
 #[cfg(test)]
 mod tests {
+    use egret_shared::fault::Reason;
+
     use super::super::source::{Dialect, Proxy};
     use super::*;
 
-    fn source(name: &str) -> Source {
-        let proxy = Proxy {
-            name: "p".into(),
-            address: ([127, 0, 0, 1], 1080).into(),
-            dialect: Dialect::Socks5,
-            credentials: None,
+    fn source(name: &str, proxies: &[&str]) -> Source {
+        let way = |proxy: &&str| {
+            let address = ([127, 0, 0, 1], 1080).into();
+            let name = Arc::from(*proxy);
+            Way::Proxy(Arc::new(Proxy {
+                name,
+                address,
+                dialect: Dialect::Socks5,
+                credentials: None,
+                tls: None,
+                admin: None,
+            }))
         };
-        Source { name: name.into(), address: None, ehlo_name: "e".into(), way: Way::Proxy(Arc::new(proxy)) }
+        let ways = proxies.iter().map(way).collect();
+        Source { name: name.into(), address: None, ehlo_name: "e".into(), ways }
     }
+
+    fn fault(party: Party) -> Fault {
+        Fault::new(if party == Party::Proxy { Reason::ProxyUnreachable } else { Reason::SourceNotPlumbed }, "x")
+    }
+
+    const NOW: UnixMs = UnixMs(1_000);
 
     #[test]
     fn a_source_fault_rests_one_source_a_proxy_fault_all_behind_it() {
-        let (a, b, now) = (source("a"), source("b"), UnixMs(1_000));
+        let (a, b) = (source("a", &["p"]), source("b", &["p"]));
         let mut health = Health::default();
-        health.failed(&a, Party::Source, now, now);
-        assert!(!health.usable(&a, now) && health.usable(&b, now));
-        health.failed(&b, Party::Proxy, now, now);
-        assert!(!health.usable(&b, now));
-        assert!(health.usable(&b, now.plus(rest_after(1))), "a rest ends by itself");
+        health.failed(&a, 0, &fault(Party::Source), NOW, NOW);
+        assert!(!health.usable(&a, NOW) && health.usable(&b, NOW));
+        health.failed(&b, 0, &fault(Party::Proxy), NOW, NOW);
+        assert!(!health.usable(&b, NOW));
+        assert!(health.usable(&b, NOW.plus(rest_after(1))), "a rest ends by itself");
+    }
+
+    #[test]
+    fn the_next_proxy_of_a_source_takes_over_and_the_first_comes_back() {
+        let (a, b) = (source("a", &["p", "q"]), source("b", &["p", "q"]));
+        let mut health = Health::default();
+        assert_eq!(health.way(&a, NOW), Some(0));
+        health.failed(&a, 0, &fault(Party::Source), NOW, NOW);
+        assert_eq!((health.way(&a, NOW), health.way(&b, NOW)), (Some(1), Some(0)), "the pair rests, not the proxy");
+        health.failed(&b, 0, &fault(Party::Proxy), NOW, NOW);
+        assert_eq!((health.way(&a, NOW), health.way(&b, NOW)), (Some(1), Some(1)));
+        health.failed(&a, 1, &fault(Party::Proxy), NOW, NOW);
+        assert_eq!(health.rests_until(&a, NOW), Some(NOW.plus(FIRST_REST)));
+        let later = NOW.plus(FIRST_REST);
+        assert_eq!(health.way(&a, later), Some(0), "the first is probed first");
+        health.opening(&a, 0, later);
+        assert_eq!(health.way(&a, later), Some(1), "and others go by the next meanwhile");
+        assert!(health.worked(&a, 0));
+        assert_eq!(health.way(&a, later), Some(0));
     }
 
     #[test]
     fn one_probe_at_a_time_until_one_works() {
-        let (a, now) = (source("a"), UnixMs(1_000));
+        let a = source("a", &["p"]);
         let mut health = Health::default();
-        let again = health.failed(&a, Party::Source, now, now);
-        health.opening(&a, again);
+        let again = health.failed(&a, 0, &fault(Party::Source), NOW, NOW);
+        health.opening(&a, 0, again);
         assert!(!health.usable(&a, again), "a second session must wait for the probe");
-        assert!(health.worked(&a));
+        assert!(health.worked(&a, 0));
         assert!(health.usable(&a, again) && health.resting() == 0);
     }
 
     #[test]
     fn what_was_under_way_when_a_rest_began_does_not_prolong_it() {
-        let (a, began, now) = (source("a"), UnixMs(900), UnixMs(1_000));
+        let (a, began) = (source("a", &["p"]), UnixMs(900));
         let mut health = Health::default();
-        let ends: Vec<_> = (0..30).map(|_| health.failed(&a, Party::Source, began, now)).collect();
-        assert!(ends.iter().all(|end| *end == now.plus(FIRST_REST)), "{ends:?}");
-        assert_eq!(health.failed(&a, Party::Source, ends[0], ends[0]), ends[0].plus(rest_after(2)));
+        let ends: Vec<_> = (0..30).map(|_| health.failed(&a, 0, &fault(Party::Source), began, NOW)).collect();
+        assert!(ends.iter().all(|end| *end == NOW.plus(FIRST_REST)), "{ends:?}");
+        let second = health.failed(&a, 0, &fault(Party::Source), ends[0], ends[0]);
+        assert_eq!(second, ends[0].plus(rest_after(2)));
+        let rest = health.rests(&a, &a.ways[0]).next().expect("a rest");
+        assert_eq!((rest.since, rest.until), (NOW, second));
     }
 
     #[test]

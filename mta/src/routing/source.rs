@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use egret_shared::net::tls_client::KnownServer;
+
 /// A named way out: one address, its EHLO name, and how it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -12,8 +14,8 @@ pub struct Source {
     pub address: Option<IpAddr>,
     /// The name told in EHLO.
     pub ehlo_name: Arc<str>,
-    /// How it is reached.
-    pub way: Way,
+    /// How it is reached: the first way that does not rest is used. At least one.
+    pub ways: Vec<Way>,
 }
 
 /// How a source is reached.
@@ -23,6 +25,16 @@ pub enum Way {
     Direct,
     /// Through a proxy.
     Proxy(Arc<Proxy>),
+}
+
+impl Way {
+    /// The proxy, if it leads through one.
+    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
+        match self {
+            Self::Direct => None,
+            Self::Proxy(proxy) => Some(proxy),
+        }
+    }
 }
 
 /// A proxy as the MTA sees it.
@@ -37,6 +49,10 @@ pub struct Proxy {
     /// User name and password (RFC 1929); with [`Dialect::Connect`] the user name may hold
     /// `{source}`, which becomes the source's address.
     pub credentials: Option<Credentials>,
+    /// TLS to it, around all that is said.
+    pub tls: Option<KnownServer>,
+    /// Where egret-proxy's API is asked what became of a session that ended without a word.
+    pub admin: Option<SocketAddr>,
 }
 
 /// A user name and password. Its `Debug` hides the password.
@@ -61,8 +77,17 @@ pub enum Dialect {
     Socks5,
     /// Plain SOCKS5 CONNECT; the source is chosen by user name or by the proxy's listener.
     Connect,
+    /// A PROXY protocol version 1 line whose source and destination are the dial.
+    ProxyV1,
     /// A PROXY protocol version 2 header whose source and destination are the dial.
     ProxyV2,
+}
+
+impl Dialect {
+    /// A header asks, and nothing is answered but what the destination says, or one 421 line of egret-proxy.
+    pub fn is_header(self) -> bool {
+        matches!(self, Self::ProxyV1 | Self::ProxyV2)
+    }
 }
 
 impl std::str::FromStr for Dialect {
@@ -71,8 +96,9 @@ impl std::str::FromStr for Dialect {
         match text {
             "socks5" => Ok(Self::Socks5),
             "socks5-connect" => Ok(Self::Connect),
+            "proxy-v1" => Ok(Self::ProxyV1),
             "proxy-v2" => Ok(Self::ProxyV2),
-            _ => Err("write \"socks5\", \"socks5-connect\" or \"proxy-v2\"".to_owned()),
+            _ => Err("write \"socks5\", \"socks5-connect\", \"proxy-v1\" or \"proxy-v2\"".to_owned()),
         }
     }
 }

@@ -139,8 +139,9 @@ impl Bench {
         let host = |(n, at): (usize, &SocketAddr)| MxHost { name: name(n), addresses: vec![at.ip()], port: at.port() };
         let site = Site { name: "mx.test".into(), hosts: self.hosts.iter().enumerate().map(host).collect() };
         let source =
-            Source { name: "s".into(), address: Some(self.source), ehlo_name: "out.a.test".into(), way: self.way };
-        let path = Path { source: Arc::new(source), site: Arc::new(site), options: Arc::new(self.options) };
+            Source { name: "s".into(), address: Some(self.source), ehlo_name: "out.a.test".into(), ways: Vec::new() };
+        let path =
+            Path { source: Arc::new(source), way: self.way, site: Arc::new(site), options: Arc::new(self.options) };
         let mut tickets = tickets.into_iter();
         let first = tickets.next().expect("a ticket");
         let seat = Seat { session: 1, path, first, work, report, stop: self.stop };

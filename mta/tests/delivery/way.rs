@@ -7,7 +7,7 @@ use egret_mta::event::record::Kind;
 use egret_mta::message::Verdict;
 use egret_mta::routing::source::{Credentials, Dialect, Proxy, Way};
 use egret_mta::shaping::options::Tls as TlsMode;
-use egret_shared::fault::{Fault, Reason};
+use egret_shared::fault::{Fault, Party, Reason};
 use egret_shared::net::tls_client::ClientTls;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::bench::{COUNTED, EHLO, FROM, bench, greeting, script, taken};
-use crate::smtp::{Hear, Listen, Say, Step, Tls, serve};
+use crate::smtp::{Hear, Listen, Reset, Say, Step, Tls, serve};
 
 fn acceptor() -> (TlsAcceptor, rustls::pki_types::CertificateDer<'static>) {
     let key = rcgen::generate_simple_self_signed(vec!["mx0.test".to_owned()]).expect("a certificate");
@@ -119,7 +119,7 @@ async fn proxy(steps: Vec<(usize, Vec<u8>)>, to: Option<SocketAddr>) -> (SocketA
 
 fn through(address: SocketAddr, dialect: Dialect, credentials: Option<(&str, &str)>) -> Way {
     let credentials = credentials.map(|(u, p)| Credentials { username: u.to_owned(), password: p.to_owned() });
-    Way::Proxy(Arc::new(Proxy { name: "p".into(), address, dialect, credentials }))
+    Way::Proxy(Arc::new(Proxy { name: "p".into(), address, dialect, credentials, tls: None, admin: None }))
 }
 
 fn success(from: [u8; 4]) -> Vec<u8> {
@@ -137,6 +137,7 @@ async fn mail_leaves_through_each_kind_of_proxy() {
             Some(("from-{source}", "pw")),
             vec![(4, vec![5, 2]), (auth, vec![1, 0]), (10, success([0, 0, 0, 0]))],
         ),
+        (Dialect::ProxyV1, None, vec![("PROXY TCP4 127.0.0.7 127.0.0.1 0 12345\r\n".len(), vec![])]),
         (Dialect::ProxyV2, None, vec![(28, vec![])]),
     ] {
         let (at, _) = serve("127.0.0.1:0", vec![script(&[greeting(), taken(), vec![Listen]])]).await;
@@ -149,7 +150,11 @@ async fn mail_leaves_through_each_kind_of_proxy() {
         assert_eq!(end.verdicts(), [Verdict::Delivered], "{dialect:?} {:?}", end.fault);
         let event = store.events.lock()[0].clone();
         assert_eq!((event.proxy, event.source_address), (Some("p".to_owned()), Some(FROM.into())));
-        let chooses_by = if dialect == Dialect::Connect { user.as_bytes().to_vec() } else { FROM.to_vec() };
+        let chooses_by = match dialect {
+            Dialect::Connect => user.as_bytes().to_vec(),
+            Dialect::ProxyV1 => b"127.0.0.7".to_vec(),
+            _ => FROM.to_vec(),
+        };
         assert!(heard.lock().windows(chooses_by.len()).any(|w| w == chooses_by), "{dialect:?}");
     }
 }
@@ -175,4 +180,77 @@ async fn a_fault_on_the_way_names_its_party_and_burns_no_attempt() {
         assert_eq!((end.settled.len(), end.returned.len()), (0, 1));
         assert_eq!(store.kinds(), [Kind::Fault]);
     }
+}
+
+/// An admin address that answers one request with a session's record.
+async fn admin(record: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.3:0").await.expect("loopback");
+    let at = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.expect("a client");
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(client.read_u8().await.expect("the request"));
+        }
+        assert!(request.starts_with(b"GET /v1/sessions/127.0.0."), "{}", String::from_utf8_lossy(&request));
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{record}", record.len());
+        client.write_all(answer.as_bytes()).await.expect("answered");
+    });
+    at
+}
+
+/// A proxy that takes headers and closes.
+async fn mute() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.2:0").await.expect("loopback");
+    let at = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let _ = client.read_exact(&mut [0; 28]).await;
+        }
+    });
+    at
+}
+
+#[tokio::test]
+async fn a_proxy_that_ends_without_a_word_is_asked_why() {
+    let to = SocketAddr::from(([127, 0, 0, 1], 2525));
+    for (record, want) in [
+        (r#"{"reason":"source_ports_exhausted","errno":99,"detail":"127.0.0.7 to x"}"#, Reason::SourcePortsExhausted),
+        (r#"{"end":"closed","closed_by":"remote"}"#, Reason::RemoteClosedPreBanner),
+        (r#"{"reason":"sunspots"}"#, Reason::RemoteClosedPreBanner),
+        ("not JSON", Reason::RemoteClosedPreBanner),
+    ] {
+        let at = mute().await;
+        let mut bench = bench(&[to]);
+        let asked = admin(record).await;
+        let proxy = Proxy {
+            name: "p".into(),
+            address: at,
+            dialect: Dialect::ProxyV2,
+            credentials: None,
+            tls: None,
+            admin: Some(asked),
+        };
+        bench.way = Way::Proxy(Arc::new(proxy));
+        let ticket = bench.store.add(&["a@b.test"], "x\r\n");
+        let store = bench.store.clone();
+        bench.run(vec![ticket]).await;
+        assert_eq!(store.events.lock()[0].reason, Some(want), "{record}");
+    }
+}
+
+/// Without a proxy that answers, a session that breaks says nothing of the destination.
+#[tokio::test]
+async fn a_session_that_breaks_with_its_proxy_counts_as_no_attempt() {
+    let (at, _) = serve("127.0.0.1:0", vec![script(&[greeting(), vec![Hear, Reset]])]).await;
+    let steps = vec![(3, vec![5, 0]), (10, success(FROM)), (10, success(FROM))];
+    let (proxy, _) = proxy(steps, Some(at)).await;
+    let mut bench = bench(&[at]);
+    bench.way = through(proxy, Dialect::Socks5, None);
+    let store = bench.store.clone();
+    let ticket = store.add(&["a@b.test"], "x\r\n");
+    let end = bench.run(vec![ticket]).await;
+    assert_eq!((end.settled.len(), end.returned.len()), (0, 1), "{}", end.words());
+    assert_eq!(end.fault.map(|fault| fault.party()), Some(Party::Proxy));
+    assert_eq!(store.kinds(), [Kind::Fault]);
 }

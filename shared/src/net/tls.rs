@@ -112,14 +112,21 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Certifi
     if chain.is_empty() { Err(bad_pem(file, pem::Error::NoItemsFound, wanted)) } else { Ok(chain) }
 }
 
+/// The private key of a PEM file.
+///
+/// # Errors
+/// If the file cannot be read, is not PEM or holds none.
+pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    PrivateKeyDer::from_pem_file(file).map_err(|error| bad_pem(file, error, ("private key", "PRIVATE KEY")))
+}
+
 fn configure(
     certificate: &Path,
     key: &Path,
     clients: Arc<dyn ClientCertVerifier>,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
     let chain = certificates(certificate)?;
-    let secret =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| bad_pem(key, error, ("private key", "PRIVATE KEY")))?;
+    let secret = private_key(key)?;
     let unfit = |error| CertificateError::Unfit { certificate: certificate.into(), key: key.into(), error };
     build(chain, secret, clients).map(Arc::new).map_err(unfit)
 }

@@ -1,19 +1,23 @@
-//! TLS towards mail servers: one shared configuration for each way of checking the certificate.
+//! TLS towards mail servers: one shared configuration for each way of checking the certificate. And TLS towards a
+//! server that the configuration knows, as a proxy is.
 //! Floor 2. Touches the stream that it is given.
 //! Always: signatures of the handshake are verified also where the certificate is not; a session
 //! is resumed only under the configuration that made it, so a checked one never rests on an
 //! unchecked one.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use super::tls::{CertificateError, certificates, private_key};
 
 /// How the certificate is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +60,12 @@ impl ClientTls {
     ///
     /// # Errors
     /// What went wrong in the handshake, or with the certificate.
-    pub async fn handshake(&self, check: Check, name: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        check: Check,
+        name: &str,
+        stream: S,
+    ) -> io::Result<TlsStream<S>> {
         let name = name.trim_end_matches('.').to_owned();
         let name = ServerName::try_from(name).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         match check {
@@ -66,8 +75,76 @@ impl ClientTls {
     }
 }
 
+/// Why TLS towards a known server cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum KnownServerError {
+    /// The name is neither a host name nor an address.
+    #[error("{0:?} is neither a host name nor an IP address")]
+    Name(String),
+    /// A file, which the text names.
+    #[error(transparent)]
+    File(#[from] CertificateError),
+    /// What TLS says of certificate, key or authorities.
+    #[error("{0}")]
+    Unfit(#[from] rustls::Error),
+}
+
+/// TLS towards one server that the configuration knows: its name, who may vouch for it, and who we are.
+#[derive(Clone)]
+pub struct KnownServer {
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+}
+
+impl KnownServer {
+    /// A server whose certificate must be valid for `name` and come from `authorities` (a PEM file), or without
+    /// these from the Mozilla root program. `own` is our certificate and its key, both PEM files.
+    ///
+    /// # Errors
+    /// Which file or value is at fault, and why.
+    pub fn new(name: &str, authorities: Option<&Path>, own: Option<(&Path, &Path)>) -> Result<Self, KnownServerError> {
+        let bad_name = |_| KnownServerError::Name(name.to_owned());
+        let server = ServerName::try_from(name.to_owned()).map_err(bad_name)?;
+        let mut roots = RootCertStore::empty();
+        match authorities {
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(file) => certificates(file)?.into_iter().try_for_each(|authority| roots.add(authority))?,
+        }
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions()?;
+        let builder = builder.with_root_certificates(roots);
+        let config = match own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?)?,
+        };
+        Ok(Self { name: server, config: Arc::new(config) })
+    }
+
+    /// Does the handshake.
+    ///
+    /// # Errors
+    /// What went wrong in the handshake, or with the certificate.
+    pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
+        TlsConnector::from(self.config.clone()).connect(self.name.clone(), stream).await
+    }
+}
+
+impl std::fmt::Debug for KnownServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KnownServer").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for KnownServer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
+impl Eq for KnownServer {}
+
 /// Version and cipher of a stream: `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
-pub fn describe(stream: &TlsStream<TcpStream>) -> String {
+pub fn describe<S>(stream: &TlsStream<S>) -> String {
     let (_, session) = stream.get_ref();
     let version = session.protocol_version().and_then(|v| v.as_str()).unwrap_or("unknown");
     let suite = session.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or("unknown");

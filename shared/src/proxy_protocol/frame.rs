@@ -4,7 +4,7 @@
 //! however its bytes are split; what follows it is not looked at. What `ppp` leaves to its user is
 //! done here: caps, the checksum, strict separators in version 1, commands without addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ppp::{v1, v2};
 
@@ -213,10 +213,25 @@ pub fn write_v2(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) 
     out.extend_from_slice(&destination.port().to_be_bytes());
 }
 
+/// Writes a version 1 line that asks to dial `destination` from `source`. Addresses of two families are both written
+/// as IPv6, as [`write_v2`] does.
+pub fn write_v1(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) {
+    let (family, from, to) = match (source.ip(), destination.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => ("TCP4", from.to_string(), to.to_string()),
+        _ => ("TCP6", v6(source).to_string(), v6(destination).to_string()),
+    };
+    let (from_port, to_port) = (source.port(), destination.port());
+    out.extend_from_slice(format!("PROXY {family} {from} {to} {from_port} {to_port}\r\n").as_bytes());
+}
+
 fn v6_octets(address: SocketAddr) -> [u8; 16] {
-    match address {
-        SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped().octets(),
-        SocketAddr::V6(v6) => v6.ip().octets(),
+    v6(address).octets()
+}
+
+fn v6(address: SocketAddr) -> Ipv6Addr {
+    match address.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
     }
 }
 

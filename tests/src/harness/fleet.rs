@@ -25,6 +25,8 @@ pub struct Options {
     pub via: Option<SocketAddr>,
     /// More lines for a proxy's section in mta.toml.
     pub proxy_keys: String,
+    /// How the sources are reached, in mta.toml, instead of by the proxy `p`.
+    pub source_keys: Option<&'static str>,
     /// More lines for the listener's section in mta.toml.
     pub listener_keys: String,
     /// More tables for mta.toml; replaces the default of the same name.
@@ -73,7 +75,11 @@ impl Fleet {
         let (smtp, mta_admin, sink) = (at(1, 2525), at(1, 9181), at(2, 2525));
         std::fs::write(path.join("proxy.toml"), proxy_toml(options, [socks5, proxy_v2, proxy_admin], &sources))
             .expect("written");
-        let via = options.via.unwrap_or(if options.dialect == Some("proxy-v2") { proxy_v2 } else { socks5 });
+        let via = options.via.unwrap_or(if options.dialect.is_some_and(|dialect| dialect.starts_with("proxy-")) {
+            proxy_v2
+        } else {
+            socks5
+        });
         let mta_toml = mta_toml(options, path, [smtp, mta_admin, sink, via], &sources);
         std::fs::write(path.join("mta.toml"), mta_toml).expect("written");
         let proxy = options.dialect.map(|_| start(path, "proxy", &[]));
@@ -177,7 +183,8 @@ fn mta_toml(options: &Options, path: &Path, [smtp, admin, sink, via]: [SocketAdd
     if let Some(dialect) = options.dialect {
         let _ = write!(text, "[proxy.p]\naddress = \"{via}\"\ndialect = \"{dialect}\"\n{}\n", options.proxy_keys);
         for (n, source) in sources.iter().enumerate() {
-            let _ = write!(text, "[source.s{n}]\naddress = \"{source}\"\nproxy = \"p\"\n");
+            let way = options.source_keys.unwrap_or("proxy = \"p\"");
+            let _ = write!(text, "[source.s{n}]\naddress = \"{source}\"\n{way}\n");
         }
     }
     text.push_str(&options.tables.replace("PATH", &path.to_string()));

@@ -127,14 +127,16 @@ proptest! {
         } else {
             ((source, 0).into(), (destination, port).into())
         };
-        let mut out = Vec::new();
-        write_v2(source, destination, &mut out);
-        let whole = out.len();
-        out.extend_from_slice(&tail);
-        for cut in 0..whole {
-            prop_assert_eq!(scan(&out[..cut]), Ok(Scan::More));
+        for write in [write_v1, write_v2] {
+            let mut out = Vec::new();
+            write(source, destination, &mut out);
+            let whole = out.len();
+            out.extend_from_slice(&tail);
+            for cut in 0..whole {
+                prop_assert_eq!(scan(&out[..cut]), Ok(Scan::More));
+            }
+            prop_assert_eq!(scan(&out), Ok(Scan::Got(Header::Forward { source, destination }, whole)));
         }
-        prop_assert_eq!(scan(&out), Ok(Scan::Got(Header::Forward { source, destination }, whole)));
     }
 
     #[test]
