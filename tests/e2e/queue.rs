@@ -17,6 +17,14 @@ fn queue(fleet: &Fleet, arguments: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
+/// What `egret-mta why` prints, on either stream.
+fn asked_why(fleet: &Fleet, about: &[&str]) -> String {
+    let mut command = Command::new(binary("egret-mta"));
+    let output = command.arg("why").args(about).args(["--admin", &fleet.mta_admin.to_string()]).output();
+    let output = output.expect("runs");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
 /// A command that must work, with its JSON.
 fn asked(fleet: &Fleet, arguments: &[&str]) -> Value {
     let (code, out, why) = queue(fleet, &[arguments, &["--json"]].concat());
@@ -42,6 +50,12 @@ async fn mail_is_suspended_over_a_restart_moved_bounced_and_sent_on() {
     assert!(why.contains("listed there") && shown["queued"][0]["attempts"] == 0, "{shown}");
     let (code, table, _) = queue(&fleet, &["list", "--domain", "a.example"]);
     assert!(code == Some(0) && table.contains("@a.example") && table.contains(&id), "{table}");
+    for about in [["--message", &stays], ["--domain", "a.example"]] {
+        let told = asked_why(&fleet, &about);
+        assert!(told.contains("1. suspension, by the operator, since ") && told.contains("listed there"), "{told}");
+        assert!(told.contains("can go: at "), "{told}");
+    }
+    assert!(asked_why(&fleet, &["--source", "direct"]).contains("nothing blocks it"));
     let (_, content, _) = queue(&fleet, &["show", &stays, "--content"]);
     assert!(content.starts_with("Received: ") && content.contains("hello"), "{content}");
 
@@ -69,6 +83,9 @@ async fn mail_is_suspended_over_a_restart_moved_bounced_and_sent_on() {
 #[test]
 fn mistakes_are_told_with_what_to_do() {
     let mut fleet = Fleet::start(&Options::default());
+    assert!(asked_why(&fleet, &["--source", "nowhere"]).contains("no pool has a source \"nowhere\""));
+    assert!(asked_why(&fleet, &["--domain", "a.example"]).contains("nothing of it is queued"));
+    assert!(asked_why(&fleet, &[]).contains("ask about one thing"));
     for (arguments, says) in [
         (&["suspend"][..], "--everything"),
         (&["rebind", "--everything", "--to-pool", "nowhere"], "there is no pool \"nowhere\""),

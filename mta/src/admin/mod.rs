@@ -1,11 +1,12 @@
 //! The HTTP API beside health and metrics: the queues, and an operator's orders. Documented in
 //! `docs/reference/mta-api.md`. Floor 6. Without access control: its address is a private one.
-//! `show` answers questions, `trace` shows live sessions, `order` takes orders.
+//! `show` and `why` answer questions, `trace` shows live sessions, `order` takes orders.
 //! Always: an order that lasts is on stable storage when it is confirmed.
 
 mod order;
 mod show;
 mod trace;
+mod why;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -45,6 +46,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/messages/{id}", get(show::message))
         .route("/v1/controls", get(show::controls))
         .route("/v1/jobs", get(show::jobs))
+        .route("/v1/why", get(why::why))
         .route("/v1/trace", get(trace::trace))
         .route("/v1/suspend", post(order::suspend))
         .route("/v1/resume", post(order::resume))

@@ -3,6 +3,7 @@
 mod queue;
 mod spool;
 mod trace;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use egret_shared::{config as shared_config, lifecycle, metrics};
 use self::queue::QueueCommand;
 use self::spool::SpoolCommand;
 use self::trace::Trace;
+use self::why::Question;
 use crate::app::{self, Origin, Sockets};
 use crate::config::{self, Config};
 
@@ -42,6 +44,8 @@ enum Command {
     /// Ask a running MTA what is queued, and give it orders.
     #[command(subcommand)]
     Queue(Box<QueueCommand>),
+    /// Say what keeps mail back, in order: who set it, since when, and when it can go.
+    Why(Question),
     /// Show live sessions of a running MTA, line by line.
     Trace(Trace),
     /// Have a running MTA read its configuration anew, as SIGHUP does.
@@ -74,6 +78,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Queue(command) => told(queue::run(*command)),
+        Command::Why(asked) => told(why::run(&asked)),
         Command::Trace(asked) => told(trace::run(&asked)),
         Command::Reload(admin) => told(queue::reload(&admin)),
         Command::Spool(command) => told(spool::run(command)),

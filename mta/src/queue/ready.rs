@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
+use egret_shared::fault::Party;
 
 use super::engine::{QueueKey, ReadyKey, SiteKey};
 use super::lanes::Lanes;
@@ -38,6 +39,8 @@ pub(super) struct Ready {
     pub failed_at: UnixMs,
     /// The words of the last failure, until a session works.
     pub why: Option<Box<str>>,
+    /// The party that it is laid on.
+    pub party: Option<Party>,
     /// When an entry last went to a session, or came into the empty queue.
     pub progress: UnixMs,
     /// A timer is set for it.
@@ -68,6 +71,7 @@ impl Ready {
             failures: 0,
             failed_at: zero,
             why: None,
+            party: None,
             progress: zero,
             timer: false,
         }

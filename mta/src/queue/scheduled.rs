@@ -106,6 +106,15 @@ pub(super) struct Scheduled {
     pub held: usize,
     /// What keeps it back.
     pub blocks: Blocks,
+    /// The last transient failure of a part of it.
+    pub last: Option<Box<LastAnswer>>,
+}
+
+/// A transient failure, for who asks why nothing moves.
+#[derive(Debug)]
+pub(super) struct LastAnswer {
+    pub at: UnixMs,
+    pub text: Box<str>,
 }
 
 impl Scheduled {
@@ -122,6 +131,7 @@ impl Scheduled {
             wants_room: false,
             held: 0,
             blocks: Blocks::default(),
+            last: None,
         }
     }
 

@@ -10,13 +10,16 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Party, Reason};
 
 use super::engine::{Engine, QueueKey, ReadyKey, Session, Timer};
-use super::scheduled::Place;
+use super::scheduled::{LastAnswer, Place};
 use super::words::{Act, Cause, EntryKey, Failed};
 use crate::message::{EnhancedCode, FromSession, Mark, Moved, PartResult, RecipientResult, Response, Verdict};
 use crate::routing::health::rest_after;
 
 /// The wait after a try that does not count (the spool could not be read, for example).
 const UNCOUNTED_WAIT: Duration = Duration::from_secs(10);
+
+/// What is kept of the last answer to a queue, in characters.
+const LAST_CHARS: usize = 200;
 
 impl Engine {
     /// Takes a session's report.
@@ -91,7 +94,7 @@ impl Engine {
         let Session { opened, way, .. } = *session;
         let Some(ready) = self.ready.get_mut(key) else { return };
         let party = fault.party();
-        ready.why = Some(fault.to_string().into());
+        (ready.why, ready.party) = (Some(fault.to_string().into()), Some(party));
         match party {
             Party::Limit => ready.held_until = now.plus(fault.retry_after.unwrap_or(rest_after(1))),
             Party::Remote => ready.failed(opened, now),
@@ -144,6 +147,7 @@ impl Engine {
         entry.settle(result.results.iter().filter(done).map(|r| r.recipient));
         let counts = result.results.iter().any(|r| matches!(r.verdict, Verdict::Retry { counts: true }));
         if counts {
+            self.queues[entry.queue].last = last_answer(result, now);
             entry.attempts = entry.attempts.saturating_add(1);
             entry.due = now.plus(self.options.retry_after(entry.attempts, random));
         } else {
@@ -217,6 +221,13 @@ impl Engine {
         self.reporting += 1;
         acts.push(Act::Failed(Failed { key, ticket, results: open.into_iter().map(failed).collect(), cause }));
     }
+}
+
+/// The words of a transient failure, cut short.
+fn last_answer(result: &PartResult, now: UnixMs) -> Option<Box<LastAnswer>> {
+    let counts = |r: &&RecipientResult| matches!(r.verdict, Verdict::Retry { counts: true });
+    let text: String = result.results.iter().find(counts)?.response.to_string().chars().take(LAST_CHARS).collect();
+    Some(Box::new(LastAnswer { at: now, text: text.into() }))
 }
 
 /// Faults that say something of this (source, site) only, not of the source or the proxy as such.

@@ -444,3 +444,4 @@ fn a_long_due_list_expires_in_steps() {
 mod control;
 mod model;
 mod property;
+mod why;

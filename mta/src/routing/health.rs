@@ -95,12 +95,12 @@ impl Health {
     /// it may be tried again.
     pub fn failed(&mut self, source: &Source, way: usize, fault: &Fault, opened: UnixMs, now: UnixMs) -> UnixMs {
         let proxy = source.ways.get(way).and_then(Way::proxy).map(|proxy| proxy.name.clone());
-        let thing = match (fault.party(), proxy) {
-            (Party::Proxy, Some(proxy)) => Thing::Proxy(proxy),
-            (_, proxy) => Thing::Pair(source.name.clone(), proxy),
+        let (thing, party) = match (fault.party(), proxy) {
+            (Party::Proxy, Some(proxy)) => (Thing::Proxy(proxy), Party::Proxy),
+            (_, proxy) => (Thing::Pair(source.name.clone(), proxy), Party::Source),
         };
         let zero = UnixMs(0);
-        let fresh = || Rest { until: now, since: now, why: "".into(), party: fault.party(), faults: 0, told: zero };
+        let fresh = || Rest { until: now, since: now, why: "".into(), party, faults: 0, told: zero };
         let rest = self.resting.entry(thing).or_insert_with(fresh);
         if opened > rest.told {
             rest.faults += 1;

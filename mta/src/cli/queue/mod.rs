@@ -3,6 +3,8 @@
 mod order;
 mod show;
 
+pub(super) use show::{rough, when};
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -119,7 +121,8 @@ impl Admin {
         })
     }
 
-    async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    /// Asks for a path; its JSON.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let (status, text) = self.exchange(Method::GET, path, Bytes::new()).await?;
         answer(status, text)
     }

@@ -165,7 +165,7 @@ pub(super) async fn message(asked: Shown) -> anyhow::Result<()> {
             println!("  {key:<9} {value}");
         }
         for why in queued["waits_for"].as_array().into_iter().flatten() {
-            println!("  waits for {}", cell(why));
+            println!("  waits: {}", cell(why));
         }
     }
     Ok(())
@@ -240,14 +240,14 @@ fn until(ms: &Value) -> String {
 }
 
 /// In whole seconds, and of no more than two units.
-fn rough(ms: u64) -> String {
+pub(in crate::cli) fn rough(ms: u64) -> String {
     let secs = ms / 1_000;
     let unit = [(172_800, 3_600), (7_200, 60)].into_iter().find(|(from, _)| secs >= *from).map_or(1, |(_, unit)| unit);
     Span(Duration::from_secs(secs / unit * unit)).to_string()
 }
 
 /// A time in UTC, to the second, as logs write it.
-pub(super) fn when(ms: &Value) -> String {
+pub(in crate::cli) fn when(ms: &Value) -> String {
     let time = ms.as_i64().and_then(|ms| jiff::Timestamp::from_second(ms / 1_000).ok());
     time.map_or_else(|| "-".to_owned(), |time| time.to_string())
 }

@@ -1,12 +1,13 @@
 //! An operator's orders over the queues: suspend, bounce, move, requeue. Floor 2.
 //! Pure, a part of the engine. `words` is what is said, `block` what may not go out, `orders` takes
-//! orders, `job` works on entries in slices, `view` shows.
+//! orders, `job` works on entries in slices, `view` shows, `why` says what keeps mail back.
 //! Always: what an order blocks is in no ready queue, and waits in its due list with its schedule unchanged.
 
 mod block;
 mod job;
 mod orders;
 mod view;
+mod why;
 pub mod words;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ pub(super) use block::Blocks;
 pub use job::JobView;
 use job::{Chore, Job};
 pub use view::{Filter, PartRow, QueueRow, ReadyRow, SumRow, Summary};
+pub use why::{Blocker, Setter, What, Why};
 use words::{Control, ControlId, ControlKind, Scope};
 
 /// Orders in force, and work that they have left to do.

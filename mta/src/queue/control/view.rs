@@ -11,7 +11,7 @@ use slotmap::SecondaryMap;
 
 use super::words::{ControlId, Scope};
 use crate::message::MessageId;
-use crate::queue::engine::{Engine, QueueKey, ReadyKey};
+use crate::queue::engine::{Engine, QueueKey};
 use crate::queue::scheduled::{Entry, Lead, Place, Scheduled};
 use crate::queue::words::EntryKey;
 
@@ -143,7 +143,7 @@ impl Engine {
     }
 
     /// When the oldest of each queue was accepted, and when the next at a timer is due.
-    fn ages(&self, queues: &[QueueKey]) -> SecondaryMap<QueueKey, (UnixMs, Option<UnixMs>)> {
+    pub(super) fn ages(&self, queues: &[QueueKey]) -> SecondaryMap<QueueKey, (UnixMs, Option<UnixMs>)> {
         let mut ages = SecondaryMap::new();
         if self.entries.len() > MAX_LOOKED_THROUGH {
             return ages;
@@ -240,7 +240,7 @@ impl Engine {
     }
 
     fn part_row(&mut self, key: EntryKey, now: UnixMs) -> Option<PartRow> {
-        let waits_for = self.waits_for(key, now);
+        let waits_for = self.why_part(key, now)?.blockers.into_iter().map(|blocker| blocker.text).collect();
         let entry = self.entries.get(key)?;
         let (queue, pool) = &self.queues.get(entry.queue)?.key;
         let place = match entry.place {
@@ -254,72 +254,6 @@ impl Engine {
         let expires = received.plus(self.options.max_age);
         let (queue, pool, settled) = (queue.to_string(), pool.clone(), entry.settled.to_vec());
         Some(PartRow { part, queue, pool, place, attempts, due, expires, settled, waits_for })
-    }
-
-    /// What keeps a part, in words.
-    fn waits_for(&mut self, key: EntryKey, now: UnixMs) -> Vec<String> {
-        let Some(&Entry { place, queue, .. }) = self.entries.get(key) else { return Vec::new() };
-        let mut words = Vec::new();
-        if let Some(by) = self.blocks(queue).and_then(|blocks| blocks.whole) {
-            words.push(self.order_text(by));
-        }
-        match place {
-            Place::Timer => words.push("its due time".to_owned()),
-            Place::Reporting => words.push("the report of its failure to be stored".to_owned()),
-            Place::Session => {
-                let held = |ready| self.sessions.values().any(|s| s.ready == ready && s.holds == Some(key));
-                words.push(format!("the answer to an attempt {}", self.path_text(held)));
-            }
-            Place::Ready => {
-                let path = self.path_text(|ready| self.ready[ready].waiting.iter().any(|e| e == key));
-                words.push(format!("a session: {path}"));
-            }
-            Place::Due => match &self.queues[queue].lead {
-                Lead::Known(..) => self.paths_of(queue, now, &mut words),
-                lead => words.push(lead_text(lead)),
-            },
-        }
-        words
-    }
-
-    fn order_text(&self, id: ControlId) -> String {
-        match self.controls.kept.iter().find(|control| control.id == id) {
-            Some(control) => format!("the end of control {id}: {}", control.reason),
-            None => format!("the end of job {id}"),
-        }
-    }
-
-    fn path_text(&self, is_there: impl Fn(ReadyKey) -> bool) -> String {
-        let Some((_, ready)) = self.ready.iter().find(|(key, _)| is_there(*key)) else { return String::new() };
-        let site = self.sites.get(ready.site).map_or("", |slot| &*slot.site.name);
-        let why = ready.why.as_ref().map(|why| format!(", which failed: {why}")).unwrap_or_default();
-        format!("from source {} to {site}{why}", ready.source.name)
-    }
-
-    /// What keeps each source of a queue's pool from taking work to its site.
-    fn paths_of(&self, queue: QueueKey, now: UnixMs, words: &mut Vec<String>) {
-        let queue = &self.queues[queue];
-        let Lead::Known(site, _) = &queue.lead else { return };
-        let slot = self.site_names.get(&site.name).and_then(|slot| self.sites.get(*slot));
-        let pool = self.pools.get(&queue.key.1).or_else(|| self.pools.get(&self.default_pool));
-        let (Some(slot), Some((pool, _))) = (slot, pool) else { return };
-        for (source, _) in &pool.members {
-            let ready = slot.ready.get(&source.name).and_then(|key| self.ready.get(*key));
-            let held = ready.filter(|ready| ready.held_until > now);
-            let why = if let Some(by) = queue.blocks.path(&source.name, &site.name) {
-                self.order_text(by)
-            } else if let Some(until) = self.health.rests_until(source, now) {
-                format!("a rest after a fault, until {}", until.0)
-            } else if let Some(held) = held {
-                let why = held.why.as_deref().unwrap_or("it failed");
-                format!("the path to be tried again at {}: {why}", held.held_until.0)
-            } else if slot.fits(source) {
-                "room: its ready queue is full".to_owned()
-            } else {
-                "an address of the same family at the site".to_owned()
-            };
-            words.push(format!("source {}: {why}", source.name));
-        }
     }
 }
 
