@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use egret_shared::clock::{Clock, UnixMs};
 
@@ -15,6 +17,7 @@ use crate::queue::Admit;
 use crate::queue::run::Queues;
 use crate::routing::label::Labels;
 use crate::routing::route::Routes;
+use crate::sign::{Meters, Outcome, Signers};
 use crate::spool::{Durable, Spool, StoreError};
 use egret_shared::journal::Journal;
 
@@ -58,6 +61,44 @@ pub struct Intake {
     events: Journal,
     clock: Clock,
     ways: Arc<Ways>,
+    signing: Signing,
+}
+
+/// Signs what is taken, by keys that a reload replaces. Cheap to clone.
+#[derive(Clone)]
+pub struct Signing {
+    signers: Arc<ArcSwap<Signers>>,
+    meters: Meters,
+}
+
+impl Signing {
+    /// By these keys.
+    pub fn new(signers: Arc<Signers>) -> Self {
+        Self { signers: Arc::new(ArcSwap::new(signers)), meters: Meters::default() }
+    }
+
+    /// By these from now on.
+    pub fn replace(&self, signers: Arc<Signers>) {
+        self.signers.store(signers);
+    }
+
+    /// The signatures of a message.
+    async fn sign(&self, message: &Bytes) -> Bytes {
+        let signers = self.signers.load_full();
+        if signers.is_empty() {
+            return Bytes::new();
+        }
+        let (started, is_slow) = (Instant::now(), signers.is_slow(message));
+        let (headers, outcome) = if is_slow {
+            let message = message.clone();
+            let signed = tokio::task::spawn_blocking(move || signers.sign(&message)).await;
+            signed.unwrap_or((Bytes::new(), Outcome::Failed))
+        } else {
+            signers.sign(message)
+        };
+        self.meters.count(outcome, started.elapsed());
+        headers
+    }
 }
 
 /// What decides about the pool of a message.
@@ -71,8 +112,8 @@ pub struct Ways {
 
 impl Intake {
     /// Built once, from the parts that it composes.
-    pub fn new(spool: Spool, queues: Queues, events: Journal, clock: Clock, ways: Arc<Ways>) -> Self {
-        Self { spool, queues, events, clock, ways }
+    pub fn new(spool: Spool, queues: Queues, events: Journal, clock: Clock, ways: Arc<Ways>, signing: Signing) -> Self {
+        Self { spool, queues, events, clock, ways, signing }
     }
 
     /// The time by which messages are stored.
@@ -94,7 +135,11 @@ impl Intake {
         self.gate()?;
         let (id, received) = (MessageId::generate(), self.clock.wall());
         let Draft { sender, recipients, eight_bit, smtputf8, not_before, body, labels, client } = draft;
-        let content = Content { added: added(id, received), body };
+        // Our own trace stands above the signature, which does not cover it.
+        let signatures = self.signing.sign(&body).await;
+        let added = added(id, received);
+        let added = if signatures.is_empty() { added } else { [added, signatures].concat().into() };
+        let content = Content { added, body };
         let parts = self.ways.split(recipients, &labels);
         let meta = Metadata { received, sender, eight_bit, smtputf8, not_before, parts };
         let message = Arc::new(Message { id, meta, content });

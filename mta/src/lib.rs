@@ -18,4 +18,5 @@ pub mod queue;
 pub mod reception;
 pub mod routing;
 pub mod shaping;
+pub mod sign;
 pub mod spool;

@@ -5,6 +5,7 @@ mod config;
 mod crash;
 mod damage;
 mod disk_errors;
+mod dkim;
 mod drain;
 mod dsn;
 mod faults;

@@ -10,6 +10,8 @@ wanted="$wanted strace:strace faketime:faketime"
 wanted="$wanted nc.openbsd:netcat-openbsd /usr/lib/python3/dist-packages/socks.py:python3-socks"
 wanted="$wanted /usr/lib/python3/dist-packages/python_socks:python3-python-socks"
 wanted="$wanted node:nodejs /usr/share/nodejs/socks:node-socks danted:dante-server microsocks:microsocks"
+python=/usr/lib/python3/dist-packages
+wanted="$wanted $python/dkim:python3-dkim $python/nacl:python3-nacl $python/aiosmtpd:python3-aiosmtpd"
 [ "${1:-}" != bench ] || wanted="$wanted postfix:postfix"
 [ "${1:-}" != package ] || wanted="cc:gcc strip:binutils dpkg-shlibdeps:dpkg-dev"
 [ "${1:-}" != monitoring ] || wanted="jq:jq"

@@ -37,7 +37,7 @@ use crate::config::Config;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
 use crate::dns::resolver::{Resolver, ResolverError};
-use crate::intake::{Intake, Ways};
+use crate::intake::{Intake, Signing, Ways};
 use crate::message::MessageId;
 use crate::queue::Engine;
 use crate::queue::control::words::Control;
@@ -195,7 +195,9 @@ fn start(
     let watching = memory.watch(memory::reliefs(&resolver, &spool));
     let (queues, inbox) = channel();
     let ways = Arc::new(Ways { routes: config.routes.clone(), default_pool: config.default_pool.clone() });
-    let intake = Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone());
+    let signing = Signing::new(config.signers.clone());
+    let intake =
+        Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone(), signing.clone());
     let cut = CancellationToken::new();
     let client_tls = ClientTls::new().map_err(|error| StartError::Tls(error.to_string()))?;
     let tracer = Tracer::default();
@@ -232,7 +234,7 @@ fn start(
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
     };
-    let reloader = Reloader::new(origin, queues.clone(), events.clone());
+    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing);
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
 }

@@ -1,5 +1,5 @@
 //! SIGHUP and `POST /v1/reload`: the configuration is read anew. Queue settings hold at once, also for what
-//! is queued; the event log is opened anew; what else has changed is told, and wants a restart. Floor 6.
+//! is queued; signatures and their keys hold for what is taken from then on; the event log is opened anew; what else has changed is told, and wants a restart. Floor 6.
 //! Always: a configuration with a mistake changes nothing.
 
 use std::path::PathBuf;
@@ -13,10 +13,11 @@ use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
 use crate::config;
+use crate::intake::Signing;
 use crate::queue::run::Queues;
 
-/// The section whose keys hold at once.
-const APPLIED: &str = "queue.";
+/// The sections whose keys hold at once.
+const APPLIED: [&str; 2] = ["queue.", "dkim."];
 
 /// The configuration file that the program was started with.
 #[derive(Clone, Debug)]
@@ -42,14 +43,15 @@ pub struct Reloader {
     origin: Arc<Origin>,
     queues: Queues,
     events: Journal,
+    signing: Signing,
     /// The text that was read last; one reload at a time.
     last: Arc<Mutex<String>>,
 }
 
 impl Reloader {
-    pub(crate) fn new(origin: Origin, queues: Queues, events: Journal) -> Self {
+    pub(crate) fn new(origin: Origin, queues: Queues, events: Journal, signing: Signing) -> Self {
         let last = Arc::new(Mutex::new(origin.text.clone()));
-        Self { origin: Arc::new(origin), queues, events, last }
+        Self { origin: Arc::new(origin), queues, events, signing, last }
     }
 
     /// Reads the file anew.
@@ -77,7 +79,8 @@ impl Reloader {
     async fn apply(&self, last: &mut String) -> Result<Reloaded, String> {
         let (config, text) = config::read_with_text(&self.origin.file).map_err(|complaints| complaints.to_string())?;
         self.queues.set_options(config.queue).await.map_err(|stopped| stopped.to_string())?;
-        let is_applied = |key: &String| key.starts_with(APPLIED);
+        self.signing.replace(config.signers);
+        let is_applied = |key: &String| APPLIED.iter().any(|section| key.starts_with(section));
         let applied = changed_keys(last, &text).into_iter().filter(is_applied).collect();
         let wants_restart = changed_keys(&self.origin.text, &text).into_iter().filter(|key| !is_applied(key)).collect();
         *last = text;

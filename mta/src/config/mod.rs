@@ -1,9 +1,10 @@
 //! What `mta.toml` means: each key declared once, with its default and its sentence, and read into
 //! the options of the room that it is for. Floor 5.
-//! Reads the configuration file and the password files it names; starts nothing.
+//! Reads the configuration file and the passwords and keys it names; starts nothing.
 //! Always: a configuration that is returned holds no contradiction; otherwise every complaint is told.
 
 mod delivery;
+mod dkim;
 mod egress;
 mod listener;
 mod memory;
@@ -27,6 +28,7 @@ use crate::routing::label::LabelHeaders;
 use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
 use crate::shaping::options::PathOptions;
+use crate::sign::Signers;
 use crate::spool;
 
 pub use listener::{ListenerConfig, TlsFiles};
@@ -48,6 +50,8 @@ pub struct Config {
     pub dns: DnsOptions,
     /// Which headers say whose mail a message is.
     pub labels: LabelHeaders,
+    /// Signatures.
+    pub signers: Arc<Signers>,
     /// Limits of the program's memory.
     pub memory: Options,
     /// Static routes.
@@ -109,6 +113,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let (dns, path) = delivery::delivery(root);
     let memory = memory::build(root);
     let labels = routing::labels(root);
+    let signers = dkim::build(root);
     let egress = egress::build(root, hostname.as_deref().unwrap_or_default());
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
@@ -126,6 +131,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         queue,
         dns,
         labels,
+        signers: Arc::new(signers?),
         memory,
         routes: egress.routes,
         pools: egress.pools,

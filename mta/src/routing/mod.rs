@@ -3,6 +3,7 @@
 
 pub mod health;
 pub mod label;
+pub mod pattern;
 pub mod pool;
 pub mod route;
 pub mod source;

@@ -4,20 +4,10 @@
 //! order in the file; a route that names no hosts leaves the hosts to the DNS.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// What domains a route is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Pattern {
-    /// This domain: `example.com`.
-    Domain(String),
-    /// Every domain below this one, not itself: `*.example.com`.
-    Below(String),
-    /// Every domain: `*`.
-    Any,
-}
+pub use super::pattern::Pattern;
 
 /// A host of a route, as the operator wrote it: an address or a name, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,32 +50,6 @@ impl Routes {
         let exact = self.domains.get(domain);
         let parents = || domain.match_indices('.').find_map(|(dot, _)| self.below.get(&domain[dot + 1..]));
         exact.or_else(parents).or(self.any.as_ref()).map(AsRef::as_ref)
-    }
-}
-
-impl FromStr for Pattern {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let domain = |text: &str| match idna::domain_to_ascii(text.trim_end_matches('.')) {
-            Ok(ascii) if !ascii.is_empty() && !ascii.contains(['*', ' ', '@', '/']) => Ok(ascii),
-            _ => Err(format!("{text:?} is no domain; write \"example.com\", \"*.example.com\" or \"*\"")),
-        };
-        match text.strip_prefix("*.") {
-            _ if text == "*" => Ok(Self::Any),
-            _ if text.starts_with('[') => Ok(Self::Domain(text.to_ascii_lowercase())),
-            Some(parent) => domain(parent).map(Self::Below),
-            None => domain(text).map(Self::Domain),
-        }
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Domain(domain) => f.write_str(domain),
-            Self::Below(domain) => write!(f, "*.{domain}"),
-            Self::Any => f.write_str("*"),
-        }
     }
 }
 
