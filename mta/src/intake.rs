@@ -222,6 +222,7 @@ fn reception(message: &Message, client: Option<Peer>) -> Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::site::Protocol;
     use crate::routing::route::{Pattern, Route};
 
     fn addresses(texts: &[&str]) -> Vec<Address> {
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn recipients_are_split_by_domain_and_each_part_has_its_pool() {
         let mut routes = Routes::default();
-        let warm = Route { hosts: Vec::new(), pool: Some("warm".into()) };
+        let warm = Route { hosts: Vec::new(), protocol: Protocol::Smtp, pool: Some("warm".into()) };
         assert!(routes.add(Pattern::Domain("b.test".to_owned()), Arc::new(warm)));
         let ways = Ways { routes, default_pool: "main".into() };
         let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]), &Labels::default());

@@ -23,7 +23,11 @@ enum Chooser {
 
 /// Sends through `fleet`.
 async fn thousand_messages(fleet: &Fleet, chooser: Chooser) {
-    let sink = sink(fleet, Behaviour::default()).await;
+    thousand_messages_to(fleet, chooser, Behaviour::default()).await;
+}
+
+async fn thousand_messages_to(fleet: &Fleet, chooser: Chooser, behaviour: Behaviour) {
+    let sink = sink(fleet, behaviour).await;
     let summary = send(fleet, Plan::new(fleet.smtp, COUNT)).await;
     assert_eq!((summary.accepted, summary.refused, summary.failed), (COUNT as u64, 0, 0));
     let found = all_delivered(fleet, &sink);
@@ -72,6 +76,14 @@ async fn by_plain_connect_with_user_and_password() {
         ..Options::default()
     });
     thousand_messages(&fleet, Chooser::Proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_bdat_where_that_is_offered() {
+    let fleet = Fleet::start(&Options { dialect: Some("socks5"), ..Options::default() });
+    thousand_messages_to(&fleet, Chooser::Mta, Behaviour { chunking: true, ..Behaviour::default() }).await;
+    let log = crate::support::get(fleet.mta_admin, "/metrics").1;
+    assert!(log.contains("egret_mta_delivery_uncertain_total 0"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

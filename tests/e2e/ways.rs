@@ -84,7 +84,7 @@ async fn a_killed_proxy_loses_nothing_and_mail_goes_by_the_next() {
         ..Options::default()
     });
     let _q = second.start(&fleet);
-    let sink = sink(&fleet, Behaviour::default()).await;
+    let sink = sink(&fleet, Behaviour { chunking: true, ..Behaviour::default() }).await;
     let plan = Plan { size: 2_000, rate: Some(RATE), ..Plan::new(fleet.smtp, COUNT) };
     let load = Load::start(&fleet, plan);
     load.goes_on(BETWEEN);

@@ -81,10 +81,9 @@ impl Hands for AppHands {
     fn resolve(&self, domain: &str) -> impl Future<Output = Resolution> + Send + 'static {
         let (resolver, ways, domain) = (self.resolver.clone(), self.ways.clone(), domain.to_owned());
         async move {
-            let hosts = ways.routes.find(&domain).map(|route| &*route.hosts).unwrap_or_default();
-            let found = match hosts {
-                [] => resolver.site(&domain).await,
-                hosts => resolver.fixed_site(hosts).await,
+            let found = match ways.routes.find(&domain) {
+                Some(route) if !route.hosts.is_empty() => resolver.fixed_site(&route.hosts, route.protocol).await,
+                _ => resolver.site(&domain).await,
             };
             found.map(|resolved| (resolved.site, resolved.expires_in)).map_err(|failure| match failure {
                 Failure::Permanent { response } => NoSite::Permanent(response),

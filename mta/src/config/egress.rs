@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use egret_shared::config::Section;
 
+use crate::dns::site::Protocol;
 use crate::routing::pool::Pool;
 use crate::routing::route::{Pattern, Route, RouteHost, Routes};
 use crate::routing::source::{Dialect, Proxy, Source, Way};
+
+egret_shared::config_value_from_str!(Protocol => "a protocol");
 
 /// The name of the source and the pool that stand in when the file names none.
 const IMPLICIT: &str = "direct";
@@ -158,6 +161,14 @@ fn route(section: &Section<'_>, pools: &Named<Pool>, routes: &mut Routes) -> Opt
         "Hosts that take the mail, in the order in which they are tried, as `host:port`; none leaves them to the DNS.",
     );
     let pool = section.optional::<String>("pool", "The pool that this mail leaves from; the default pool if absent.");
+    let protocol = section.with_default(
+        "protocol",
+        "\"smtp\"",
+        "What the hosts speak: \"smtp\", or \"lmtp\" (RFC 2033; port 24 unless one is named).",
+    );
+    if protocol == Protocol::Lmtp && hosts.is_empty() {
+        section.complain("protocol", "is lmtp, which the DNS knows no hosts for; name them in hosts");
+    }
     if hosts.is_empty() && pool.is_none() {
         section.complain("hosts", "is missing, and pool too: the route would do nothing");
     }
@@ -165,7 +176,7 @@ fn route(section: &Section<'_>, pools: &Named<Pool>, routes: &mut Routes) -> Opt
         Some(name) => Some(find(section, "pool", "pool", &name, pools)?.name.clone()),
         None => None,
     };
-    let route = Arc::new(Route { hosts, pool });
+    let route = Arc::new(Route { hosts, protocol, pool });
     for pattern in domains? {
         if !routes.add(pattern.clone(), route.clone()) {
             section.complain("domains", format!("names {pattern}, which has a route already"));

@@ -104,9 +104,33 @@ impl Connection {
         if let Some(act) = self.dialogue.step(&mut self.input, &mut self.send) {
             return Some(act);
         }
-        let pieces = content::pieces(content);
+        let pieces = if self.dialogue.is_chunked() { content::whole(content) } else { content::pieces(content) };
         self.tap.content(&pieces);
-        let mut rest = &pieces[..];
+        self.write(&pieces).await
+    }
+
+    /// Writes the commands that wait and the content behind them, as [`Dialogue::begin`] asks for.
+    pub async fn send_at_once(&mut self, content: &Content) -> Option<Act> {
+        let commands = std::mem::take(&mut self.send);
+        let mut pieces = content::whole(content);
+        self.tap.sent(&commands, false);
+        self.tap.content(&pieces);
+        pieces.insert(0, &commands);
+        let act = self.write(&pieces).await;
+        drop(pieces);
+        if act.is_some() {
+            // An end before the end of what was to be written.
+            self.dialogue.out_of_step();
+        } else if self.send.is_empty() {
+            self.send = commands;
+            self.send.clear();
+        }
+        act
+    }
+
+    /// Writes pieces of content to their end.
+    async fn write(&mut self, pieces: &[&[u8]]) -> Option<Act> {
+        let mut rest = pieces;
         let mut skip = 0;
         while !rest.is_empty() {
             let before = self.input.len();
@@ -197,8 +221,18 @@ impl Connection {
             }
         };
         let more = timeout(self.timeouts.idle, waiting).await.ok().flatten();
+        if more.is_some() && self.has_ended().await {
+            // What is written now would be lost, or worse, be taken without an answer.
+            self.dialogue.out_of_step();
+        }
         self.tap.heard(&self.input[before..]);
         more
+    }
+
+    /// Whether the other side has left or spoken, as far as is known without waiting.
+    async fn has_ended(&mut self) -> bool {
+        let (stream, input) = (&mut self.stream, &mut self.input);
+        poll_fn(|cx| Poll::Ready(poll_read(stream, cx, input).is_ready())).await
     }
 
     /// Says goodbye if the other side still listens, and waits a little for the answer, unless
@@ -228,7 +262,7 @@ impl Connection {
             Stage::Mail => timeouts.mail_from,
             Stage::Rcpt => timeouts.rcpt_to,
             Stage::Data | Stage::Content => timeouts.data,
-            Stage::AfterDot => timeouts.data_dot,
+            Stage::AfterDot | Stage::Bdat => timeouts.data_dot,
         }
     }
 }

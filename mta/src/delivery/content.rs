@@ -1,4 +1,4 @@
-//! Content on its way into DATA: dots stuffed (RFC 5321 section 4.5.2) without a copy.
+//! Content on its way into DATA: dots stuffed (RFC 5321 section 4.5.2) without a copy; into BDAT as it is.
 //! Pure. Floor 1.
 //! Always: what is written holds exactly one end of data, its last five bytes, and unstuffing gives
 //! the content back (with a final CRLF, if it had none).
@@ -27,6 +27,11 @@ pub fn pieces(content: &Content) -> Vec<&[u8]> {
     }
     found.push(if found.is_empty() || ends_with_crlf(&found) { b".\r\n" } else { b"\r\n.\r\n" });
     found
+}
+
+/// The pieces for BDAT: as they are.
+pub fn whole(content: &Content) -> Vec<&[u8]> {
+    [&content.added[..], &content.body[..]].into_iter().filter(|piece| !piece.is_empty()).collect()
 }
 
 fn is_at_line_start(found: &[&[u8]]) -> bool {

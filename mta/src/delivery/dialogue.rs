@@ -1,5 +1,5 @@
-//! The client's side of SMTP as a machine: replies in, commands and acts out (RFC 5321, 2920, 1870,
-//! 3207, 6152, 6531).
+//! The client's side of SMTP and LMTP as a machine: replies in, commands and acts out (RFC 5321, 2033, 2920, 3030,
+//! 1870, 3207, 6152, 6531).
 //! Pure: no socket, no clock. Floor 2.
 //! Always: each recipient of a transaction is decided exactly once; a command is built only from
 //! types that cannot hold a line break; after a reply that leaves the two sides out of step no
@@ -11,11 +11,16 @@ use egret_shared::text::Line;
 
 use super::outcome::{Judgement, Seen, Stage, judge};
 use super::reply::{Bad, Parser, Reply};
-use super::transaction::{Command, Transaction};
+use super::transaction::{Body, Command, First, Transaction};
+use crate::dns::site::Protocol;
 use crate::message::{Address, EnhancedCode, Response};
 use crate::shaping::options::Tls;
 
 pub use super::transaction::{Decided, Envelope, Finished};
+
+/// Content up to this size is sent behind its BDAT without waiting for the answers to what stands in front: a refused
+/// recipient costs that much, and a taken one is a round trip cheaper.
+const MAX_AHEAD_BYTES: u64 = 64 << 10;
 
 /// What the driver does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,6 +93,8 @@ pub struct Capabilities {
     pub pipelining: bool,
     /// STARTTLS.
     pub starttls: bool,
+    /// CHUNKING.
+    pub chunking: bool,
     /// 8BITMIME.
     pub eight_bit: bool,
     /// SMTPUTF8.
@@ -106,6 +113,7 @@ impl Capabilities {
             match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
                 "PIPELINING" => found.pipelining = true,
                 "STARTTLS" => found.starttls = true,
+                "CHUNKING" => found.chunking = true,
                 "8BITMIME" => found.eight_bit = true,
                 "SMTPUTF8" => found.smtputf8 = true,
                 "SIZE" => {
@@ -119,12 +127,24 @@ impl Capabilities {
     }
 }
 
+/// How a session speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// SMTP or LMTP.
+    pub protocol: Protocol,
+    /// Whether and how TLS is used.
+    pub tls: Tls,
+    /// Whether commands are sent together where that is offered.
+    pub may_pipeline: bool,
+    /// Whether content is sent by BDAT where that is offered.
+    pub may_chunk: bool,
+}
+
 /// One session, seen from the client.
 #[derive(Debug)]
 pub struct Dialogue {
     hello: Line,
-    tls: Tls,
-    may_pipeline: bool,
+    manner: Manner,
     is_secure: bool,
     said_helo: bool,
     /// The server holds a sender of a transaction that was given up.
@@ -137,15 +157,18 @@ pub struct Dialogue {
     parser: Parser,
     offered: Capabilities,
     transaction: Transaction,
+    /// How the content of the transaction is sent.
+    body: Body,
+    /// The content, with all that is in front of it, is written before an answer has come.
+    is_ahead: bool,
 }
 
 impl Dialogue {
     /// A session that waits for the greeting. `hello` is the name that it tells.
-    pub fn new(hello: &str, tls: Tls, may_pipeline: bool) -> Self {
+    pub fn new(hello: &str, manner: Manner) -> Self {
         Self {
             hello: Line::sanitized(hello.as_bytes()),
-            tls,
-            may_pipeline,
+            manner,
             is_secure: false,
             said_helo: false,
             needs_reset: false,
@@ -156,6 +179,8 @@ impl Dialogue {
             parser: Parser::default(),
             offered: Capabilities::default(),
             transaction: Transaction::default(),
+            body: Body::Data,
+            is_ahead: false,
         }
     }
 
@@ -206,7 +231,7 @@ impl Dialogue {
     /// The TLS handshake is done.
     pub fn upgraded(&mut self, send: &mut Vec<u8>) {
         self.is_secure = true;
-        self.hello("EHLO", send);
+        self.hello(self.verb(), send);
     }
 
     /// Says why this message cannot be sent here, before anything of it is sent.
@@ -228,22 +253,49 @@ impl Dialogue {
         None
     }
 
-    /// Starts a transaction. `recipients` are numbered by the caller.
+    /// Content is written as it is, without doubled dots and a final one.
+    pub fn is_chunked(&self) -> bool {
+        self.body == Body::Bdat
+    }
+
+    /// The commands were not understood as they were meant: nothing more may be written.
+    pub fn out_of_step(&mut self) {
+        self.is_usable = false;
+    }
+
+    /// Starts a transaction. `recipients` are numbered by the caller. True if the content is to be written at once,
+    /// behind the commands: small content is not worth the wait for their answers.
     pub fn begin<'a>(
         &mut self,
         envelope: &Envelope<'_>,
         recipients: impl Iterator<Item = (u16, &'a Address)>,
         send: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         let reset = std::mem::take(&mut self.needs_reset);
-        self.transaction.begin(envelope, &self.offered, reset, recipients);
-        self.transaction.write(self.may_pipeline && self.offered.pipelining, send);
+        let Manner { may_pipeline, may_chunk, protocol, .. } = self.manner;
+        self.body = if may_chunk && self.offered.chunking { Body::Bdat } else { Body::Data };
+        self.is_ahead = false;
+        let is_pipelined = may_pipeline && self.offered.pipelining;
+        let is_small = envelope.size <= MAX_AHEAD_BYTES && protocol == Protocol::Smtp;
+        let first = match is_pipelined {
+            false => First::One,
+            true if is_small && self.body == Body::Bdat => First::All,
+            true => First::AllButContent,
+        };
+        self.transaction.begin(envelope, &self.offered, reset, self.body, recipients);
+        self.transaction.write(first, send);
         self.stage = self.transaction.awaited().map_or(Stage::Idle, Command::stage);
+        first == First::All
     }
 
-    /// The content and the final dot are written.
+    /// The content is written to its end.
     pub fn content_written(&mut self) {
-        self.stage = Stage::AfterDot;
+        match self.stage {
+            Stage::Content if self.body == Body::Bdat => self.stage = Stage::Bdat,
+            Stage::Content => self.stage = Stage::AfterDot,
+            // Answers to what stands in front of it are still to come.
+            _ => self.is_ahead = true,
+        }
     }
 
     /// Says goodbye; the answer is [`Act::Left`].
@@ -259,6 +311,12 @@ impl Dialogue {
             Lost::Stopped => EnhancedCode::new(4, 3, 2),
             _ => EnhancedCode::new(4, 4, 2),
         };
+        let within = matches!(self.stage, Stage::Reset | Stage::Mail | Stage::Rcpt);
+        if self.is_ahead && within {
+            // The server has all that it needs to take it.
+            self.stage = Stage::Bdat;
+            self.transaction.touch();
+        }
         let text = format!("{lost} at {}", self.stage.command());
         let response = Response::own(421, enhanced, &text);
         self.is_usable = false;
@@ -285,23 +343,20 @@ impl Dialogue {
                 if judgement != Judgement::Go {
                     return Some(self.refused(reply, Some(reply.first_line())));
                 }
-                self.hello("EHLO", send);
+                self.hello(self.verb(), send);
                 None
             }
             Stage::Hello => self.take_hello(reply, judgement, send),
             Stage::StartTls if reply.code == 220 => Some(Act::Upgrade),
             // Nothing is lost yet: the server said no, and the session goes on in clear.
-            Stage::StartTls if reply.code != 421 && !self.tls.is_required() => Some(self.ready()),
+            Stage::StartTls if reply.code != 421 && !self.manner.tls.is_required() => Some(self.ready()),
             Stage::StartTls => Some(self.refused(reply, None)),
             Stage::Content => {
                 // The server answered before the end: it does not know where the content ends.
                 self.is_usable = false;
                 Some(self.finish(judgement, &reply.response(Stage::Content.command())))
             }
-            Stage::AfterDot => {
-                self.is_usable &= reply.code != 421;
-                Some(self.finish(judgement, &reply.response(Stage::AfterDot.command())))
-            }
+            Stage::AfterDot | Stage::Bdat => self.take_verdict(reply, judgement),
             Stage::Idle | Stage::Quit => {
                 self.is_usable = false;
                 Some(Act::Left)
@@ -310,9 +365,34 @@ impl Dialogue {
         }
     }
 
+    /// An answer to the content: for all recipients, or in LMTP for one.
+    fn take_verdict(&mut self, reply: &Reply, judgement: Judgement) -> Option<Act> {
+        let response = reply.response(self.stage.command());
+        self.is_usable &= reply.code != 421;
+        if self.manner.protocol == Protocol::Lmtp
+            && self.is_usable
+            && self.transaction.answered_one(judgement, &response)
+        {
+            return None;
+        }
+        // RFC 3030 section 2: after a refused BDAT the server may hold anything.
+        self.needs_reset |= self.stage == Stage::Bdat && judgement != Judgement::Delivered;
+        Some(self.finish(judgement, &response))
+    }
+
+    /// The greeting of the protocol.
+    fn verb(&self) -> &'static str {
+        match self.manner.protocol {
+            Protocol::Smtp => "EHLO",
+            Protocol::Lmtp => "LHLO",
+        }
+    }
+
     fn take_hello(&mut self, reply: &Reply, judgement: Judgement, send: &mut Vec<u8>) -> Option<Act> {
         if judgement != Judgement::Go {
-            let may_fall_back = reply.code >= 500 && !self.said_helo && !self.is_secure && !self.tls.is_required();
+            let is_smtp = self.manner.protocol == Protocol::Smtp;
+            let may_fall_back =
+                is_smtp && reply.code >= 500 && !self.said_helo && !self.is_secure && !self.manner.tls.is_required();
             if !may_fall_back {
                 return Some(self.refused(reply, None));
             }
@@ -321,7 +401,7 @@ impl Dialogue {
             return None;
         }
         self.offered = if self.said_helo { Capabilities::default() } else { Capabilities::read(reply) };
-        if self.is_secure || self.tls == Tls::Disabled {
+        if self.is_secure || self.manner.tls == Tls::Disabled {
             return Some(self.ready());
         }
         if self.offered.starttls {
@@ -329,7 +409,7 @@ impl Dialogue {
             self.stage = Stage::StartTls;
             return None;
         }
-        if self.tls.is_required() {
+        if self.manner.tls.is_required() {
             self.is_usable = false;
             let text = "TLS is required and the destination does not offer STARTTLS";
             let response = Response::own(451, EnhancedCode::new(4, 7, 5), text);
@@ -362,14 +442,19 @@ impl Dialogue {
                 self.is_usable &= reply.code >= 400;
                 return Some(self.finish(judgement, &response));
             }
-            Command::Reset | Command::Mail | Command::Rcpt(_) => {}
+            Command::Reset | Command::Mail | Command::Rcpt(_) | Command::Bdat => {}
         }
         if transaction.is_pointless() {
             self.needs_reset = transaction.has_sender();
             return Some(self.finish(judgement, &response));
         }
+        let was_sent = send.len();
         transaction.write_next(send);
         self.stage = transaction.awaited().map_or(Stage::Idle, Command::stage);
+        if self.stage == Stage::Bdat && send.len() > was_sent {
+            self.stage = Stage::Content;
+            return Some(Act::SendContent);
+        }
         None
     }
 
@@ -402,7 +487,9 @@ pub fn fuzz_dialogue(bytes: &[u8]) {
     let recipients = [Address::parse("a@b.test"), Address::parse("c@b.test")];
     let recipients: Vec<_> = recipients.into_iter().flatten().collect();
     let tls = if bytes.first().is_some_and(|b| b % 2 == 0) { Tls::OpportunisticInsecure } else { Tls::Disabled };
-    let mut dialogue = Dialogue::new("client.test", tls, bytes.len().is_multiple_of(2));
+    let protocol = if bytes.get(1).is_some_and(|b| b % 3 == 0) { Protocol::Lmtp } else { Protocol::Smtp };
+    let even = bytes.len().is_multiple_of(2);
+    let mut dialogue = Dialogue::new("client.test", Manner { protocol, tls, may_pipeline: even, may_chunk: true });
     let (mut input, mut send) = (BytesMut::from(bytes), Vec::new());
     let envelope = Envelope { sender: None, size: 10, eight_bit: false, smtputf8: false };
     loop {
@@ -422,7 +509,10 @@ pub fn fuzz_dialogue(bytes: &[u8]) {
             break;
         }
         if dialogue.stage() == Stage::Idle {
-            dialogue.begin(&envelope, recipients.iter().enumerate().map(|(n, r)| (n as u16, r)), &mut send);
+            let recipients = recipients.iter().enumerate().map(|(n, r)| (n as u16, r));
+            if dialogue.begin(&envelope, recipients, &mut send) {
+                dialogue.content_written();
+            }
         }
     }
     assert!(send.ends_with(b"\r\n") || send.is_empty());

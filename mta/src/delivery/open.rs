@@ -9,7 +9,7 @@ use egret_shared::fault::{Fault, Party, Reason};
 use egret_shared::net::tls_client::{Check, ClientTls};
 
 use super::connection::Connection;
-use super::dialogue::{Act, Dialogue, Refused};
+use super::dialogue::{Act, Dialogue, Manner, Refused};
 use super::inquiry;
 use super::outcome::{Judgement, Seen, Stage, judge};
 use super::report::{Metrics, Wire};
@@ -127,7 +127,13 @@ async fn attempt(
     let dialed = dial(&path.source, &path.way, address, options.smtp.timeouts.connect).await;
     let dialed = dialed.inspect_err(|fault| tap.tell(What::Fault, || fault.to_string()))?;
     tap.tell(What::Connected, String::new);
-    let dialogue = Dialogue::new(&path.source.ehlo_name, mode, options.smtp.enable_pipelining);
+    let manner = Manner {
+        protocol: path.site.protocol,
+        tls: mode,
+        may_pipeline: options.smtp.enable_pipelining,
+        may_chunk: options.smtp.enable_chunking,
+    };
+    let dialogue = Dialogue::new(&path.source.ehlo_name, manner);
     let local = dialed.local;
     let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts, tap.clone());
     loop {

@@ -30,6 +30,8 @@ pub enum Stage {
     Content,
     /// The answer to the final dot.
     AfterDot,
+    /// The answer to BDAT, with the content on its way or behind it.
+    Bdat,
     /// The answer to QUIT.
     Quit,
 }
@@ -49,6 +51,7 @@ impl Stage {
             Self::Data => "DATA",
             Self::Content => "content",
             Self::AfterDot => ".",
+            Self::Bdat => "BDAT",
             Self::Quit => "QUIT",
         }
     }
@@ -97,23 +100,25 @@ pub enum Judgement {
 #[expect(clippy::match_same_arms, reason = "a table that is read from top to bottom: the first line that fits")]
 pub fn judge(stage: Stage, seen: Seen) -> Judgement {
     use Judgement::{Again, Bounce, Delivered, Go, NextHost, NextWay, Uncertain};
-    use Stage::{AfterDot, Connect, Content, Data, Greeting, Hello, Idle, Mail, Quit, Rcpt, Reset, StartTls};
+    use Stage::{AfterDot, Bdat, Connect, Content, Data, Greeting, Hello, Idle, Mail, Quit, Rcpt, Reset, StartTls};
     let counted = Judgement::Retry { counts: true };
     match (stage, seen) {
         (_, Seen::Fault(Party::Source | Party::Proxy | Party::Limit)) => NextWay,
         (_, Seen::Fault(Party::Remote)) => NextHost,
-        (AfterDot, Seen::Broken | Seen::Late | Seen::Stopped) => Uncertain,
+        (AfterDot | Bdat, Seen::Broken | Seen::Late | Seen::Stopped) => Uncertain,
         (Connect | Greeting | Hello | StartTls, Seen::Stopped) => NextWay,
         (_, Seen::Stopped) => Judgement::Retry { counts: false },
         // A 5xx greeting is about this host or this source, not about the message.
         (Greeting | Hello | StartTls | Reset | Mail | Rcpt | Quit, Seen::Reply(200..=299))
         | (Data, Seen::Reply(354)) => Go,
-        (AfterDot, Seen::Reply(200..=299)) => Delivered,
+        (AfterDot | Bdat, Seen::Reply(200..=299)) => Delivered,
+        // It offers CHUNKING and does not know it: that says nothing of the message.
+        (Bdat, Seen::Reply(500..=504)) => counted,
         (Connect | Greeting | Hello | StartTls, _) => NextHost,
         (Idle | Reset | Quit, _) | (_, Seen::Broken | Seen::Late) => counted,
         (Rcpt, Seen::Reply(452 | 552)) => Again,
-        (Mail | Rcpt | Data | Content | AfterDot, Seen::Reply(500..=599)) => Bounce,
-        (Mail | Rcpt | Data | Content | AfterDot, Seen::Reply(_)) => counted,
+        (Mail | Rcpt | Data | Content | AfterDot | Bdat, Seen::Reply(500..=599)) => Bounce,
+        (Mail | Rcpt | Data | Content | AfterDot | Bdat, Seen::Reply(_)) => counted,
     }
 }
 
@@ -121,7 +126,7 @@ pub fn judge(stage: Stage, seen: Seen) -> Judgement {
 mod tests {
     use super::*;
 
-    const STAGES: [Stage; 12] = [
+    const STAGES: [Stage; 13] = [
         Stage::Connect,
         Stage::Greeting,
         Stage::Hello,
@@ -133,6 +138,7 @@ mod tests {
         Stage::Data,
         Stage::Content,
         Stage::AfterDot,
+        Stage::Bdat,
         Stage::Quit,
     ];
 
@@ -155,23 +161,24 @@ mod tests {
     #[test]
     fn each_stage_and_each_thing_seen_has_one_meaning() {
         use Seen::{Broken, Fault, Late, Reply, Stopped};
-        // Columns: connect greeting hello starttls idle reset mail rcpt data content dot quit.
+        // Columns: connect greeting hello starttls idle reset mail rcpt data content dot bdat quit.
         for (seen, want) in [
-            (Reply(250), "hgggcgggccdg"),
-            (Reply(354), "hhhhccccgccc"),
-            (Reply(421), "hhhhcccccccc"),
-            (Reply(450), "hhhhcccccccc"),
-            (Reply(452), "hhhhcccacccc"),
-            (Reply(550), "hhhhccbbbbbc"),
-            (Reply(552), "hhhhccbabbbc"),
-            (Reply(554), "hhhhccbbbbbc"),
-            (Broken, "hhhhcccccc?c"),
-            (Late, "hhhhcccccc?c"),
-            (Stopped, "wwwwuuuuuu?u"),
-            (Fault(Party::Remote), "hhhhhhhhhhhh"),
-            (Fault(Party::Source), "wwwwwwwwwwww"),
-            (Fault(Party::Proxy), "wwwwwwwwwwww"),
-            (Fault(Party::Limit), "wwwwwwwwwwww"),
+            (Reply(250), "hgggcgggccddg"),
+            (Reply(354), "hhhhccccgcccc"),
+            (Reply(421), "hhhhccccccccc"),
+            (Reply(450), "hhhhccccccccc"),
+            (Reply(503), "hhhhccbbbbbcc"),
+            (Reply(452), "hhhhcccaccccc"),
+            (Reply(550), "hhhhccbbbbbbc"),
+            (Reply(552), "hhhhccbabbbbc"),
+            (Reply(554), "hhhhccbbbbbbc"),
+            (Broken, "hhhhcccccc??c"),
+            (Late, "hhhhcccccc??c"),
+            (Stopped, "wwwwuuuuuu??u"),
+            (Fault(Party::Remote), "hhhhhhhhhhhhh"),
+            (Fault(Party::Source), "wwwwwwwwwwwww"),
+            (Fault(Party::Proxy), "wwwwwwwwwwwww"),
+            (Fault(Party::Limit), "wwwwwwwwwwwww"),
         ] {
             let got: String = STAGES.iter().map(|stage| letter(*stage, seen)).collect();
             assert_eq!(got, want, "{seen:?}");

@@ -410,13 +410,16 @@ async fn transact(
 ) -> Finished {
     let recipients = batch.iter().filter_map(|n| Some((*n, part.recipients.get(usize::from(*n))?)));
     let (dialogue, send) = connection.parts();
-    dialogue.begin(envelope, recipients, send);
+    let mut act =
+        if dialogue.begin(envelope, recipients, send) { connection.send_at_once(&message.content).await } else { None };
     loop {
-        let act = match connection.next().await {
-            Act::SendContent => connection.send_content(&message.content).await,
-            act => Some(act),
-        };
-        match act {
+        if act.is_none() {
+            act = match connection.next().await {
+                Act::SendContent => connection.send_content(&message.content).await,
+                act => Some(act),
+            };
+        }
+        match act.take() {
             Some(Act::Finished(finished)) => return finished,
             None => {}
             // No other act can come within a transaction; if one did, the connection is of no use.

@@ -40,6 +40,24 @@ pub struct Finished {
     pub is_untouched: bool,
 }
 
+/// How content is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// After the answer to DATA, its dots doubled.
+    Data,
+    /// Right behind BDAT, as it is (RFC 3030).
+    Bdat,
+}
+
+/// Which commands are written before the first answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    One,
+    /// Those in front of BDAT, or DATA with them.
+    AllButContent,
+    All,
+}
+
 /// A command of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
@@ -47,6 +65,8 @@ pub(super) enum Command {
     Mail,
     Rcpt(u16),
     Data,
+    /// The content follows it at once.
+    Bdat,
 }
 
 impl Command {
@@ -56,6 +76,7 @@ impl Command {
             Self::Mail => Stage::Mail,
             Self::Rcpt(_) => Stage::Rcpt,
             Self::Data => Stage::Data,
+            Self::Bdat => Stage::Bdat,
         }
     }
 }
@@ -67,7 +88,8 @@ pub(super) struct Transaction {
     wire: Vec<u8>,
     written: usize,
     answered: usize,
-    is_pipelined: bool,
+    /// Accepted recipients that have their own answer to the content (LMTP).
+    taken: usize,
     has_sender: bool,
     is_touched: bool,
     accepted: Vec<u16>,
@@ -82,6 +104,7 @@ impl Transaction {
         envelope: &Envelope<'_>,
         offered: &Capabilities,
         reset: bool,
+        body: Body,
         recipients: impl Iterator<Item = (u16, &'a Address)>,
     ) {
         self.clear();
@@ -92,7 +115,10 @@ impl Transaction {
         for (number, recipient) in recipients {
             self.push(Command::Rcpt(number), &["RCPT TO:<", recipient.as_str(), ">"]);
         }
-        self.push(Command::Data, &["DATA"]);
+        match body {
+            Body::Data => self.push(Command::Data, &["DATA"]),
+            Body::Bdat => self.push(Command::Bdat, &["BDAT ", &envelope.size.to_string(), " LAST"]),
+        }
     }
 
     fn clear(&mut self) {
@@ -102,7 +128,7 @@ impl Transaction {
         accepted.clear();
         again.clear();
         decided.clear();
-        (self.written, self.answered) = (0, 0);
+        (self.written, self.answered, self.taken) = (0, 0, 0);
         (self.has_sender, self.is_touched) = (false, false);
     }
 
@@ -122,20 +148,22 @@ impl Transaction {
         self.commands.push((command, self.wire.len()));
     }
 
-    /// Writes the first commands: all, or one.
-    pub fn write(&mut self, pipelined: bool, send: &mut Vec<u8>) {
-        self.is_pipelined = pipelined;
-        if pipelined {
-            send.extend_from_slice(&self.wire);
-            self.written = self.commands.len();
-        } else {
+    /// Writes the first commands.
+    pub fn write(&mut self, first: First, send: &mut Vec<u8>) {
+        let is_bdat = self.commands.last().is_some_and(|(command, _)| *command == Command::Bdat);
+        let count = match first {
+            First::One => 1,
+            First::AllButContent if is_bdat => self.commands.len() - 1,
+            First::AllButContent | First::All => self.commands.len(),
+        };
+        for _ in 0..count {
             self.write_one(send);
         }
     }
 
     /// Writes the next command if none is on its way.
     pub fn write_next(&mut self, send: &mut Vec<u8>) {
-        if !self.is_pipelined {
+        if self.written == self.answered {
             self.write_one(send);
         }
     }
@@ -173,6 +201,20 @@ impl Transaction {
         command
     }
 
+    /// Takes an answer to the content that is for one recipient (RFC 2033 section 4.2); whether more are to come.
+    pub fn answered_one(&mut self, judgement: Judgement, response: &Response) -> bool {
+        if let Some(recipient) = self.accepted.get(self.taken).copied() {
+            self.decide(recipient, judgement, response);
+        }
+        self.taken += 1;
+        self.taken < self.accepted.len()
+    }
+
+    /// The server may have acted on it without an answer.
+    pub fn touch(&mut self) {
+        self.is_touched = true;
+    }
+
     /// The server knows the sender.
     pub fn has_sender(&self) -> bool {
         self.has_sender
@@ -186,7 +228,7 @@ impl Transaction {
     /// The next command would be of no use, and is not on its way yet.
     pub fn is_pointless(&self) -> bool {
         let no_sender = self.answered > 0 && !self.has_sender && self.awaited() != Some(Command::Mail);
-        let nobody = self.awaited() == Some(Command::Data) && !self.has_accepted();
+        let nobody = matches!(self.awaited(), Some(Command::Data | Command::Bdat)) && !self.has_accepted();
         self.written == self.answered && (no_sender || nobody)
     }
 

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use super::exchanger::{self, Chosen, Exchanger};
-use super::site::{MxHost, Site};
+use super::site::{MxHost, Protocol, Site};
 use crate::message::{EnhancedCode, Response};
 use crate::routing::route::RouteHost;
 
@@ -29,6 +29,8 @@ use crate::routing::route::RouteHost;
 pub const MIN_LIFE: Duration = Duration::from_secs(30);
 /// The longest time for which an answer is used.
 pub const MAX_LIFE: Duration = Duration::from_hours(24);
+/// Where LMTP is spoken unless a route names a port (never that of SMTP: RFC 2033 section 5).
+const LMTP_PORT: u16 = 24;
 /// Responses that are remembered.
 pub const CACHED_RESPONSES: u64 = 65_536;
 /// Questions that may wait on one TCP connection to a server.
@@ -187,11 +189,14 @@ impl Resolver {
 
     /// The site of a static route: hosts in the order given, names looked up, the port of SMTP where
     /// none is given. The operator named them, so addresses of special use are good.
-    pub async fn fixed_site(&self, hosts: &[RouteHost]) -> Result<Resolved, Failure> {
+    pub async fn fixed_site(&self, hosts: &[RouteHost], protocol: Protocol) -> Result<Resolved, Failure> {
         let (mut usable, mut names, mut trouble, mut life) = (Vec::new(), Vec::new(), None, MAX_LIFE);
         for RouteHost { host, port } in hosts {
-            let port = port.unwrap_or(self.0.options.smtp_port);
-            names.push(format!("{host}:{port}"));
+            let (port, mark) = match protocol {
+                Protocol::Smtp => (port.unwrap_or(self.0.options.smtp_port), ""),
+                Protocol::Lmtp => (port.unwrap_or(LMTP_PORT), "/lmtp"),
+            };
+            names.push(format!("{host}:{port}{mark}"));
             let found = match host.parse::<IpAddr>() {
                 Ok(ip) => Ok((vec![canonical(ip)], MAX_LIFE)),
                 Err(_) => self.named(host).await,
@@ -206,8 +211,8 @@ impl Resolver {
         }
         match trouble {
             Some((host, t)) if usable.is_empty() => Err(Failure::temporary(host, &t)),
-            Some(_) => Ok(resolved(names.join(",").into(), usable, MIN_LIFE)),
-            None => Ok(resolved(names.join(",").into(), usable, life)),
+            Some(_) => Ok(resolved(names.join(",").into(), usable, MIN_LIFE, protocol)),
+            None => Ok(resolved(names.join(",").into(), usable, life, protocol)),
         }
     }
 
@@ -227,7 +232,7 @@ impl Resolver {
         match self.addresses(vec![ip], MAX_LIFE) {
             HostFound::Usable(addresses, life) => {
                 let host = MxHost { name: domain.into(), addresses, port: self.0.options.smtp_port };
-                Ok(resolved(domain.into(), vec![host], life))
+                Ok(resolved(domain.into(), vec![host], life, Protocol::Smtp))
             }
             HostFound::Prohibited(ip, what) => Err(prohibited(domain, ip, what)),
             HostFound::NoAddress | HostFound::NoDomain => Err(Failure::no_domain(domain)),
@@ -239,7 +244,7 @@ impl Resolver {
         match self.host(domain).await.map_err(|t| Failure::temporary(domain, &t))? {
             HostFound::Usable(addresses, life) => {
                 let host = MxHost { name: domain.into(), addresses, port: self.0.options.smtp_port };
-                Ok(resolved(domain.into(), vec![host], life))
+                Ok(resolved(domain.into(), vec![host], life, Protocol::Smtp))
             }
             HostFound::Prohibited(ip, what) => Err(prohibited(domain, ip, what)),
             HostFound::NoDomain => Err(Failure::no_domain(domain)),
@@ -311,7 +316,7 @@ impl Resolver {
         }
         // A host that could not be looked up just now is asked for again soon.
         let life = if trouble.is_some() { MIN_LIFE } else { life };
-        Ok(resolved(name, usable, life))
+        Ok(resolved(name, usable, life, Protocol::Smtp))
     }
 
     /// The addresses of a host, both families asked at once.
@@ -468,6 +473,6 @@ fn prohibited(domain: &str, ip: IpAddr, what: &str) -> Failure {
     Failure::permanent(550, 4, 4, &format!("{domain} points only to addresses of special use ({ip}: {what})"))
 }
 
-fn resolved(name: Arc<str>, hosts: Vec<MxHost>, life: Duration) -> Resolved {
-    Resolved { site: Arc::new(Site { name, hosts }), expires_in: life.clamp(MIN_LIFE, MAX_LIFE) }
+fn resolved(name: Arc<str>, hosts: Vec<MxHost>, life: Duration, protocol: Protocol) -> Resolved {
+    Resolved { site: Arc::new(Site { name, hosts, protocol }), expires_in: life.clamp(MIN_LIFE, MAX_LIFE) }
 }

@@ -11,6 +11,29 @@ pub struct Site {
     pub name: Arc<str>,
     /// Its hosts, best first.
     pub hosts: Vec<MxHost>,
+    /// What they speak.
+    pub protocol: Protocol,
+}
+
+/// What is spoken to the hosts of a site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// SMTP (RFC 5321).
+    #[default]
+    Smtp,
+    /// LMTP (RFC 2033): each recipient has its answer after the content.
+    Lmtp,
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "smtp" => Ok(Self::Smtp),
+            "lmtp" => Ok(Self::Lmtp),
+            _ => Err("write \"smtp\" or \"lmtp\"".to_owned()),
+        }
+    }
 }
 
 /// One host of a site.

@@ -12,7 +12,7 @@ use super::control::words::Control;
 use super::engine::Timer;
 use super::scheduled::{Place, is_due_in};
 use super::*;
-use crate::dns::site::{MxHost, Site};
+use crate::dns::site::{MxHost, Protocol, Site};
 use crate::message::*;
 use crate::routing::pool::Pool;
 use crate::routing::source::{Source, Way};
@@ -62,7 +62,7 @@ fn source(name: &str) -> Arc<Source> {
 
 fn site(name: &str) -> Arc<Site> {
     let host = MxHost { name: name.into(), addresses: vec![[127, 0, 0, 9].into()], port: 25 };
-    Arc::new(Site { name: name.into(), hosts: vec![host] })
+    Arc::new(Site { name: name.into(), hosts: vec![host], protocol: Protocol::Smtp })
 }
 
 fn options() -> QueueOptions {

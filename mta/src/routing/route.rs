@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use super::pattern::Pattern;
+use crate::dns::site::Protocol;
 
 /// A host of a route, as the operator wrote it: an address or a name, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct RouteHost {
 pub struct Route {
     /// The hosts that take its mail, in the order in which they are tried; empty leaves them to the DNS.
     pub hosts: Vec<RouteHost>,
+    /// What the hosts speak.
+    pub protocol: Protocol,
     /// The pool that its mail leaves from; `None` is the default pool.
     pub pool: Option<Arc<str>>,
 }
@@ -94,7 +97,10 @@ mod tests {
         let mut routes = Routes::default();
         for pattern in patterns {
             let pool = Some((*pattern).into());
-            let added = routes.add(pattern.parse().expect("a pattern"), Arc::new(Route { hosts: Vec::new(), pool }));
+            let added = routes.add(
+                pattern.parse().expect("a pattern"),
+                Arc::new(Route { hosts: Vec::new(), protocol: Protocol::Smtp, pool }),
+            );
             assert!(added, "{pattern}");
         }
         routes

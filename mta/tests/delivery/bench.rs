@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use egret_mta::delivery::trace::Tracer;
 use egret_mta::delivery::{Deps, Events, Metrics, Path, Reader, Seat, run};
-use egret_mta::dns::site::{MxHost, Site};
+use egret_mta::dns::site::{MxHost, Protocol, Site};
 use egret_mta::event::record::{Kind, Record};
 use egret_mta::message::{
     Address, Content as Bytes, FromSession, Message, MessageId, Metadata, Part, QueueName, Ticket, Verdict,
@@ -107,6 +107,7 @@ pub struct Bench {
     pub way: Way,
     pub source: IpAddr,
     pub hosts: Vec<SocketAddr>,
+    pub protocol: Protocol,
     pub tls: ClientTls,
     pub stop: CancellationToken,
 }
@@ -125,6 +126,7 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         way: Way::Direct,
         source: FROM.into(),
         hosts: hosts.to_vec(),
+        protocol: Protocol::Smtp,
         tls: ClientTls::new().expect("a provider"),
         stop: CancellationToken::new(),
     }
@@ -137,7 +139,8 @@ impl Bench {
         let (report, mut reports) = mpsc::channel(100);
         let name = |n: usize| format!("mx{n}.test").into();
         let host = |(n, at): (usize, &SocketAddr)| MxHost { name: name(n), addresses: vec![at.ip()], port: at.port() };
-        let site = Site { name: "mx.test".into(), hosts: self.hosts.iter().enumerate().map(host).collect() };
+        let hosts = self.hosts.iter().enumerate().map(host).collect();
+        let site = Site { name: "mx.test".into(), hosts, protocol: self.protocol };
         let source =
             Source { name: "s".into(), address: Some(self.source), ehlo_name: "out.a.test".into(), ways: Vec::new() };
         let path =

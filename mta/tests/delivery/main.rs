@@ -8,11 +8,11 @@ mod way;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bench::{COUNTED, UNCOUNTED, bench, greeting, script, taken};
+use bench::{COUNTED, EHLO, UNCOUNTED, bench, greeting, script, taken};
 use egret_mta::event::record::Kind;
 use egret_mta::message::{MessageId, Verdict};
 use egret_shared::fault::{Party, Reason};
-use smtp::{Content, Hear, Listen, Reached, Reset, Say, Step, serve};
+use smtp::{Content, Hear, Listen, Reached, Reset, Say, Step, Take, serve};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
@@ -50,6 +50,65 @@ async fn one_connection_carries_message_after_message() {
             "QUIT",
         ]
     );
+}
+
+#[tokio::test]
+async fn content_goes_by_bdat_as_it_is_where_that_is_offered() {
+    let offers = vec![Say("220 mx.test\r\n"), Hear, Say("250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n")];
+    let answers = "250 a\r\n250 b\r\n250 taken\r\n";
+    let small = vec![Hear, Hear, Hear, Take(24), Say(answers)];
+    // More than is sent without an answer: 64 KiB.
+    let large = vec![Hear, Hear, Say("250 a\r\n250 b\r\n"), Hear, Take(70_013), Say("250 taken\r\n")];
+    let (at, heard) = serve("127.0.0.1:0", vec![script(&[offers, small, large, vec![Listen]])]).await;
+    let bench = bench(&[at]);
+    let store = bench.store.clone();
+    let body = "0123456\r\n.\r\n".repeat(70_000 / 12) + "1234\r\n";
+    let tickets = vec![store.add(&["x@b.test"], "one\r\n.dot\r\n"), store.add(&["y@b.test"], &body[..70_000])];
+    let end = bench.run(tickets).await;
+    assert_eq!(end.verdicts(), [Verdict::Delivered, Verdict::Delivered], "{} {:?}", end.words(), heard.lock());
+    assert_eq!(end.words(), "250 taken; 250 taken");
+    let heard = heard.lock()[0].clone();
+    let whole = "Received: x\r\none\r\n.dot\r\n";
+    assert_eq!(heard[1..5], ["MAIL FROM:<me@a.test>", "RCPT TO:<x@b.test>", "BDAT 24 LAST", whole]);
+    assert_eq!((&*heard[7], heard[8].len()), ("BDAT 70013 LAST", 70_013));
+    assert!(heard[8].ends_with(&body[..70_000]));
+}
+
+#[tokio::test]
+async fn a_session_that_dies_behind_the_content_is_uncertain_however_little_was_answered() {
+    let offers = vec![Say("220 mx.test\r\n"), Hear, Say("250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n")];
+    let steps = vec![Hear, Hear, Hear, Take(16), Reset];
+    let (at, _) = serve("127.0.0.1:0", vec![script(&[offers, steps])]).await;
+    let bench = bench(&[at]);
+    let store = bench.store.clone();
+    let ticket = store.add(&["a@b.test"], "x\r\n");
+    let end = bench.run(vec![ticket]).await;
+    assert_eq!(end.verdicts(), [COUNTED]);
+    assert!(store.events.lock()[0].uncertain, "{}", end.words());
+}
+
+#[tokio::test]
+async fn lmtp_servers_answer_for_each_recipient() {
+    let steps = vec![
+        Say("220 store\r\n"),
+        Hear,
+        Say(EHLO),
+        Hear,
+        Hear,
+        Hear,
+        Hear,
+        Say("250 s\r\n250 a\r\n250 b\r\n354 go\r\n"),
+        Content,
+        Say("250 2.1.5 kept\r\n452 4.2.2 full\r\n"),
+        Listen,
+    ];
+    let (at, heard) = serve("127.0.0.1:0", vec![steps]).await;
+    let mut bench = bench(&[at]);
+    bench.protocol = egret_mta::dns::site::Protocol::Lmtp;
+    let ticket = bench.store.add(&["a@b.test", "c@b.test"], "x\r\n");
+    let end = bench.run(vec![ticket]).await;
+    assert_eq!(end.verdicts(), [Verdict::Delivered, COUNTED], "{}", end.words());
+    assert_eq!(heard.lock()[0][0], "LHLO out.a.test");
 }
 
 #[tokio::test]

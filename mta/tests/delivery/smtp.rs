@@ -17,6 +17,8 @@ pub enum Step {
     Hear,
     /// Read lines up to the lone dot and note them.
     Content,
+    /// Read so many bytes and note them as one line.
+    Take(usize),
     /// Do the server's side of a TLS handshake.
     Tls(TlsAcceptor),
     /// Read until the client closes; answer only QUIT.
@@ -27,7 +29,7 @@ pub enum Step {
     Reached(Arc<tokio::sync::Notify>),
 }
 
-pub use Step::{Content, Hear, Listen, Reached, Reset, Say, Tls};
+pub use Step::{Content, Hear, Listen, Reached, Reset, Say, Take, Tls};
 
 /// What the server noted, one list of lines a connection, in the order in which they were accepted.
 pub type Heard = Arc<Mutex<Vec<Vec<String>>>>;
@@ -78,6 +80,13 @@ pub async fn play(stream: TcpStream, script: Vec<Step>, heard: Heard, number: us
                 Some(line) => note(line),
                 None => return note("EOF".to_owned()),
             },
+            Take(bytes) => {
+                let mut taken = vec![0; bytes];
+                match talk.read_exact(&mut taken).await {
+                    Ok(_) => note(String::from_utf8_lossy(&taken).into_owned()),
+                    Err(_) => return note("EOF".to_owned()),
+                }
+            }
             Content => loop {
                 match line(talk).await {
                     Some(dot) if dot == "." => break,

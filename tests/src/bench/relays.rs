@@ -56,7 +56,9 @@ pub async fn relays(settings: Settings) -> Vec<RelayResult> {
 async fn run(start: Start, count: usize) -> anyhow::Result<Run> {
     let directory = home()?;
     let sink_address = SocketAddr::new(addresses(1)[0].into(), 2526);
-    let sink = Sink::start(&[sink_address], Behaviour::default(), None, None).await?;
+    // As the large receivers do; a peer that knows no BDAT sends by DATA.
+    let behaviour = Behaviour { chunking: true, ..Behaviour::default() };
+    let sink = Sink::start(&[sink_address], behaviour, None, None).await?;
     let relay = start(directory.path(), sink_address)?;
     load(&relay, &sink, WARM_UP).await?;
     let (before, started) = (relay.cpu_s(), Instant::now());

@@ -113,6 +113,9 @@ struct SinkArgs {
     /// DOMAIN=CODE: RCPT to this domain gets this code; several are possible.
     #[arg(long, value_parser = fail_domain)]
     fail_domain: Vec<(String, u16)>,
+    /// Offer CHUNKING.
+    #[arg(long)]
+    chunking: bool,
     /// Directory that takes every message, a file each.
     #[arg(long)]
     keep: Option<PathBuf>,
@@ -236,6 +239,7 @@ async fn run_sink(args: SinkArgs) -> anyhow::Result<ExitCode> {
         drop: args.drop,
         delay: Duration::from_millis(args.delay),
         fail_domains: args.fail_domain,
+        chunking: args.chunking,
         keep: args.keep,
     };
     let stop = on_terminate()?;

@@ -42,6 +42,8 @@ pub struct Behaviour {
     pub delay: Duration,
     /// Recipient domains whose RCPT gets this code.
     pub fail_domains: Vec<(String, u16)>,
+    /// Whether CHUNKING is offered (RFC 3030).
+    pub chunking: bool,
     /// Where every message is written to, a file each.
     pub keep: Option<PathBuf>,
 }
@@ -193,6 +195,8 @@ enum End {
 enum Next {
     Go,
     Data,
+    /// So many bytes of content follow; whether they are the last.
+    Chunk(usize, bool),
     End(End),
 }
 
@@ -206,12 +210,14 @@ struct Dialogue {
     output: Vec<u8>,
     sender: Option<String>,
     recipients: Vec<String>,
+    /// Content of earlier chunks.
+    chunks: Vec<u8>,
 }
 
 impl Dialogue {
     fn new(peer: IpAddr, shared: Arc<Shared>, secured: bool) -> Self {
         let (input, output) = (Vec::with_capacity(1 << 14), Vec::with_capacity(1 << 10));
-        Self { peer, shared, secured, input, output, sender: None, recipients: Vec::new() }
+        Self { peer, shared, secured, input, output, sender: None, recipients: Vec::new(), chunks: Vec::new() }
     }
 
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S) -> io::Result<End> {
@@ -227,6 +233,11 @@ impl Dialogue {
                 Next::Go => {}
                 Next::Data => {
                     if !self.data(stream).await? {
+                        return Ok(End::Closed);
+                    }
+                }
+                Next::Chunk(bytes, is_last) => {
+                    if !self.chunk(stream, bytes, is_last).await? {
                         return Ok(End::Closed);
                     }
                 }
@@ -261,7 +272,8 @@ impl Dialogue {
             "EHLO" | "HELO" => {
                 let tls = if self.shared.tls.is_some() && !self.secured { "250-STARTTLS\r\n" } else { "" };
                 let words = "250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 67108864";
-                self.say(&format!("250-sink.example\r\n250-PIPELINING\r\n{tls}{words}"))
+                let chunking = if self.shared.behaviour.chunking { "250-CHUNKING\r\n" } else { "" };
+                self.say(&format!("250-sink.example\r\n250-PIPELINING\r\n{tls}{chunking}{words}"))
             }
             "MAIL" => {
                 self.recipients.clear();
@@ -273,6 +285,13 @@ impl Dialogue {
             "DATA" => {
                 self.say("354 go on");
                 Next::Data
+            }
+            "BDAT" if self.shared.behaviour.chunking => {
+                let (size, last) = rest.split_once(' ').unwrap_or((rest, ""));
+                match size.parse() {
+                    Ok(size) if size <= MAX_MESSAGE_BYTES => Next::Chunk(size, last.eq_ignore_ascii_case("LAST")),
+                    _ => Next::End(End::Closed),
+                }
             }
             "RSET" => {
                 self.reset();
@@ -294,6 +313,7 @@ impl Dialogue {
     fn reset(&mut self) {
         self.sender = None;
         self.recipients.clear();
+        self.chunks.clear();
     }
 
     fn rcpt(&mut self, recipient: String) -> Next {
@@ -326,6 +346,36 @@ impl Dialogue {
         let rest = self.input.split_off(end + 3);
         let mut content = std::mem::replace(&mut self.input, rest);
         content.truncate(end);
+        self.take(content).await
+    }
+
+    /// Reads a chunk and answers it; false if the connection shall end without an answer.
+    async fn chunk<S>(&mut self, stream: &mut S, bytes: usize, is_last: bool) -> io::Result<bool>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        while self.input.len() < bytes {
+            if !self.more(stream).await? {
+                return Ok(false);
+            }
+        }
+        let rest = self.input.split_off(bytes);
+        self.chunks.extend(std::mem::replace(&mut self.input, rest));
+        if self.recipients.is_empty() {
+            self.chunks.clear();
+            self.say("503 5.5.1 no valid recipients");
+            return Ok(true);
+        }
+        if !is_last {
+            self.say("250 2.0.0 go on");
+            return Ok(true);
+        }
+        let content = std::mem::take(&mut self.chunks);
+        self.take(content).await
+    }
+
+    /// Answers a whole message; false if the connection shall end without an answer.
+    async fn take(&mut self, content: Vec<u8>) -> io::Result<bool> {
         if !self.shared.behaviour.delay.is_zero() {
             tokio::time::sleep(self.shared.behaviour.delay).await;
         }

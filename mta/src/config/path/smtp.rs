@@ -12,6 +12,12 @@ pub(super) fn replace(section: &Section<'_>, options: &mut SmtpOptions) {
         "Whether commands are sent together where the server offers it.",
         &mut options.enable_pipelining,
     );
+    section.replace(
+        "enable_chunking",
+        "true",
+        "Whether content is sent by BDAT where the server offers it: as it is, and where it is small behind the commands at once.",
+        &mut options.enable_chunking,
+    );
     timeouts(section, &mut options.timeouts);
 }
 

@@ -10,13 +10,17 @@ fn address(text: &str) -> Address {
     Address::parse(text).expect("an address of the test")
 }
 
+fn manner(tls: Tls) -> Manner {
+    Manner { protocol: Protocol::Smtp, tls, may_pipeline: true, may_chunk: true }
+}
+
 /// Plays `server` in pieces of at most `piece` bytes; one transaction of two recipients whenever the
 /// session is ready, up to three. Returns what was sent and what came of it.
 fn play(server: &[u8], piece: usize, tls: Tls) -> (String, Vec<Act>) {
     let recipients = [address("a@b.test"), address("c@b.test")];
     let sender = address("s@a.test");
     let envelope = Envelope { sender: Some(&sender), size: 10, eight_bit: false, smtputf8: false };
-    let mut dialogue = Dialogue::new("me.test", tls, true);
+    let mut dialogue = Dialogue::new("me.test", manner(tls));
     let (mut input, mut send, mut acts, mut begun) = (BytesMut::new(), Vec::new(), Vec::new(), 0);
     let mut rest = server.chunks(piece.max(1));
     loop {
@@ -41,7 +45,10 @@ fn play(server: &[u8], piece: usize, tls: Tls) -> (String, Vec<Act>) {
         acts.push(act);
         if dialogue.stage() == Stage::Idle && dialogue.is_usable() && begun < 3 {
             begun += 1;
-            dialogue.begin(&envelope, (0u16..).zip(&recipients), &mut send);
+            if dialogue.begin(&envelope, (0u16..).zip(&recipients), &mut send) {
+                send.extend_from_slice(b"<content>");
+                dialogue.content_written();
+            }
         } else if dialogue.stage() == Stage::Idle || !dialogue.is_usable() {
             return (String::from_utf8(send).expect("text"), acts);
         }
@@ -104,7 +111,7 @@ fn tls_is_never_skipped_where_it_is_required() {
 
 #[test]
 fn capabilities_of_before_tls_are_forgotten() {
-    let mut dialogue = Dialogue::new("me.test", Tls::OpportunisticInsecure, true);
+    let mut dialogue = Dialogue::new("me.test", manner(Tls::OpportunisticInsecure));
     let mut send = Vec::new();
     let before = b"220 x\r\n250-mx\r\n250-STARTTLS\r\n250-SMTPUTF8\r\n250 SIZE 9\r\n220 go\r\n";
     assert_eq!(dialogue.step(&mut BytesMut::from(&before[..]), &mut send), Some(Act::Upgrade));
@@ -134,4 +141,109 @@ proptest! {
     fn any_bytes_are_survived(bytes: Vec<u8>) {
         fuzz_dialogue(&bytes);
     }
+}
+
+/// One transaction of two recipients with a session that is ready; what is written, and whether the content follows.
+fn begun(manner: Manner, greeting: &str, size: u64) -> (Dialogue, BytesMut, Vec<u8>, bool) {
+    let (sender, recipients) = (address("s@a.test"), [address("a@b.test"), address("c@b.test")]);
+    let mut dialogue = Dialogue::new("me.test", manner);
+    let (mut input, mut send) = (BytesMut::from(format!("220 x\r\n{greeting}").as_bytes()), Vec::new());
+    assert_eq!(dialogue.step(&mut input, &mut send), Some(Act::Ready));
+    send.clear();
+    let envelope = Envelope { sender: Some(&sender), size, eight_bit: false, smtputf8: false };
+    let at_once = dialogue.begin(&envelope, (0u16..).zip(&recipients), &mut send);
+    (dialogue, input, send, at_once)
+}
+
+const CHUNKING: &str = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+
+fn decided(act: Option<Act>) -> Vec<(u16, Judgement)> {
+    judgements(&[act.expect("an act")]).concat()
+}
+
+#[test]
+fn small_content_follows_its_bdat_at_once_and_each_answer_counts() {
+    for (answers, want) in [
+        ("250 s\r\n250 a\r\n250 b\r\n250 taken\r\n", [(0, Judgement::Delivered), (1, Judgement::Delivered)]),
+        ("250 s\r\n550 a\r\n250 b\r\n250 taken\r\n", [(0, Judgement::Bounce), (1, Judgement::Delivered)]),
+        ("250 s\r\n550 a\r\n550 b\r\n503 nobody\r\n", [(0, Judgement::Bounce), (1, Judgement::Bounce)]),
+        ("550 s\r\n503 a\r\n503 b\r\n503 what\r\n", [(0, Judgement::Bounce), (1, Judgement::Bounce)]),
+        ("250 s\r\n250 a\r\n250 b\r\n554 spam\r\n", [(0, Judgement::Bounce), (1, Judgement::Bounce)]),
+    ] {
+        let (mut dialogue, mut input, mut send, at_once) = begun(manner(Tls::Disabled), CHUNKING, 10);
+        assert!(at_once && send.ends_with(b"RCPT TO:<c@b.test>\r\nBDAT 10 LAST\r\n"));
+        send.clear();
+        dialogue.content_written();
+        input.extend_from_slice(answers.as_bytes());
+        assert_eq!(decided(dialogue.step(&mut input, &mut send)), want, "{answers}");
+        assert!(dialogue.is_usable() && send.is_empty());
+        let taken = want.iter().any(|(_, judgement)| *judgement == Judgement::Delivered);
+        let (envelope, one) =
+            (Envelope { sender: None, size: 1, eight_bit: false, smtputf8: false }, address("d@b.test"));
+        dialogue.begin(&envelope, [(0, &one)].into_iter(), &mut send);
+        assert_eq!(send.starts_with(b"RSET\r\n"), !taken, "after a refused BDAT the server may hold anything");
+    }
+}
+
+#[test]
+fn large_content_waits_for_a_recipient_that_is_taken() {
+    let (mut dialogue, mut input, mut send, at_once) = begun(manner(Tls::Disabled), CHUNKING, 1 << 20);
+    assert!(!at_once && send.ends_with(b"RCPT TO:<c@b.test>\r\n"));
+    send.clear();
+    input.extend_from_slice(b"250 s\r\n550 a\r\n250 b\r\n");
+    assert_eq!(dialogue.step(&mut input, &mut send), Some(Act::SendContent));
+    assert!(dialogue.is_chunked() && send == b"BDAT 1048576 LAST\r\n");
+    dialogue.content_written();
+    input.extend_from_slice(b"250 taken\r\n");
+    let want = [(0, Judgement::Bounce), (1, Judgement::Delivered)];
+    assert_eq!(decided(dialogue.step(&mut input, &mut send)), want);
+
+    let (mut dialogue, mut input, mut send, _) = begun(manner(Tls::Disabled), CHUNKING, 1 << 20);
+    input.extend_from_slice(b"250 s\r\n550 a\r\n450 b\r\n");
+    let want = [(0, Judgement::Bounce), (1, Judgement::Retry { counts: true })];
+    assert_eq!(decided(dialogue.step(&mut input, &mut send)), want, "no content for nobody");
+}
+
+#[test]
+fn a_loss_behind_the_whole_content_is_uncertain_before_it_is_not() {
+    for (is_written, answers, want) in [
+        (true, "", Judgement::Uncertain),
+        (true, "250 s\r\n250 a\r\n", Judgement::Uncertain),
+        (true, "250 s\r\n250 a\r\n250 b\r\n", Judgement::Uncertain),
+        (false, "250 s\r\n", Judgement::Retry { counts: true }),
+    ] {
+        let (mut dialogue, mut input, mut send, _) = begun(manner(Tls::Disabled), CHUNKING, 10);
+        if is_written {
+            dialogue.content_written();
+        }
+        input.extend_from_slice(answers.as_bytes());
+        assert_eq!(dialogue.step(&mut input, &mut send), None);
+        assert_eq!(decided(Some(dialogue.lost(&Lost::Reset))), [(0, want), (1, want)], "{answers}");
+    }
+}
+
+#[test]
+fn in_lmtp_each_taken_recipient_has_its_own_answer() {
+    let lmtp = Manner { protocol: Protocol::Lmtp, ..manner(Tls::Disabled) };
+    for (greeting, content) in [(EHLO, "354 go\r\n"), (CHUNKING, "")] {
+        let (mut dialogue, mut input, mut send, at_once) = begun(lmtp, greeting, 10);
+        assert!(!at_once);
+        input.extend_from_slice(format!("250 s\r\n250 a\r\n250 b\r\n{content}").as_bytes());
+        assert_eq!(dialogue.step(&mut input, &mut send), Some(Act::SendContent));
+        dialogue.content_written();
+        input.extend_from_slice(b"250 taken\r\n");
+        assert_eq!(dialogue.step(&mut input, &mut send), None);
+        input.extend_from_slice(b"552 5.2.2 full\r\n");
+        let want = [(0, Judgement::Delivered), (1, Judgement::Bounce)];
+        assert_eq!(decided(dialogue.step(&mut input, &mut send)), want);
+        assert!(dialogue.is_usable());
+    }
+    let (mut dialogue, mut input, mut send, _) = begun(lmtp, EHLO, 10);
+    input.extend_from_slice(b"250 s\r\n250 a\r\n250 b\r\n354 go\r\n");
+    assert_eq!(dialogue.step(&mut input, &mut send), Some(Act::SendContent));
+    dialogue.content_written();
+    input.extend_from_slice(b"250 taken\r\n");
+    assert_eq!(dialogue.step(&mut input, &mut send), None);
+    let want = [(0, Judgement::Delivered), (1, Judgement::Uncertain)];
+    assert_eq!(decided(Some(dialogue.lost(&Lost::Closed))), want);
 }

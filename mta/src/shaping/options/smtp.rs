@@ -7,13 +7,15 @@ use std::time::Duration;
 pub struct SmtpOptions {
     /// Whether commands are pipelined where the server offers it (RFC 2920).
     pub enable_pipelining: bool,
+    /// Whether content is sent by BDAT where the server offers it (RFC 3030).
+    pub enable_chunking: bool,
     /// How long to wait at each step.
     pub timeouts: Timeouts,
 }
 
 impl Default for SmtpOptions {
     fn default() -> Self {
-        Self { enable_pipelining: true, timeouts: Timeouts::default() }
+        Self { enable_pipelining: true, enable_chunking: true, timeouts: Timeouts::default() }
     }
 }
 
