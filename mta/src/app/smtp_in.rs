@@ -25,9 +25,6 @@ use crate::reception::{Acceptor, Asked, Offered, Refusal, Settings, Taken, count
 use crate::routing::label::{BadLabel, LabelHeaders};
 use crate::spool::StoreError;
 
-/// Received headers in a message that went round too often (RFC 5321 section 6.3).
-const MAX_HOPS: usize = 50;
-
 /// The TLS set-up of each listener, in their order.
 pub(super) fn load_tls(config: &Config) -> Result<Vec<Option<Arc<ServerConfig>>>, StartError> {
     let load = |listener: &ListenerConfig| match &listener.tls {
@@ -56,12 +53,12 @@ pub(super) fn start(
     let hostname = Line::sanitized(config.hostname.as_bytes());
     let labels = config.labels.clone();
     let Behind { intake, memory } = behind;
-    let (intake, memory) = (intake.clone(), memory.clone());
-    let taking = Arc::new(Taking { intake, memory, hostname: hostname.clone(), labels });
     let start = |(listener, (socket, heart, tls)): (&ListenerConfig, (TcpListener, Heart, _))| {
+        let (intake, memory, max_hops) = (intake.clone(), memory.clone(), listener.max_hops);
+        let taking = Taking { intake, memory, hostname: hostname.clone(), labels: labels.clone(), max_hops };
         let door = SmtpDoor {
             settings: Arc::new(settings(&taking, listener, tls)),
-            taking: taking.clone(),
+            taking: Arc::new(taking),
             sessions: sessions.clone(),
             stop: stop.drain.clone(),
         };
@@ -111,12 +108,14 @@ struct Taking {
     memory: Memory,
     hostname: Line,
     labels: LabelHeaders,
+    /// Received headers beyond which a message goes round (RFC 5321 section 6.3).
+    max_hops: usize,
 }
 
 impl Acceptor for Taking {
     async fn accept(&self, mut offered: Offered) -> Result<Taken, Refusal> {
-        if count_received(&offered.body) > MAX_HOPS {
-            let text = format!("the message has passed more than {MAX_HOPS} hosts: mail loop");
+        if count_received(&offered.body) > self.max_hops {
+            let text = format!("the message has passed more than {} hosts: mail loop", self.max_hops);
             return Err(Refusal::new(554, (5, 4, 6), &text));
         }
         let (labels, body) = self.labels.take(std::mem::take(&mut offered.body)).map_err(|bad| not_labelled(&bad))?;

@@ -23,6 +23,8 @@ pub struct ListenerConfig {
     pub max_message_bytes: u64,
     /// The most recipients of a message.
     pub max_recipients: u16,
+    /// Received headers beyond which a message is refused as looping.
+    pub max_hops: usize,
     /// The most sessions at once.
     pub max_sessions: usize,
     /// How long a client may have a message held.
@@ -63,6 +65,14 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
         "1000",
         "The most recipients of one message; more get 452 and may be sent again.",
     );
+    let hops = section.with_default::<usize>(
+        "max_hops",
+        "50",
+        "A message with more Received headers is refused: it goes round in a circle.",
+    );
+    if hops < 5 {
+        section.complain("max_hops", "is under 5, which honest mail passes, too");
+    }
     let sessions = section.with_default::<usize>("max_sessions", "5000", "The most sessions at once; more get 421.");
     let hold = section.with_default::<Span>(
         "max_future_release",
@@ -88,6 +98,7 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
         tls,
         max_message_bytes: size.0,
         max_recipients: recipients,
+        max_hops: hops,
         max_sessions: sessions,
         max_future_release: hold.0,
         command_timeout: command.0,

@@ -16,6 +16,7 @@ use crate::dns::site::Protocol;
 use crate::message::{Address, EnhancedCode, Response};
 use crate::shaping::options::Tls;
 
+pub use super::capabilities::Capabilities;
 pub use super::transaction::{Decided, Envelope, Finished};
 
 /// Content up to this size is sent behind its BDAT without waiting for the answers to what stands in front: a refused
@@ -86,47 +87,6 @@ impl Lost {
     }
 }
 
-/// What the server offers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capabilities {
-    /// PIPELINING.
-    pub pipelining: bool,
-    /// STARTTLS.
-    pub starttls: bool,
-    /// CHUNKING.
-    pub chunking: bool,
-    /// 8BITMIME.
-    pub eight_bit: bool,
-    /// SMTPUTF8.
-    pub smtputf8: bool,
-    /// SIZE is offered.
-    pub size: bool,
-    /// The largest message; `None` is no known limit.
-    pub max_size: Option<u64>,
-}
-
-impl Capabilities {
-    fn read(reply: &Reply) -> Self {
-        let mut found = Self::default();
-        for line in reply.lines().skip(1) {
-            let mut words = line.split_ascii_whitespace();
-            match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
-                "PIPELINING" => found.pipelining = true,
-                "STARTTLS" => found.starttls = true,
-                "CHUNKING" => found.chunking = true,
-                "8BITMIME" => found.eight_bit = true,
-                "SMTPUTF8" => found.smtputf8 = true,
-                "SIZE" => {
-                    found.size = true;
-                    found.max_size = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
-                }
-                _ => {}
-            }
-        }
-        found
-    }
-}
-
 /// How a session speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Manner {
@@ -138,6 +98,8 @@ pub struct Manner {
     pub may_pipeline: bool,
     /// Whether content is sent by BDAT where that is offered.
     pub may_chunk: bool,
+    /// Whether 8-bit content is sent where 8BITMIME is not offered.
+    pub ignore_8bit_checks: bool,
 }
 
 /// One session, seen from the client.
@@ -246,7 +208,7 @@ impl Dialogue {
             let text = "message needs SMTPUTF8, which the destination does not offer";
             return Some(Response::own(553, EnhancedCode::new(5, 6, 7), text));
         }
-        if envelope.eight_bit && !offered.eight_bit {
+        if envelope.eight_bit && !offered.eight_bit && !self.manner.ignore_8bit_checks {
             let text = "message holds 8-bit content and the destination does not offer 8BITMIME";
             return Some(Response::own(554, EnhancedCode::new(5, 6, 3), text));
         }
@@ -489,7 +451,10 @@ pub fn fuzz_dialogue(bytes: &[u8]) {
     let tls = if bytes.first().is_some_and(|b| b % 2 == 0) { Tls::OpportunisticInsecure } else { Tls::Disabled };
     let protocol = if bytes.get(1).is_some_and(|b| b % 3 == 0) { Protocol::Lmtp } else { Protocol::Smtp };
     let even = bytes.len().is_multiple_of(2);
-    let mut dialogue = Dialogue::new("client.test", Manner { protocol, tls, may_pipeline: even, may_chunk: true });
+    let mut dialogue = Dialogue::new(
+        "client.test",
+        Manner { protocol, tls, may_pipeline: even, may_chunk: true, ignore_8bit_checks: even },
+    );
     let (mut input, mut send) = (BytesMut::from(bytes), Vec::new());
     let envelope = Envelope { sender: None, size: 10, eight_bit: false, smtputf8: false };
     loop {

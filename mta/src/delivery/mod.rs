@@ -1,7 +1,8 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
-//! `reply` and `content` floor 1 · `dialogue`, `transaction`, `outcome`, `leg`, `trace` 2 · `way`, `inquiry`, `connection` 3 ·
+//! `reply`, `capabilities` and `content` floor 1 · `dialogue`, `transaction`, `outcome`, `leg`, `trace` 2 · `way`, `inquiry`, `connection` 3 ·
 //! `session`, `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
 
+mod capabilities;
 mod connection;
 mod content;
 pub mod dialogue;

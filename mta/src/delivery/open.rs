@@ -132,6 +132,7 @@ async fn attempt(
         tls: mode,
         may_pipeline: options.smtp.enable_pipelining,
         may_chunk: options.smtp.enable_chunking,
+        ignore_8bit_checks: options.smtp.ignore_8bit_checks,
     };
     let dialogue = Dialogue::new(&path.source.ehlo_name, manner);
     let local = dialed.local;

@@ -141,7 +141,7 @@ pub(super) fn tell(attempt: &Attempt<'_>, path: &Path, wire: &Wire, metrics: &Me
     for result in attempt.results {
         let kind = match result.verdict {
             Verdict::Delivered => Kind::Delivery,
-            Verdict::Retry { .. } => Kind::TransientFailure,
+            Verdict::Retry { .. } | Verdict::Hold => Kind::TransientFailure,
             Verdict::Bounce => Kind::Bounce,
         };
         let uncertain = attempt.uncertain.contains(&result.recipient);

@@ -28,7 +28,7 @@ use crate::message::{
     Verdict,
 };
 use crate::routing::source::{Source, Way};
-use crate::shaping::options::PathOptions;
+use crate::shaping::options::{PathOptions, Uncertain};
 
 /// From where, to where, and how.
 #[derive(Clone, Debug)]
@@ -298,7 +298,7 @@ impl<R: Reader, E: Events> Session<R, E> {
                 finished.decided.retain(|d| d.response.command.is_some() || d.judgement == Judgement::Uncertain);
                 current.is_begun = !current.results.is_empty() || !finished.decided.is_empty();
                 self.broken_by = Some(fault);
-                take(current, finished, false);
+                take(current, finished, false, self.path.options.smtp.uncertain);
                 break;
             }
             if finished.is_untouched && self.carried > 1 && !connection.dialogue.is_usable() {
@@ -310,7 +310,7 @@ impl<R: Reader, E: Events> Session<R, E> {
             if taken {
                 self.deps.metrics.sent(envelope.size);
             }
-            take(current, finished, connection.dialogue.is_usable());
+            take(current, finished, connection.dialogue.is_usable(), self.path.options.smtp.uncertain);
         }
         current.transaction = Some(self.deps.clock.now().saturating_duration_since(started));
     }
@@ -353,7 +353,7 @@ impl<R: Reader, E: Events> Session<R, E> {
         if let Some(mut connection) = connection
             && let Act::Finished(finished) = connection.dialogue.lost(&Lost::Stopped)
         {
-            take(current, finished, false);
+            take(current, finished, false, self.path.options.smtp.uncertain);
         }
         let words = Response::own(421, EnhancedCode::new(4, 3, 2), "this host is stopping");
         current.conclude_open(Verdict::Retry { counts: false }, &words);
@@ -432,7 +432,7 @@ async fn transact(
 }
 
 /// Takes the outcome of a transaction into the ticket in hand.
-fn take(current: &mut Current, finished: Finished, is_usable: bool) {
+fn take(current: &mut Current, finished: Finished, is_usable: bool, uncertain: Uncertain) {
     for decided in finished.decided {
         let recipient = decided.recipient;
         let verdict = match decided.judgement {
@@ -446,7 +446,11 @@ fn take(current: &mut Current, finished: Finished, is_usable: bool) {
             }
             Judgement::Uncertain => {
                 current.uncertain.push(recipient);
-                Verdict::Retry { counts: true }
+                match uncertain {
+                    Uncertain::Retry => Verdict::Retry { counts: true },
+                    Uncertain::Hold => Verdict::Hold,
+                    Uncertain::Deliver => Verdict::Delivered,
+                }
             }
             Judgement::Retry { counts } => Verdict::Retry { counts },
             Judgement::Go | Judgement::Again | Judgement::NextHost | Judgement::NextWay => {

@@ -3,7 +3,7 @@
 //! Pure. Floor 2.
 //! Always: `finish` decides every recipient that no reply has decided before.
 
-use super::dialogue::Capabilities;
+use super::capabilities::Capabilities;
 use super::outcome::{Judgement, Stage};
 use crate::message::{Address, Response};
 

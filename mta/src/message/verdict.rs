@@ -95,6 +95,8 @@ pub enum Verdict {
         /// Whether the attempt count and the back-off grow.
         counts: bool,
     },
+    /// The destination may have taken it, and the operator wants to decide: it waits until one does.
+    Hold,
     /// It will never be taken: report to the sender.
     Bounce,
 }

@@ -16,7 +16,7 @@ use super::options::QueueOptions;
 use super::ready::{Ready, SiteSlot};
 use super::scheduled::{Entry, Lead, Place, Scheduled, is_due_in};
 use super::sweep::Sweep;
-use super::words::{Act, Admit, Cause, EntryKey, NoSite, PartKey, Readmit, Resolution};
+use super::words::{Act, Admit, Cause, EntryKey, HELD, NoSite, PartKey, Readmit, Resolution};
 use crate::routing::health::{Health, rest_after};
 use crate::routing::pool::{Pool, Rotation};
 
@@ -162,7 +162,8 @@ impl Engine {
         let queue = self.queue_of((queue, pool));
         self.queues[queue].held += 1;
         // What waits for a retry was scheduled by the options of then; those of now hold.
-        let longest = if attempts > 0 { now.plus(self.options.longest_retry(attempts)) } else { UnixMs(u64::MAX) };
+        let is_retry = attempts > 0 && due != Some(HELD);
+        let longest = if is_retry { now.plus(self.options.longest_retry(attempts)) } else { HELD };
         let (due, settled, place) = (due.unwrap_or(now).min(longest), settled.into(), Place::Timer);
         let entry = Entry { id, received, due, queue, settled, part, recipients, attempts, place, is_moved };
         let entry = self.entries.insert(entry);

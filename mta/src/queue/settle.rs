@@ -11,7 +11,7 @@ use egret_shared::fault::{Fault, Party, Reason};
 
 use super::engine::{Engine, QueueKey, ReadyKey, Session, Timer};
 use super::scheduled::{LastAnswer, Place};
-use super::words::{Act, Cause, EntryKey, Failed};
+use super::words::{Act, Cause, EntryKey, Failed, HELD};
 use crate::message::{EnhancedCode, FromSession, Mark, Moved, PartResult, RecipientResult, Response, Verdict};
 use crate::routing::health::rest_after;
 
@@ -146,7 +146,11 @@ impl Engine {
         let done = |r: &&RecipientResult| matches!(r.verdict, Verdict::Delivered | Verdict::Bounce);
         entry.settle(result.results.iter().filter(done).map(|r| r.recipient));
         let counts = result.results.iter().any(|r| matches!(r.verdict, Verdict::Retry { counts: true }));
-        if counts {
+        let held = result.results.iter().any(|r| r.verdict == Verdict::Hold);
+        if held {
+            entry.attempts = entry.attempts.saturating_add(1);
+            entry.due = HELD;
+        } else if counts {
             self.queues[entry.queue].last = last_answer(result, now);
             entry.attempts = entry.attempts.saturating_add(1);
             entry.due = now.plus(self.options.retry_after(entry.attempts, random));

@@ -15,6 +15,9 @@ slotmap::new_key_type! {
     pub struct EntryKey;
 }
 
+/// The due time of a part that waits for an operator.
+pub const HELD: UnixMs = UnixMs(u64::MAX);
+
 /// A part of a message on stable storage, to be queued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admit {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bench::{COUNTED, EHLO, UNCOUNTED, bench, greeting, script, taken};
 use egret_mta::event::record::Kind;
 use egret_mta::message::{MessageId, Verdict};
+use egret_mta::shaping::options::Uncertain;
 use egret_shared::fault::{Party, Reason};
 use smtp::{Content, Hear, Listen, Reached, Reset, Say, Step, Take, serve};
 use tokio::net::{TcpListener, TcpStream};
@@ -85,6 +86,25 @@ async fn a_session_that_dies_behind_the_content_is_uncertain_however_little_was_
     let end = bench.run(vec![ticket]).await;
     assert_eq!(end.verdicts(), [COUNTED]);
     assert!(store.events.lock()[0].uncertain, "{}", end.words());
+}
+
+#[tokio::test]
+async fn what_may_have_been_taken_is_handled_as_the_operator_wants() {
+    for (uncertain, want, kind) in [
+        (Uncertain::Retry, COUNTED, Kind::TransientFailure),
+        (Uncertain::Hold, Verdict::Hold, Kind::TransientFailure),
+        (Uncertain::Deliver, Verdict::Delivered, Kind::Delivery),
+    ] {
+        let steps = vec![Hear, Hear, Hear, Say("250 a\r\n250 b\r\n354 go\r\n"), Content];
+        let (at, _) = serve("127.0.0.1:0", vec![script(&[greeting(), steps])]).await;
+        let mut bench = bench(&[at]);
+        bench.options.smtp.uncertain = uncertain;
+        let store = bench.store.clone();
+        let ticket = store.add(&["a@b.test"], "x\r\n");
+        let end = bench.run(vec![ticket]).await;
+        assert_eq!((end.verdicts(), store.kinds()), (vec![want], vec![kind]), "{uncertain:?}");
+        assert!(store.events.lock()[0].uncertain);
+    }
 }
 
 #[tokio::test]
@@ -204,6 +224,18 @@ async fn a_message_that_the_server_cannot_take_is_bounced_unsent() {
         assert!(end.words().starts_with(words), "{}", end.words());
         assert_eq!(heard.lock()[0].get(1).map_or("QUIT", String::as_str), "QUIT");
     }
+}
+
+#[tokio::test]
+async fn eight_bits_are_sent_to_a_server_that_does_not_offer_them_only_if_that_is_wanted() {
+    let greeting = vec![Say("220 x\r\n"), Hear, Say("250-x\r\n250 PIPELINING\r\n")];
+    let (at, heard) = serve("127.0.0.1:0", vec![script(&[greeting, taken(), vec![Listen]])]).await;
+    let mut bench = bench(&[at]);
+    bench.options.smtp.ignore_8bit_checks = true;
+    let ticket = bench.store.add(&["a@b.test"], "\u{fc}\r\n");
+    let end = bench.run(vec![ticket]).await;
+    assert_eq!(end.verdicts(), [Verdict::Delivered], "{}", end.words());
+    assert_eq!(heard.lock()[0][1], "MAIL FROM:<me@a.test>", "BODY is not told to who does not know it");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use egret_shared::config::Section;
 use egret_shared::units::Span;
 
-use crate::shaping::options::{SmtpOptions, Timeouts};
+use crate::shaping::options::{SmtpOptions, Timeouts, Uncertain};
 
 pub(super) fn replace(section: &Section<'_>, options: &mut SmtpOptions) {
     section.replace(
@@ -18,8 +18,22 @@ pub(super) fn replace(section: &Section<'_>, options: &mut SmtpOptions) {
         "Whether content is sent by BDAT where the server offers it: as it is, and where it is small behind the commands at once.",
         &mut options.enable_chunking,
     );
+    section.replace(
+        "ignore_8bit_checks",
+        "false",
+        "Whether 8-bit content is sent also to servers that do not offer 8BITMIME; otherwise it bounces there.",
+        &mut options.ignore_8bit_checks,
+    );
+    section.replace(
+        "uncertain",
+        "\"retry\"",
+        "What follows when a session dies behind the content and before the answer, so that the destination may have taken it: \"retry\" (it may come twice), \"hold\" (it waits until an operator requeues or bounces it, or it expires; so does the rest of its part), \"deliver\" (it is taken for delivered, and may be lost).",
+        &mut options.uncertain,
+    );
     timeouts(section, &mut options.timeouts);
 }
+
+egret_shared::config_value_from_str!(Uncertain => "what follows");
 
 fn timeouts(section: &Section<'_>, timeouts: &mut Timeouts) {
     let span = |key, default, doc, slot| section.replace_with::<Span, _>(key, default, doc, slot);

@@ -14,7 +14,7 @@ use super::words::{ControlId, Move, Refused, Scope};
 use crate::message::Response;
 use crate::queue::engine::{Engine, QueueKey, Timer};
 use crate::queue::scheduled::{Lead, Place};
-use crate::queue::words::{Act, Cause, EntryKey};
+use crate::queue::words::{Act, Cause, EntryKey, HELD};
 
 /// Entries that are worked on in one turn.
 const SLICE: usize = 2_000;
@@ -363,7 +363,7 @@ impl Engine {
         let options = self.options;
         let Some(entry) = self.entries.get_mut(key) else { return };
         let before = entry.due.min(entry.received.plus(old_age));
-        if entry.attempts > 0 && matches!(entry.place, Place::Timer) {
+        if entry.attempts > 0 && entry.due != HELD && matches!(entry.place, Place::Timer) {
             entry.due = entry.due.min(now.plus(options.longest_retry(entry.attempts)));
         }
         let after = entry.due.min(entry.received.plus(options.max_age));

@@ -14,7 +14,7 @@ use super::words::{ControlId, Scope};
 use crate::message::MessageId;
 use crate::queue::engine::{Engine, QueueKey, ReadyKey};
 use crate::queue::scheduled::{Entry, Lead, Place};
-use crate::queue::words::EntryKey;
+use crate::queue::words::{EntryKey, HELD};
 use crate::routing::source::Source;
 
 /// Sources of a pool that are told one by one; more are counted.
@@ -277,6 +277,11 @@ impl Engine {
     /// Why a part waits at its timer.
     fn schedule_of(&self, queue: QueueKey, attempts: u16, received: UnixMs, due: UnixMs, now: UnixMs) -> Blocker {
         let last = self.queues.get(queue).and_then(|queue| queue.last.as_ref());
+        if due == HELD {
+            let text = "a session died behind its content, which may have been taken: `queue requeue` sends it again, \
+                        `queue bounce` gives it up, at its age's end it expires";
+            return Blocker::new(What::Hold, Setter::Mta, text);
+        }
         let blocker = match (attempts, last) {
             _ if received > now => Blocker::new(What::Hold, Setter::Sender, "its sender has it held"),
             (0, _) => Blocker::new(What::Schedule, Setter::Mta, "its last try did not count and is made again shortly"),

@@ -73,3 +73,35 @@ fn a_path_that_failed_names_the_destination_and_a_limit_the_limit() {
         assert_eq!(told(&why), [(What::PathRest, setter)], "{reason}: {why:?}");
     }
 }
+
+#[test]
+fn what_may_have_been_taken_is_held_over_a_restart_until_an_operator_decides() {
+    let mut world = World::new(1, 1);
+    let id = world.admit("a.test", 1);
+    world.answer_dns(known);
+    world.settle(world.opened[0].1, Verdict::Hold);
+    let why = world.engine.why_message(id, world.now).remove(0);
+    assert_eq!((told(&why), why.earliest), (vec![(What::Hold, Setter::Mta)], None));
+    world.pass(60 * MINUTE);
+    world.engine.set_options(QueueOptions { retry_interval: MINUTE / 2, ..options() });
+    world.pass(MINUTE);
+    assert!(world.busy().is_empty(), "neither time nor other options send it");
+    let Some(Mark::Later { attempts: 1, due, .. }) = world.marks.get(&id).cloned() else { panic!("no mark") };
+
+    let mut after = World::new(1, 1);
+    let (queue, pool, received) = (QueueName::of_domain("a.test"), "p".into(), after.now);
+    let settled = Vec::new();
+    let part = Admit { id, part: 0, queue, pool, recipients: 1, received, attempts: 1, due: Some(due), settled };
+    after.engine.readmit(Readmit { part, is_moved: false }, after.now, &mut after.acts);
+    after.pass(10 * 60 * MINUTE);
+    assert!(after.asked.is_empty() && after.busy().is_empty());
+    let target = Target::new(scope("a.test"), false, "requeue").expect("a scope");
+    after.engine.requeue(&target, after.now).expect("taken");
+    after.pass(MINUTE / 60);
+    after.answer_dns(known);
+    assert_eq!(after.busy().len(), 1, "an operator sends it again");
+    let second = after.busy()[0];
+    after.settle(second, Verdict::Hold);
+    after.pass(25 * 60 * MINUTE);
+    assert_eq!(after.failed.len(), 1, "its age ends for it, too");
+}

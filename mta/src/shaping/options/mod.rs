@@ -4,7 +4,7 @@
 mod smtp;
 mod tls;
 
-pub use smtp::{SmtpOptions, Timeouts};
+pub use smtp::{SmtpOptions, Timeouts, Uncertain};
 pub use tls::{Tls, TlsOptions};
 
 /// The options of a path.

@@ -9,13 +9,46 @@ pub struct SmtpOptions {
     pub enable_pipelining: bool,
     /// Whether content is sent by BDAT where the server offers it (RFC 3030).
     pub enable_chunking: bool,
+    /// Whether 8-bit content is sent to servers that do not offer 8BITMIME.
+    pub ignore_8bit_checks: bool,
+    /// What follows when a session dies behind the content, before the answer.
+    pub uncertain: Uncertain,
     /// How long to wait at each step.
     pub timeouts: Timeouts,
 }
 
+/// What follows when the destination may have taken a message and nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uncertain {
+    /// It is sent again: it may come twice.
+    Retry,
+    /// It waits for an operator, or until it expires.
+    Hold,
+    /// It is taken for delivered: it may be lost.
+    Deliver,
+}
+
+impl std::str::FromStr for Uncertain {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "retry" => Ok(Self::Retry),
+            "hold" => Ok(Self::Hold),
+            "deliver" => Ok(Self::Deliver),
+            _ => Err("write \"retry\", \"hold\" or \"deliver\"".to_owned()),
+        }
+    }
+}
+
 impl Default for SmtpOptions {
     fn default() -> Self {
-        Self { enable_pipelining: true, enable_chunking: true, timeouts: Timeouts::default() }
+        Self {
+            enable_pipelining: true,
+            enable_chunking: true,
+            ignore_8bit_checks: false,
+            uncertain: Uncertain::Retry,
+            timeouts: Timeouts::default(),
+        }
     }
 }
 
