@@ -50,3 +50,14 @@ async fn what_waits_too_long_expires_and_is_reported() {
     assert!(tried >= 1, "it was never tried");
     fleet.event("the expiry", |event| event["type"] == "expiry");
 }
+
+#[test]
+fn a_message_that_goes_round_is_refused() {
+    let fleet = Fleet::start(&Options { listener_keys: "max_hops = 5".to_owned(), ..Options::default() });
+    for (hops, code) in [(5, "250 "), (6, "554 5.4.6 ")] {
+        let content = format!("{}Subject: x\r\n\r\nbody\r\n.", "Received: from a by b\r\n".repeat(hops));
+        let lines = ["EHLO x", "MAIL FROM:<s@a.test>", "RCPT TO:<r@b.test>", "DATA", &content];
+        let answers = crate::support::smtp(fleet.smtp, &lines);
+        assert!(answers[5].starts_with(code), "{hops}: {answers:?}");
+    }
+}

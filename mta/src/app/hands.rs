@@ -11,7 +11,7 @@ use tracing::warn;
 use super::reporter::Reporter;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
-use crate::delivery::{self, Deps, Metrics, Path, Seat};
+use crate::delivery::{self, BrokenTls, Deps, Metrics, Path, Seat};
 use crate::dns::resolver::{Failure, Resolver};
 use crate::event::record::Record;
 use crate::intake::Ways;
@@ -74,6 +74,7 @@ pub(super) fn deps(
         tls: Arc::new(tls),
         metrics: Metrics::new(),
         tracer,
+        broken_tls: BrokenTls::default(),
     }
 }
 

@@ -199,7 +199,9 @@ fn start(
     let intake =
         Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone(), signing.clone());
     let cut = CancellationToken::new();
-    let client_tls = ClientTls::new().map_err(|error| StartError::Tls(error.to_string()))?;
+    let tls_options = &config.path.tls;
+    let client_tls = ClientTls::configured(tls_options.own(), &tls_options.rustls_cipher_suites)
+        .map_err(|error| StartError::Tls(error.to_string()))?;
     let tracer = Tracer::default();
     let hands = AppHands {
         reporter: Reporter {

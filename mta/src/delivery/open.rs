@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 
+use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Party, Reason};
 use egret_shared::net::tls_client::{Check, ClientTls};
 
+use super::broken_tls::BrokenTls;
 use super::connection::Connection;
 use super::dialogue::{Act, Dialogue, Manner, Refused};
 use super::inquiry;
@@ -24,6 +26,38 @@ use crate::shaping::options::Tls;
 pub(super) struct Opened {
     pub connection: Connection,
     pub wire: Wire,
+}
+
+/// What opening needs for TLS.
+#[derive(Clone, Copy)]
+pub(super) struct Secure<'a> {
+    pub tls: &'a ClientTls,
+    pub broken: &'a BrokenTls,
+    pub now: UnixMs,
+}
+
+impl Secure<'_> {
+    /// What is asked of an address: nothing, if its handshake failed of late and clear text will do.
+    fn mode(&self, path: &Path, address: SocketAddr, metrics: &Metrics) -> Tls {
+        let wanted = path.options.tls.enable_tls;
+        if wanted.is_required() || !self.broken.knows(address, self.now) {
+            return wanted;
+        }
+        metrics.tls_skipped();
+        Tls::Disabled
+    }
+
+    fn remember(&self, path: &Path, address: SocketAddr, fault: &Fault) {
+        let options = &path.options.tls;
+        if options.remember_broken_tls.is_zero() || options.enable_tls.is_required() {
+            return;
+        }
+        let until = self.now.plus(options.remember_broken_tls);
+        if self.broken.remember(address, until, self.now) {
+            let for_s = options.remember_broken_tls.as_secs();
+            tracing::warn!(%address, site = %path.site.name, why = %fault.detail, for_s, "TLS is broken there; it is used in clear");
+        }
+    }
 }
 
 /// A session that could not be opened.
@@ -51,7 +85,7 @@ impl From<Fault> for Failed {
 /// Tries the addresses of the site in order. `tell` hears of each failed dial.
 pub(super) async fn open(
     path: &Path,
-    tls: &ClientTls,
+    secure: Secure<'_>,
     metrics: &Metrics,
     tap: &Tap,
     tell: impl Fn(&Fault, &Wire),
@@ -60,15 +94,16 @@ pub(super) async fn open(
     for (host, address) in targets(path) {
         let mut wire = Wire::to(&host.name, address);
         let tap = tap.towards(&host.name, address);
-        let mut tried = attempt(path, tls, &tap, host, address, path.options.tls.enable_tls).await;
+        let mut tried = attempt(path, secure.tls, &tap, host, address, secure.mode(path, address, metrics)).await;
         if let Err(failed) = &tried
             && failed.in_handshake
         {
             metrics.tls_failed();
+            secure.remember(path, address, &failed.fault);
             let options = &path.options.tls;
             if options.opportunistic_tls_reconnect_on_failed_handshake && !options.enable_tls.is_required() {
                 tell(&failed.fault, &wire);
-                tried = attempt(path, tls, &tap, host, address, Tls::Disabled).await;
+                tried = attempt(path, secure.tls, &tap, host, address, Tls::Disabled).await;
             }
         }
         match tried {

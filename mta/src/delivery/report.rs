@@ -27,6 +27,7 @@ pub struct Metrics {
     dial: Histogram,
     tls: Counter,
     tls_failed: Counter,
+    tls_skipped: Counter,
 }
 
 impl Metrics {
@@ -49,6 +50,7 @@ impl Metrics {
             dial: histogram!("egret_mta_delivery_dial_seconds"),
             tls: counter!("egret_mta_delivery_tls_sessions_total"),
             tls_failed: counter!("egret_mta_delivery_tls_failures_total"),
+            tls_skipped: counter!("egret_mta_delivery_tls_skipped_total"),
         }
     }
 
@@ -69,6 +71,11 @@ impl Metrics {
 
     pub(super) fn tls_failed(&self) {
         self.tls_failed.increment(1);
+    }
+
+    /// A session goes in clear because TLS was broken there of late.
+    pub(super) fn tls_skipped(&self) {
+        self.tls_skipped.increment(1);
     }
 
     pub(super) fn fault(&self, reason: Reason) {

@@ -14,9 +14,10 @@ use egret_shared::net::tls_client::ClientTls;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::broken_tls::BrokenTls;
 use super::connection::Connection;
 use super::dialogue::{Act, Envelope, Finished, Lost};
-use super::open::{Opened, Unopened, open};
+use super::open::{Opened, Secure, Unopened, open};
 use super::outcome::Judgement;
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
@@ -74,6 +75,8 @@ pub struct Deps<R, E> {
     pub metrics: Metrics,
     /// Who watches.
     pub tracer: Tracer,
+    /// Hosts whose TLS is broken.
+    pub broken_tls: BrokenTls,
 }
 
 /// Where messages are read.
@@ -210,7 +213,8 @@ impl<R: Reader, E: Events> Session<R, E> {
                 tell_fault(&self.deps, fault, &current.ticket, &self.path, wire);
             }
         };
-        open(&self.path, &self.deps.tls, &self.deps.metrics, &self.tap(), tell).await
+        let Deps { tls, metrics, broken_tls, clock, .. } = &self.deps;
+        open(&self.path, Secure { tls, broken: broken_tls, now: clock.wall() }, metrics, &self.tap(), tell).await
     }
 
     /// How the session is shown to who watches it.

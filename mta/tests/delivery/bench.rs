@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_mta::delivery::trace::Tracer;
-use egret_mta::delivery::{Deps, Events, Metrics, Path, Reader, Seat, run};
+use egret_mta::delivery::{BrokenTls, Deps, Events, Metrics, Path, Reader, Seat, run};
 use egret_mta::dns::site::{MxHost, Protocol, Site};
 use egret_mta::event::record::{Kind, Record};
 use egret_mta::message::{
@@ -109,6 +109,7 @@ pub struct Bench {
     pub hosts: Vec<SocketAddr>,
     pub protocol: Protocol,
     pub tls: ClientTls,
+    pub broken_tls: BrokenTls,
     pub stop: CancellationToken,
 }
 
@@ -128,6 +129,7 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         hosts: hosts.to_vec(),
         protocol: Protocol::Smtp,
         tls: ClientTls::new().expect("a provider"),
+        broken_tls: BrokenTls::default(),
         stop: CancellationToken::new(),
     }
 }
@@ -154,6 +156,7 @@ impl Bench {
             clock: Clock::system(),
             tls: Arc::new(self.tls),
             tracer: Tracer::default(),
+            broken_tls: self.broken_tls,
             metrics: Metrics::new(),
         };
         tokio::spawn(run(seat, deps));

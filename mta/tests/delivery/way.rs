@@ -82,6 +82,75 @@ async fn a_failed_handshake_is_followed_by_clear_text_only_if_tls_is_not_require
 }
 
 #[tokio::test]
+async fn broken_tls_is_remembered_for_a_time_where_clear_text_will_do() {
+    let offer = "250-mx.test\r\n250 STARTTLS\r\n";
+    let broken = vec![Say("220 mx.test\r\n"), Hear, Say(offer), Hear, Say("220 go\r\n"), Hear, Say("garbage\r\n")];
+    let clear = vec![Say("220 mx.test\r\n"), Hear, Say(offer)];
+    let clear = || script(&[clear.clone(), taken_in_lock_step(), vec![Listen]]);
+    for (span, mode, connections, want) in [
+        (60, TlsMode::OpportunisticInsecure, 3, [Verdict::Delivered; 2]),
+        (0, TlsMode::OpportunisticInsecure, 4, [Verdict::Delivered; 2]),
+        (60, TlsMode::RequiredInsecure, 2, [COUNTED; 2]),
+    ] {
+        let scripts = match connections {
+            3 => vec![broken.clone(), clear(), clear()],
+            4 => vec![broken.clone(), clear(), broken.clone(), clear()],
+            _ => vec![broken.clone(), broken.clone()],
+        };
+        let (at, heard) = serve("127.0.0.1:0", scripts).await;
+        let memory = egret_mta::delivery::BrokenTls::default();
+        let mut verdicts = Vec::new();
+        for _ in 0..2 {
+            let mut bench = bench(&[at]);
+            bench.options.tls.enable_tls = mode;
+            bench.options.tls.remember_broken_tls = std::time::Duration::from_secs(span);
+            bench.broken_tls = memory.clone();
+            let ticket = bench.store.add(&["a@b.test"], "x\r\n");
+            verdicts.extend(bench.run(vec![ticket]).await.verdicts());
+        }
+        assert_eq!((verdicts, heard.lock().len()), (want.to_vec(), connections), "{span} {mode:?}");
+    }
+}
+
+fn taken_in_lock_step() -> Vec<Step> {
+    let answers = ["250 a\r\n", "250 b\r\n", "354 c\r\n"].map(|answer| vec![Hear, Say(answer)]).concat();
+    [answers, vec![crate::smtp::Content, Say("250 d\r\n")]].concat()
+}
+
+#[tokio::test]
+async fn our_own_certificate_is_shown_and_suites_can_be_chosen() {
+    let key = rcgen::generate_simple_self_signed(vec!["out.a.test".to_owned()]).expect("a certificate");
+    let directory = tempfile::tempdir().expect("a directory");
+    let (certificate, secret) = (directory.path().join("own.pem"), directory.path().join("own.key"));
+    std::fs::write(&certificate, key.cert.pem()).expect("written");
+    std::fs::write(&secret, key.signing_key.serialize_pem()).expect("written");
+    let mut authorities = rustls::RootCertStore::empty();
+    authorities.add(key.cert.der().clone()).expect("an authority");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider.clone());
+    let own = rcgen::generate_simple_self_signed(vec!["mx0.test".to_owned()]).expect("a certificate");
+    let server_key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(clients.build().expect("a verifier"))
+        .with_single_cert(vec![own.cert.der().clone()], server_key)
+        .expect("a pair");
+    let suite = "TLS13_CHACHA20_POLY1305_SHA256".to_owned();
+    let steps = script(&[starttls(Arc::new(config).into()), taken(), vec![Listen]]);
+    let (at, _) = serve("127.0.0.1:0", vec![steps]).await;
+    let mut bench = bench(&[at]);
+    bench.tls = ClientTls::configured(Some((&certificate, &secret)), std::slice::from_ref(&suite)).expect("a set-up");
+    let store = bench.store.clone();
+    let ticket = store.add(&["a@b.test"], "x\r\n");
+    let end = bench.run(vec![ticket]).await;
+    assert_eq!(end.verdicts(), [Verdict::Delivered], "{}", end.words());
+    assert_eq!(store.events.lock()[0].tls, Some(format!("TLSv1_3 {suite}")));
+    let error = ClientTls::configured(None, &["TLS_ROT13".to_owned()]).err().expect("unknown").to_string();
+    assert!(error.contains("TLS_ROT13") && error.contains(&suite), "{error}");
+}
+
+#[tokio::test]
 async fn bytes_before_the_handshake_are_not_taken_for_replies_in_it() {
     let offer = "250-mx.test\r\n250 STARTTLS\r\n";
     let injected = vec![Say("220 mx.test\r\n"), Hear, Say(offer), Hear, Say("220 go\r\n250 evil\r\n"), Listen];

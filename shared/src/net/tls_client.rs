@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -26,6 +26,28 @@ pub enum Check {
     Nothing,
     /// It must be valid for the host's name and come from a known root.
     Certificate,
+}
+
+/// Our own certificate chain and its key.
+type Own = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Why TLS towards mail servers cannot be set up as it is wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientTlsError {
+    /// A file of our own certificate, which the text names.
+    #[error(transparent)]
+    File(#[from] CertificateError),
+    /// A cipher suite that is not known.
+    #[error("{name:?} is no cipher suite; known: {known}")]
+    Suite {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// What TLS says of certificate, key or suites.
+    #[error("{0}")]
+    Unfit(#[from] rustls::Error),
 }
 
 /// The configurations. Make it once: sessions are resumed through it.
@@ -48,11 +70,46 @@ impl ClientTls {
     /// # Errors
     /// As [`ClientTls::new`].
     pub fn with_roots(roots: RootCertStore) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(provider());
+        Self::build(&Arc::new(provider()), roots, None)
+    }
+
+    /// With the roots of the Mozilla root program, a certificate of our own (PEM: the chain, and its key), and these
+    /// cipher suites only, by their names in rustls; none are all that are safe.
+    ///
+    /// # Errors
+    /// Which file or name is at fault, and why.
+    pub fn configured(own: Option<(&Path, &Path)>, suites: &[String]) -> Result<Self, ClientTlsError> {
+        let mut provider = provider();
+        if !suites.is_empty() {
+            let name = |suite: &rustls::SupportedCipherSuite| suite.suite().as_str().unwrap_or("?");
+            if let Some(unknown) =
+                suites.iter().find(|wanted| !provider.cipher_suites.iter().any(|s| name(s) == **wanted))
+            {
+                let known = provider.cipher_suites.iter().map(name).collect::<Vec<_>>().join(", ");
+                return Err(ClientTlsError::Suite { name: unknown.clone(), known });
+            }
+            provider.cipher_suites.retain(|suite| suites.iter().any(|wanted| wanted == name(suite)));
+        }
+        let own = match own {
+            None => None,
+            Some((certificate, key)) => Some((certificates(certificate)?, private_key(key)?)),
+        };
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+        Ok(Self::build(&Arc::new(provider), roots, own)?)
+    }
+
+    fn build(provider: &Arc<CryptoProvider>, roots: RootCertStore, own: Option<Own>) -> Result<Self, rustls::Error> {
         let builder = || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
         let any = Arc::new(AnyCertificate(provider.clone()));
-        let unchecked = builder()?.dangerous().with_custom_certificate_verifier(any).with_no_client_auth();
-        let checked = builder()?.with_root_certificates(roots).with_no_client_auth();
+        let unchecked = builder()?.dangerous().with_custom_certificate_verifier(any);
+        let checked = builder()?.with_root_certificates(roots);
+        let (unchecked, checked) = match own {
+            None => (unchecked.with_no_client_auth(), checked.with_no_client_auth()),
+            Some((chain, key)) => (
+                unchecked.with_client_auth_cert(chain.clone(), key.clone_key())?,
+                checked.with_client_auth_cert(chain, key)?,
+            ),
+        };
         Ok(Self { unchecked: Arc::new(unchecked).into(), checked: Arc::new(checked).into() })
     }
 

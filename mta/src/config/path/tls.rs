@@ -1,6 +1,10 @@
 //! Whether and how TLS is used towards the destination. Floor 5.
 
+use std::path::PathBuf;
+
 use egret_shared::config::Section;
+use egret_shared::net::tls_client::{ClientTls, ClientTlsError};
+use egret_shared::units::Span;
 
 use crate::shaping::options::{Tls, TlsOptions};
 
@@ -19,4 +23,36 @@ pub(super) fn replace(section: &Section<'_>, options: &mut TlsOptions) {
         "Whether a handshake that failed is followed by a second connection to the same address, in clear; not where TLS is required.",
         &mut options.opportunistic_tls_reconnect_on_failed_handshake,
     );
+    section.replace_with::<Span, _>(
+        "remember_broken_tls",
+        "\"0s\"",
+        "For how long a host whose handshake failed is used in clear at once, without another try; not where TLS is required. \"0s\" tries each time.",
+        &mut options.remember_broken_tls,
+    );
+    let certificate = section.optional::<PathBuf>(
+        "tls_certificate",
+        "Our own certificate (PEM, the chain), shown to servers that ask for one.",
+    );
+    let key = section.optional::<PathBuf>("tls_private_key", "Its private key (PEM).");
+    section.replace(
+        "rustls_cipher_suites",
+        "[]",
+        "The cipher suites that may be used, like \"TLS13_AES_256_GCM_SHA384\"; none named are all that are safe.",
+        &mut options.rustls_cipher_suites,
+    );
+    if certificate.is_some() != key.is_some() {
+        let (there, missing) = if key.is_some() { (KEY, CERTIFICATE) } else { (CERTIFICATE, KEY) };
+        section.complain(there, format!("stands alone; {missing} belongs to it"));
+        return;
+    }
+    if certificate.is_some() {
+        (options.tls_certificate, options.tls_private_key) = (certificate, key);
+    }
+    if let Err(error) = ClientTls::configured(options.own(), &options.rustls_cipher_suites) {
+        let key = if matches!(error, ClientTlsError::Suite { .. }) { "rustls_cipher_suites" } else { CERTIFICATE };
+        section.complain(key, error.to_string());
+    }
 }
+
+const CERTIFICATE: &str = "tls_certificate";
+const KEY: &str = "tls_private_key";

@@ -1,5 +1,8 @@
 //! Whether and how TLS is used towards the destination. Floor 1.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 /// Whether TLS is used, and what is asked of the certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
@@ -52,10 +55,33 @@ pub struct TlsOptions {
     pub enable_tls: Tls,
     /// After a failed handshake where TLS is not required: the same address once more, in clear.
     pub opportunistic_tls_reconnect_on_failed_handshake: bool,
+    /// For how long a host whose handshake failed is used in clear at once, where TLS is not required; zero is not at
+    /// all.
+    pub remember_broken_tls: Duration,
+    /// Our own certificate, shown to servers that ask for one: the chain.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key.
+    pub tls_private_key: Option<PathBuf>,
+    /// Cipher suites by their names in rustls; none are all.
+    pub rustls_cipher_suites: Vec<String>,
+}
+
+impl TlsOptions {
+    /// Our own certificate and its key.
+    pub fn own(&self) -> Option<(&Path, &Path)> {
+        self.tls_certificate.as_deref().zip(self.tls_private_key.as_deref())
+    }
 }
 
 impl Default for TlsOptions {
     fn default() -> Self {
-        Self { enable_tls: Tls::OpportunisticInsecure, opportunistic_tls_reconnect_on_failed_handshake: true }
+        Self {
+            enable_tls: Tls::OpportunisticInsecure,
+            opportunistic_tls_reconnect_on_failed_handshake: true,
+            remember_broken_tls: Duration::ZERO,
+            tls_certificate: None,
+            tls_private_key: None,
+            rustls_cipher_suites: Vec::new(),
+        }
     }
 }
