@@ -15,8 +15,8 @@ use crate::event::record::{Kind, Peer, Record, Timing};
 use crate::message::{Address, Content, Message, MessageId, Metadata, Part, QueueName};
 use crate::queue::Admit;
 use crate::queue::run::Queues;
-use crate::routing::label::Labels;
 use crate::routing::route::Routes;
+use crate::routing::rule::Assigned;
 use crate::sign::{Meters, Outcome, Signers};
 use crate::spool::{Durable, Spool, StoreError};
 use egret_shared::journal::Journal;
@@ -36,8 +36,8 @@ pub struct Draft {
     pub not_before: Option<UnixMs>,
     /// The message as it came.
     pub body: Bytes,
-    /// Whose mail it is; nobody's for our own reports.
-    pub labels: Labels,
+    /// Whose mail it is and where it leaves from, by recipient; one alone is for all of them.
+    pub assigned: Vec<Assigned>,
     /// Who offered it; `None` for our own reports.
     pub client: Option<Peer>,
 }
@@ -134,13 +134,13 @@ impl Intake {
     ) -> Result<Durable, NotTaken> {
         self.gate()?;
         let (id, received) = (MessageId::generate(), self.clock.wall());
-        let Draft { sender, recipients, eight_bit, smtputf8, not_before, body, labels, client } = draft;
+        let Draft { sender, recipients, eight_bit, smtputf8, not_before, body, assigned, client } = draft;
         // Our own trace stands above the signature, which does not cover it.
         let signatures = self.signing.sign(&body).await;
         let added = added(id, received);
         let added = if signatures.is_empty() { added } else { [added, signatures].concat().into() };
         let content = Content { added, body };
-        let parts = self.ways.split(recipients, &labels);
+        let parts = self.ways.split(recipients, &assigned);
         let meta = Metadata { received, sender, eight_bit, smtputf8, not_before, parts };
         let message = Arc::new(Message { id, meta, content });
         let durable = self.spool.store(message.clone()).await?;
@@ -152,22 +152,24 @@ impl Intake {
 }
 
 impl Ways {
-    /// One part for each domain, in the order in which the domains come first; all of one tenant and campaign.
-    fn split(&self, recipients: Vec<Address>, labels: &Labels) -> Vec<Part> {
-        let (campaign, tenant) = labels.texts();
+    /// One part for each queue and pool, in the order in which they come first.
+    pub fn split(&self, recipients: Vec<Address>, assigned: &[Assigned]) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
-        let mut known: HashMap<String, usize> = HashMap::new();
-        for recipient in recipients {
-            let domain = recipient.canonical_domain();
-            if let Some(part) = known.get(&domain).and_then(|at| parts.get_mut(*at)) {
+        let mut known: HashMap<(QueueName, Arc<str>), usize> = HashMap::new();
+        let nobodys = Assigned::default();
+        for (at, recipient) in recipients.into_iter().enumerate() {
+            let assigned = assigned.get(at).or(assigned.first()).unwrap_or(&nobodys);
+            let (domain, (campaign, tenant)) = (recipient.canonical_domain(), assigned.labels.texts());
+            let by_route = || self.routes.find(&domain).and_then(|route| route.pool.clone());
+            let pool = assigned.pool.clone().or_else(by_route).unwrap_or_else(|| self.default_pool.clone());
+            let key = (QueueName::new(campaign, tenant, &domain), pool);
+            if let Some(part) = known.get(&key).and_then(|at| parts.get_mut(*at)) {
                 part.recipients.push(recipient);
                 continue;
             }
-            let pool = self.routes.find(&domain).and_then(|route| route.pool.clone());
-            let pool = pool.unwrap_or_else(|| self.default_pool.clone());
-            let queue = QueueName::new(campaign, tenant, &domain);
+            let (queue, pool) = key.clone();
             parts.push(Part { queue, pool, recipients: vec![recipient] });
-            known.insert(domain, parts.len() - 1);
+            known.insert(key, parts.len() - 1);
         }
         parts
     }
@@ -223,6 +225,7 @@ fn reception(message: &Message, client: Option<Peer>) -> Record {
 mod tests {
     use super::*;
     use crate::dns::site::Protocol;
+    use crate::routing::label::Labels;
     use crate::routing::route::{Pattern, Route};
 
     fn addresses(texts: &[&str]) -> Vec<Address> {
@@ -235,13 +238,18 @@ mod tests {
         let warm = Route { hosts: Vec::new(), protocol: Protocol::Smtp, pool: Some("warm".into()) };
         assert!(routes.add(Pattern::Domain("b.test".to_owned()), Arc::new(warm)));
         let ways = Ways { routes, default_pool: "main".into() };
-        let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]), &Labels::default());
+        let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]), &[]);
         let found: Vec<_> =
             parts.iter().map(|part| (part.queue.as_str(), &*part.pool, part.recipients.len())).collect();
         assert_eq!(found, [("@a.test", "main", 2), ("@b.test", "warm", 1), ("@[192.0.2.1]", "main", 1)]);
         let labels = Labels { tenant: "T".parse().ok(), campaign: "c".parse().ok() };
-        let parts = ways.split(addresses(&["1@a.test", "2@b.test"]), &labels);
+        let all = Assigned { labels, ..Assigned::default() };
+        let parts = ways.split(addresses(&["1@a.test", "2@b.test"]), std::slice::from_ref(&all));
         let found: Vec<_> = parts.iter().map(|part| (part.queue.as_str(), &*part.pool)).collect();
         assert_eq!(found, [("c:t@a.test", "main"), ("c:t@b.test", "warm")]);
+        let other = Assigned { pool: Some("vip".into()), ..all.clone() };
+        let parts = ways.split(addresses(&["1@b.test", "2@b.test", "3@b.test"]), &[all.clone(), other, all]);
+        let found: Vec<_> = parts.iter().map(|part| (&*part.pool, part.recipients.len())).collect();
+        assert_eq!(found, [("warm", 2), ("vip", 1)], "what a rule says counts before the route");
     }
 }

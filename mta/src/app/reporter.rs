@@ -15,7 +15,6 @@ use crate::event::record::{Kind, Record, Timing};
 use crate::intake::{Draft, Intake};
 use crate::message::{Address, Message, MessageId, RecipientResult, Response};
 use crate::queue::{Cause, Failed};
-use crate::routing::label::Labels;
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
 
@@ -128,7 +127,7 @@ impl Reporter {
             smtputf8,
             not_before: None,
             body: content.body,
-            labels: Labels::default(),
+            assigned: Vec::new(),
             client: None,
         };
         self.store(message, draft).await;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use egret_shared::clock::UnixMs;
 use egret_shared::lifecycle::Stop;
 use egret_shared::net::accept::{self, Door, Heart, NoRoom, Permit, Room};
@@ -22,7 +23,8 @@ use crate::config::{Config, ListenerConfig};
 use crate::event::record::Peer;
 use crate::intake::{Draft, Intake, NotTaken};
 use crate::reception::{Acceptor, Asked, Offered, Refusal, Settings, Taken, count_received, received_header, serve};
-use crate::routing::label::{BadLabel, LabelHeaders};
+use crate::routing::label::{BadLabel, LabelHeaders, Labels};
+use crate::routing::rule::{Assigned, Facts, Rules};
 use crate::spool::StoreError;
 
 /// The TLS set-up of each listener, in their order.
@@ -51,11 +53,12 @@ pub(super) fn start(
     stop: &Stop,
 ) -> Vec<JoinHandle<()>> {
     let hostname = Line::sanitized(config.hostname.as_bytes());
-    let labels = config.labels.clone();
+    let (labels, rules) = (config.labels.clone(), Arc::new(config.rules.clone()));
     let Behind { intake, memory } = behind;
     let start = |(listener, (socket, heart, tls)): (&ListenerConfig, (TcpListener, Heart, _))| {
         let (intake, memory, max_hops) = (intake.clone(), memory.clone(), listener.max_hops);
-        let taking = Taking { intake, memory, hostname: hostname.clone(), labels: labels.clone(), max_hops };
+        let (hostname, labels, rules) = (hostname.clone(), labels.clone(), rules.clone());
+        let taking = Taking { intake, memory, hostname, labels, rules, listener: listener.address, max_hops };
         let door = SmtpDoor {
             settings: Arc::new(settings(&taking, listener, tls)),
             taking: Arc::new(taking),
@@ -108,8 +111,30 @@ struct Taking {
     memory: Memory,
     hostname: Line,
     labels: LabelHeaders,
+    rules: Arc<Rules>,
+    /// The listener's own address.
+    listener: SocketAddr,
     /// Received headers beyond which a message goes round (RFC 5321 section 6.3).
     max_hops: usize,
+}
+
+impl Taking {
+    /// What the rules say: of each recipient, and of the message's headers.
+    fn assign(&self, offered: &Offered, labels: Labels, body: Bytes) -> (Vec<Assigned>, Bytes, Vec<Line>) {
+        if self.rules.is_empty() {
+            return (vec![Assigned { labels, ..Assigned::default() }], body, Vec::new());
+        }
+        let facts = Facts {
+            message: &body,
+            sender: offered.sender.as_ref(),
+            listener: Some(self.listener),
+            client: Some(offered.client.ip()),
+        };
+        let assign = |recipient| self.rules.assign(&facts, recipient, &labels);
+        let assigned: Vec<_> = offered.recipients.iter().map(assign).collect();
+        let (body, added) = self.rules.edit(body, &assigned);
+        (assigned, body, added)
+    }
 }
 
 impl Acceptor for Taking {
@@ -119,6 +144,7 @@ impl Acceptor for Taking {
             return Err(Refusal::new(554, (5, 4, 6), &text));
         }
         let (labels, body) = self.labels.take(std::mem::take(&mut offered.body)).map_err(|bad| not_labelled(&bad))?;
+        let (assigned, body, headers) = self.assign(&offered, labels, body);
         let draft = Draft {
             sender: offered.sender.clone(),
             recipients: offered.recipients.clone(),
@@ -126,12 +152,17 @@ impl Acceptor for Taking {
             smtputf8: offered.smtputf8,
             not_before: offered.not_before,
             body,
-            labels,
+            assigned,
             client: Some(Peer { name: offered.helo.to_string(), address: Some(offered.client) }),
         };
         let added = |id, received| {
             let only = if let [only] = offered.recipients.as_slice() { Some(only) } else { None };
-            received_header(&offered, &self.hostname, id, received, only)
+            let mut added = received_header(&offered, &self.hostname, id, received, only).to_vec();
+            for header in &headers {
+                added.extend_from_slice(header.as_str().as_bytes());
+                added.extend_from_slice(b"\r\n");
+            }
+            added.into()
         };
         match self.intake.take(draft, added).await {
             Ok(durable) => Ok(Taken::new(durable.id())),

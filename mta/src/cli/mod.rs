@@ -1,5 +1,6 @@
 //! The command line. Floor 6. Parses arguments, calls the library, prints; decides nothing.
 
+mod explain;
 mod queue;
 mod spool;
 mod trace;
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 use egret_shared::clock::Clock;
 use egret_shared::{config as shared_config, lifecycle, metrics};
 
+use self::explain::Explain;
 use self::queue::QueueCommand;
 use self::spool::SpoolCommand;
 use self::trace::Trace;
@@ -44,6 +46,8 @@ enum Command {
     /// Ask a running MTA what is queued, and give it orders.
     #[command(subcommand)]
     Queue(Box<QueueCommand>),
+    /// Say what would become of a message, by the configuration and the DNS.
+    Explain(Explain),
     /// Say what keeps mail back, in order: who set it, since when, and when it can go.
     Why(Question),
     /// Show live sessions of a running MTA, line by line.
@@ -78,6 +82,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Queue(command) => told(queue::run(*command)),
+        Command::Explain(asked) => told(explain::run(&asked)),
         Command::Why(asked) => told(why::run(&asked)),
         Command::Trace(asked) => told(trace::run(&asked)),
         Command::Reload(admin) => told(queue::reload(&admin)),

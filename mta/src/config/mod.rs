@@ -11,6 +11,7 @@ mod memory;
 mod path;
 mod proxy;
 mod routing;
+mod rule;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::queue::QueueOptions;
 use crate::routing::label::LabelHeaders;
 use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
+use crate::routing::rule::Rules;
 use crate::shaping::options::PathOptions;
 use crate::sign::Signers;
 use crate::spool;
@@ -56,6 +58,8 @@ pub struct Config {
     pub memory: Options,
     /// Static routes.
     pub routes: Routes,
+    /// Routing rules.
+    pub rules: Rules,
     /// The pools, among them the default one.
     pub pools: Vec<Pool>,
     /// The pool of mail for which no other is chosen.
@@ -115,6 +119,10 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let labels = routing::labels(root);
     let signers = dkim::build(root);
     let egress = egress::build(root, hostname.as_deref().unwrap_or_default());
+    let names = |egress: &egress::Egress| egress.pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();
+    let pools = egress.as_ref().map(names);
+    let places: Vec<_> = listeners.iter().flatten().map(|listener| listener.address).collect();
+    let rules = rule::build(root, pools.as_deref(), &places);
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
     let admin = root.section("admin").optional(
@@ -134,6 +142,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         signers: Arc::new(signers?),
         memory,
         routes: egress.routes,
+        rules,
         pools: egress.pools,
         default_pool: egress.default_pool,
         path,

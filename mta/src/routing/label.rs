@@ -46,6 +46,18 @@ impl FromStr for Label {
 pub struct HeaderName(Box<str>);
 
 impl HeaderName {
+    /// A name of any header, to be looked for.
+    ///
+    /// # Errors
+    /// That it is no header's name.
+    pub fn to_look_for(text: &str) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_graphic() && b != b':';
+        if !(1..=64).contains(&text.len()) || !text.bytes().all(fits) {
+            return Err("write a name like \"X-Tenant\", without the colon".to_owned());
+        }
+        Ok(Self(text.into()))
+    }
+
     /// The value of `field` if this is its name; a space before the colon was legal once.
     fn value_of<'f>(&self, field: &'f [u8]) -> Option<&'f [u8]> {
         let (name, rest) = field.split_at_checked(self.0.len())?;
@@ -60,14 +72,11 @@ impl HeaderName {
 impl FromStr for HeaderName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let fits = |b: u8| b.is_ascii_graphic() && b != b':';
-        if !(1..=64).contains(&text.len()) || !text.bytes().all(fits) {
-            return Err("write a name like \"X-Tenant\", without the colon".to_owned());
-        }
+        let name = Self::to_look_for(text)?;
         if NEEDED.iter().any(|needed| needed.eq_ignore_ascii_case(text)) {
             return Err("a message needs that header for itself; choose one of your own, like \"X-Tenant\"".to_owned());
         }
-        Ok(Self(text.into()))
+        Ok(name)
     }
 }
 
@@ -157,6 +166,22 @@ fn read(header: &HeaderName, value: &[u8], label: &mut Option<Label>) -> Result<
     let parsed = text.parse().map_err(|allowed| BadLabel::Value { header: header.clone(), allowed })?;
     *label = Some(parsed);
     Ok(())
+}
+
+/// The values of the headers of that name, unfolded and trimmed, as they stand there (encoded words are not decoded).
+pub fn header_values(message: &[u8], name: &HeaderName) -> impl Iterator<Item = String> {
+    fields(message).filter_map(move |field| {
+        let value = name.value_of(&message[field])?;
+        let unfolded: Vec<u8> = value.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
+        Some(String::from_utf8_lossy(&unfolded).trim().to_owned())
+    })
+}
+
+/// The message without the headers of these names.
+pub fn without_headers(message: Bytes, names: &[&HeaderName]) -> Bytes {
+    let is_named = |field: &Range<usize>| names.iter().any(|name| name.value_of(&message[field.clone()]).is_some());
+    let found: Vec<_> = fields(&message).filter(is_named).collect();
+    without(message, &found)
 }
 
 /// The header fields of a message, each with its folded lines and its last CRLF.

@@ -1,9 +1,12 @@
 //! Whose mail a message is, and where it leaves from: labels, sources, the ways to reach them, pools. `source` is
-//! floor 0, `pool`, `health`, `pattern` and `label` floor 1, `route` floor 2.
+//! floor 0, `pool`, `health`, `pattern`, `matcher` and `label` floor
+//! 1, `route` and `rule` floor 2.
 
 pub mod health;
 pub mod label;
+pub mod matcher;
 pub mod pattern;
 pub mod pool;
 pub mod route;
+pub mod rule;
 pub mod source;

@@ -209,6 +209,14 @@ impl Signers {
         self.of(domain).map(|s| format!("{}._domainkey.{}", s.inner.template.s, s.inner.template.d)).collect()
     }
 
+    /// The signatures that a message would have, likewise.
+    pub fn of_message(&self, message: &[u8]) -> Vec<String> {
+        match author(message) {
+            From::One(domain) => self.names(&domain),
+            From::NoneOrSeveral => Vec::new(),
+        }
+    }
+
     fn of<'a>(&'a self, domain: &'a str) -> impl Iterator<Item = &'a Signer> {
         let fits = move |policy: Policy| self.0.iter().filter(move |s| s.policy == policy && s.fits(domain));
         let is_covered = fits(Policy::Always).next().is_some();

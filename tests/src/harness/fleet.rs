@@ -27,6 +27,8 @@ pub struct Options {
     pub proxy_keys: String,
     /// How the sources are reached, in mta.toml, instead of by the proxy `p`.
     pub source_keys: Option<&'static str>,
+    /// More lines at the top of mta.toml.
+    pub root_keys: String,
     /// More lines for the listener's section in mta.toml.
     pub listener_keys: String,
     /// More tables for mta.toml; replaces the default of the same name.
@@ -166,9 +168,9 @@ fn proxy_toml(options: &Options, [socks5, proxy_v2, admin]: [SocketAddr; 3], sou
 fn mta_toml(options: &Options, path: &Path, [smtp, admin, sink, via]: [SocketAddr; 4], sources: &[IpAddr]) -> String {
     let path = path.display();
     let mut text = format!(
-        "hostname = \"mta.test\"\ndrain_timeout = \"10s\"\n[event_log]\npath = \"{path}/events\"\n\
+        "hostname = \"mta.test\"\ndrain_timeout = \"10s\"\n{}\n[event_log]\npath = \"{path}/events\"\n\
          [admin]\naddress = \"{admin}\"\n[[listener]]\naddress = \"{smtp}\"\n{}\n",
-        options.listener_keys
+        options.root_keys, options.listener_keys
     );
     for (table, default) in [
         ("[spool]", format!("path = \"{path}/spool\"\nmin_free = \"1MiB\"")),
