@@ -116,7 +116,7 @@ async fn a_killed_proxy_loses_nothing_and_mail_goes_by_the_next() {
 async fn a_proxy_that_stands_still_is_left_and_blamed() {
     let second = Second::new();
     let timeouts = ["connect", "banner", "ehlo", "mail_from", "rcpt_to", "data", "data_dot"];
-    let timeouts: String = timeouts.map(|name| format!("{name}_timeout = \"2s\"\n")).concat();
+    let timeouts: String = timeouts.map(|name| format!("{name}_timeout = \"5s\"\n")).concat();
     let fleet = Fleet::start(&Options {
         dialect: Some("socks5"),
         source_keys: Some("proxies = [\"p\", \"q\"]"),

@@ -10,15 +10,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use egret_shared::net::tls_client::{Check, ClientTls, describe};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use egret_shared::net::tls_client::{Check, ClientTls, describe, is_certificate};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 use super::content;
 use super::dialogue::{Act, Dialogue, Lost};
-use super::leg::Leg;
+use super::leg::{Layer, Leg};
 use super::outcome::Stage;
 use super::trace::{Tap, What};
 use crate::message::{Content, Ticket};
@@ -31,11 +30,14 @@ const PIECES: usize = 64;
 /// The longest wait for the answer to QUIT: nothing depends on it.
 const QUIT_WAIT: Duration = Duration::from_secs(5);
 
-enum Stream {
-    Clear(Leg),
-    Tls(Box<TlsStream<Leg>>),
-    /// Taken for a handshake.
-    Gone,
+/// The conversation's own TLS, over the way's stream.
+type Stream = Layer<Leg>;
+
+/// Why there is no TLS.
+pub(super) struct NoTls {
+    pub text: String,
+    /// The handshake went well, but for the certificate.
+    pub is_certificate: bool,
 }
 
 /// A connection and its dialogue.
@@ -192,15 +194,18 @@ impl Connection {
     }
 
     /// Does the TLS handshake.
-    pub async fn upgrade(&mut self, tls: &ClientTls, check: Check, name: &str) -> Result<(), String> {
+    pub async fn upgrade(&mut self, tls: &ClientTls, check: Check, name: &str) -> Result<(), NoTls> {
+        let broken = |text| NoTls { text, is_certificate: false };
         let Stream::Clear(stream) = std::mem::replace(&mut self.stream, Stream::Gone) else {
-            return Err("TLS is on already".to_owned());
+            return Err(broken("TLS is on already".to_owned()));
         };
         let limit = self.timeouts.starttls;
         let stream = timeout(limit, tls.handshake(check, name, stream)).await;
-        let stream =
-            stream.map_err(|_| format!("TLS handshake with {name}: no answer within {} s", limit.as_secs()))?;
-        let stream = stream.map_err(|error| format!("TLS handshake with {name}: {error}"))?;
+        let late = |_| broken(format!("TLS handshake with {name}: no answer within {} s", limit.as_secs()));
+        let stream = stream.map_err(late)?.map_err(|error| NoTls {
+            text: format!("TLS handshake with {name}: {error}"),
+            is_certificate: is_certificate(&error),
+        })?;
         let used = describe(&stream);
         self.tap.tell(What::Tls, || &used);
         self.tls = Some(used);
@@ -282,52 +287,4 @@ fn poll_read(stream: &mut Stream, cx: &mut Context<'_>, input: &mut BytesMut) ->
     ready!(Pin::new(stream).poll_read(cx, &mut read))?;
     input.extend_from_slice(read.filled());
     Poll::Ready(Ok(read.filled().len()))
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-            Self::Gone => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-            Self::Gone => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-            Self::Gone => Poll::Ready(Ok(())),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! The first leg of a way: a TCP connection to the destination or to the proxy, the latter perhaps in TLS.
+//! Streams in clear or in TLS: the first leg of a way, to the destination or to a proxy, and what runs inside it.
 //! Floor 2. Touches the socket that it is given.
 
 use std::io::{self, IoSlice};
@@ -10,33 +10,39 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// The first leg.
-pub(super) enum Leg {
-    Clear(TcpStream),
-    /// In TLS with the proxy.
-    Tls(Box<TlsStream<TcpStream>>),
+/// A stream as it is, or TLS over it.
+pub(super) enum Layer<S> {
+    Clear(S),
+    Tls(Box<TlsStream<S>>),
+    /// Taken for a handshake.
+    Gone,
 }
+
+/// To the destination, or to a proxy, the latter perhaps in TLS.
+pub(super) type Leg = Layer<TcpStream>;
 
 impl Leg {
     /// Our own end.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
+    pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Clear(stream) => stream.local_addr(),
-            Self::Tls(stream) => stream.get_ref().0.local_addr(),
+            Self::Clear(stream) => stream.local_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+            Self::Gone => None,
         }
     }
 }
 
-impl AsyncRead for Leg {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Layer<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 }
 
-impl AsyncWrite for Leg {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Layer<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
@@ -49,6 +55,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -60,6 +67,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 
@@ -67,6 +75,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 }

@@ -10,7 +10,7 @@ use egret_shared::fault::{Fault, Party, Reason};
 use egret_shared::net::tls_client::{Check, ClientTls};
 
 use super::broken_tls::BrokenTls;
-use super::connection::Connection;
+use super::connection::{Connection, NoTls};
 use super::dialogue::{Act, Dialogue, Manner, Refused};
 use super::inquiry;
 use super::outcome::{Judgement, Seen, Stage, judge};
@@ -39,8 +39,8 @@ pub(super) struct Secure<'a> {
 impl Secure<'_> {
     /// What is asked of an address: nothing, if its handshake failed of late and clear text will do.
     fn mode(&self, path: &Path, address: SocketAddr, metrics: &Metrics) -> Tls {
-        let wanted = path.options.tls.enable_tls;
-        if wanted.is_required() || !self.broken.knows(address, self.now) {
+        let (wanted, span) = (path.options.tls.enable_tls, path.options.tls.remember_broken_tls);
+        if wanted.is_required() || span.is_zero() || !self.broken.knows(address, self.now) {
             return wanted;
         }
         metrics.tls_skipped();
@@ -72,7 +72,7 @@ pub(super) struct Unopened {
 struct Failed {
     fault: Fault,
     response: Option<Response>,
-    /// The handshake failed: in clear it may work.
+    /// The handshake broke: in clear it may work.
     in_handshake: bool,
 }
 
@@ -177,10 +177,10 @@ async fn attempt(
             Act::Ready => return Ok(connection),
             Act::Upgrade => {
                 let check = if mode.checks_certificate() { Check::Certificate } else { Check::Nothing };
-                let upgraded = connection.upgrade(tls, check, &host.name).await;
-                upgraded
-                    .inspect_err(|error| tap.tell(What::Tls, || error))
-                    .map_err(|error| handshake_failed(&error))?;
+                if let Err(error) = connection.upgrade(tls, check, &host.name).await {
+                    tap.tell(What::Tls, || &error.text);
+                    return Err(handshake_failed(path, &error).await);
+                }
             }
             Act::Refused(refused) => {
                 let is_broken = connection.dialogue.is_broken();
@@ -203,9 +203,16 @@ fn via(path: &Path) -> String {
     }
 }
 
-fn handshake_failed(error: &str) -> Failed {
-    let response = Response::own(451, EnhancedCode::new(4, 7, 5), error);
-    Failed { fault: Fault::new(Reason::RemoteClosed, error), response: Some(response), in_handshake: true }
+/// A handshake that broke, or whose certificate did not pass: where that is asked for, clear text is no way round it.
+async fn handshake_failed(path: &Path, error: &NoTls) -> Failed {
+    if !error.is_certificate
+        && let Some(fault) = examine(&path.way).await
+    {
+        return fault.into();
+    }
+    let response = Response::own(451, EnhancedCode::new(4, 7, 5), &error.text);
+    let fault = Fault::new(Reason::RemoteClosed, &*error.text);
+    Failed { fault, response: Some(response), in_handshake: !error.is_certificate }
 }
 
 /// A greeting of 421, or an end without a word, may be the proxy's, if it was asked by a PROXY header.

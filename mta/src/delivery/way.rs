@@ -105,7 +105,7 @@ async fn through(proxy: &Proxy, source: &Source, to: SocketAddr) -> Result<Diale
             stream.flush().await.map_err(lost)?;
         }
     }
-    let local = stream.local_address().ok();
+    let local = stream.local_address();
     Ok(Dialed { stream, input, local })
 }
 

@@ -44,6 +44,9 @@ async fn tls_is_used_where_it_is_offered_and_checked_where_it_is_required() {
         (TlsMode::RequiredInsecure, false, Verdict::Delivered),
         (TlsMode::Required, true, Verdict::Delivered),
         (TlsMode::Required, false, COUNTED),
+        (TlsMode::Opportunistic, true, Verdict::Delivered),
+        // Not in clear either: that would be less than any certificate.
+        (TlsMode::Opportunistic, false, COUNTED),
     ] {
         let steps = script(&[starttls(acceptor.clone()), taken(), vec![Listen]]);
         let (at, _) = serve("127.0.0.1:0", vec![steps]).await;
@@ -115,6 +118,36 @@ async fn broken_tls_is_remembered_for_a_time_where_clear_text_will_do() {
 fn taken_in_lock_step() -> Vec<Step> {
     let answers = ["250 a\r\n", "250 b\r\n", "354 c\r\n"].map(|answer| vec![Hear, Say(answer)]).concat();
     [answers, vec![crate::smtp::Content, Say("250 d\r\n")]].concat()
+}
+
+#[tokio::test]
+async fn a_refused_starttls_is_followed_by_clear_text_where_that_will_do() {
+    for (mode, want) in [(TlsMode::Opportunistic, Verdict::Delivered), (TlsMode::Required, COUNTED)] {
+        let offer = "250-mx.test\r\n250 STARTTLS\r\n";
+        let refused = vec![Say("220 mx.test\r\n"), Hear, Say(offer), Hear, Say("454 4.7.0 not now\r\n")];
+        let (at, _) = serve("127.0.0.1:0", vec![script(&[refused, taken_in_lock_step(), vec![Listen]])]).await;
+        let mut bench = bench(&[at]);
+        bench.options.tls.enable_tls = mode;
+        let ticket = bench.store.add(&["a@b.test"], "x\r\n");
+        let end = bench.run(vec![ticket]).await;
+        assert_eq!(end.verdicts(), [want], "{mode:?}: {}", end.words());
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_dies_in_the_handshake_is_not_the_destinations_fault() {
+    let offer = "250-mx.test\r\n250 STARTTLS\r\n";
+    let steps = vec![Say("220 mx.test\r\n"), Hear, Say(offer), Hear, Say("220 go\r\n"), Hear, Reset];
+    let (at, _) = serve("127.0.0.1:0", vec![steps]).await;
+    let answers = vec![(3, vec![5, 0]), (10, success(FROM)), (10, success(FROM))];
+    let (proxy, _) = proxy(answers, Some(at)).await;
+    let mut bench = bench(&[at]);
+    bench.way = through(proxy, Dialect::Socks5, None);
+    bench.options.tls.enable_tls = TlsMode::Required;
+    let ticket = bench.store.add(&["a@b.test"], "x\r\n");
+    let end = bench.run(vec![ticket]).await;
+    assert_eq!((end.settled.len(), end.returned.len()), (0, 1), "{}", end.words());
+    assert_eq!(end.fault.map(|fault| fault.party()), Some(Party::Proxy));
 }
 
 #[tokio::test]

@@ -200,6 +200,12 @@ impl PartialEq for KnownServer {
 
 impl Eq for KnownServer {}
 
+/// Whether a handshake failed because the other side's certificate did not pass.
+pub fn is_certificate(error: &io::Error) -> bool {
+    let source = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
+    matches!(source, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
+}
+
 /// Version and cipher of a stream: `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
 pub fn describe<S>(stream: &TlsStream<S>) -> String {
     let (_, session) = stream.get_ref();

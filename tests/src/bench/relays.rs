@@ -14,7 +14,7 @@ use crate::peer::sink::{Behaviour, Sink};
 use crate::peer::source::Plan;
 
 /// How long all deliveries of one run may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One relay.
 #[derive(Clone, Debug, Serialize)]
@@ -31,18 +31,19 @@ pub struct RelayResult {
     pub memory_bytes: u64,
 }
 
-struct Run {
-    relayed: f64,
-    accepted: f64,
-    cpu_us: f64,
-    memory: u64,
+/// One run of a relay.
+pub(super) struct Run {
+    pub relayed: f64,
+    pub accepted: f64,
+    pub cpu_us: f64,
+    pub memory: u64,
 }
 
 /// Measures all relays; those that cannot run are told and left out.
 pub async fn relays(settings: Settings) -> Vec<RelayResult> {
     let contenders: [(&str, Start); 3] =
         [("egret-mta through egret-proxy", egret_proxied), ("egret-mta directly", egret_direct), ("Postfix", postfix)];
-    let all = take_turns(&contenders, settings.rounds, async |start| run(start, settings.count).await).await;
+    let all = take_turns(&contenders, settings.rounds, async |start| measure(start, settings.count, SIZE).await).await;
     let results = all.into_iter().map(|(name, runs)| RelayResult {
         name: name.to_owned(),
         relayed_per_s: middle(&runs, |run| run.relayed),
@@ -53,25 +54,26 @@ pub async fn relays(settings: Settings) -> Vec<RelayResult> {
     results.collect()
 }
 
-async fn run(start: Start, count: usize) -> anyhow::Result<Run> {
+/// Relays `count` messages of `size` bytes.
+pub(super) async fn measure(start: Start, count: usize, size: usize) -> anyhow::Result<Run> {
     let directory = home()?;
     let sink_address = SocketAddr::new(addresses(1)[0].into(), 2526);
     // As the large receivers do; a peer that knows no BDAT sends by DATA.
     let behaviour = Behaviour { chunking: true, ..Behaviour::default() };
     let sink = Sink::start(&[sink_address], behaviour, None, None).await?;
     let relay = start(directory.path(), sink_address)?;
-    load(&relay, &sink, WARM_UP).await?;
+    load(&relay, &sink, WARM_UP.min(count), size).await?;
     let (before, started) = (relay.cpu_s(), Instant::now());
-    let accepted = load(&relay, &sink, count).await?;
+    let accepted = load(&relay, &sink, count, size).await?;
     let seconds = started.elapsed().as_secs_f64();
     let cpu_us = (relay.cpu_s() - before) * 1e6 / count as f64;
     Ok(Run { relayed: count as f64 / seconds, accepted, cpu_us, memory: relay.memory_bytes() })
 }
 
 /// Sends `count` messages and waits until the sink has them; returns the rate of acceptance.
-async fn load(relay: &Relay, sink: &Sink, count: usize) -> anyhow::Result<f64> {
+async fn load(relay: &Relay, sink: &Sink, count: usize, size: usize) -> anyhow::Result<f64> {
     let goal = sink.stats().received + count as u64;
-    let plan = Plan { size: SIZE, concurrency: CONCURRENCY, ..Plan::new(relay.smtp, count) };
+    let plan = Plan { size, concurrency: CONCURRENCY, ..Plan::new(relay.smtp, count) };
     let accepted = relay.accept(&plan).await?;
     let started = Instant::now();
     while sink.stats().received < goal {

@@ -7,8 +7,8 @@ use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use egret_shared::lifecycle::on_terminate;
 use egret_tests::bench::{
-    Settings, Wanted, acceptance, backlog, extremes, print_extremes, print_figures, print_proxies, print_relays,
-    proxies, relays,
+    Settings, Wanted, acceptance, backlog, extremes, large, print_extremes, print_figures, print_proxies, print_relays,
+    proxies, relays, sites,
 };
 
 /// Measures Egret and its peers under the same load, and prints the ratios.
@@ -38,6 +38,10 @@ struct Arguments {
 enum Part {
     /// Accepting and delivering, with Postfix.
     Relay,
+    /// Accepting and delivering messages of 200 kB, with Postfix.
+    Large,
+    /// One message to each of 10,000 sites, all at once.
+    Sites,
     /// Short sessions through proxies, with HAProxy and others.
     Proxy,
     /// Bulk, idle and slow sessions through proxies.
@@ -72,6 +76,12 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
     let mut figures = Vec::new();
     if wants(Part::Acceptance) {
         figures.push(acceptance(settings).await);
+    }
+    if wants(Part::Large) {
+        figures.push(large(settings).await);
+    }
+    if wants(Part::Sites) {
+        figures.push(sites().await?);
     }
     let wanted = Wanted { restart: wants(Part::Restart), loaded: wants(Part::Loaded), memory: wants(Part::Memory) };
     if wanted.restart || wanted.loaded || wanted.memory {

@@ -14,13 +14,13 @@ pub(super) fn replace(section: &Section<'_>, options: &mut TlsOptions) {
     section.replace(
         "enable_tls",
         "\"OpportunisticInsecure\"",
-        "\"OpportunisticInsecure\" (STARTTLS where it is offered, any certificate), \"Opportunistic\" (where it is offered, with a valid certificate), \"Required\" (with a valid certificate or no delivery), \"RequiredInsecure\" (any certificate or no delivery), \"Disabled\".",
+        "\"OpportunisticInsecure\" (STARTTLS where it is offered, any certificate), \"Opportunistic\" (where it is offered, with a valid certificate: another one is a failure, never clear text), \"Required\" (with a valid certificate or no delivery), \"RequiredInsecure\" (any certificate or no delivery), \"Disabled\".",
         &mut options.enable_tls,
     );
     section.replace(
         "opportunistic_tls_reconnect_on_failed_handshake",
         "true",
-        "Whether a handshake that failed is followed by a second connection to the same address, in clear; not where TLS is required.",
+        "Whether a handshake that broke is followed by a second connection to the same address, in clear; not where TLS is required, nor for a certificate that is not valid.",
         &mut options.opportunistic_tls_reconnect_on_failed_handshake,
     );
     section.replace_with::<Span, _>(

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// Whether TLS is used, and what is asked of the certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
-    /// STARTTLS where it is offered, with a certificate that is valid for the host's name; in clear where it is not
-    /// offered.
+    /// STARTTLS where it is offered, with a certificate that is valid for the host's name, and no delivery with another;
+    /// in clear where it is not offered.
     Opportunistic,
     /// STARTTLS where it is offered, the certificate not checked (RFC 7435); in clear where it is not offered.
     OpportunisticInsecure,
