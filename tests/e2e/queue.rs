@@ -52,7 +52,7 @@ async fn mail_is_suspended_over_a_restart_moved_bounced_and_sent_on() {
     assert!(code == Some(0) && table.contains("@a.example") && table.contains(&id), "{table}");
     for about in [["--message", &stays], ["--domain", "a.example"]] {
         let told = asked_why(&fleet, &about);
-        assert!(told.contains("1. suspension, by the operator, since ") && told.contains("listed there"), "{told}");
+        assert!(told.contains("1. suspension, by the operator, for ") && told.contains("listed there"), "{told}");
         assert!(told.contains("can go: at "), "{told}");
     }
     assert!(asked_why(&fleet, &["--source", "direct"]).contains("nothing blocks it"));

@@ -92,7 +92,7 @@ fn line(blocker: &Value, now: u64) -> String {
     }
     let _ = write!(text, ", by the {}", if word("set_by") == "dns" { "DNS".to_owned() } else { word("set_by") });
     if let Some(since) = blocker["since"].as_u64() {
-        let _ = write!(text, ", since {} ago", rough(now.saturating_sub(since)));
+        let _ = write!(text, ", for {} now", rough(now.saturating_sub(since)));
     }
     if let Some(until) = blocker["until"].as_u64() {
         let _ = write!(text, ", until {} (in {})", when(&blocker["until"]), rough(until.saturating_sub(now)));
@@ -113,7 +113,7 @@ mod tests {
             "blockers": [{"what": "suspension", "set_by": "operator", "since": 1_763_999_990_000_u64,
                 "until": 1_764_000_060_000_u64, "text": "control 1a over tenant=t: listed"}]}]);
         let shown = text(&told, 1_764_000_000_000);
-        let want = "part 0, in queue t@a.test\n  1. suspension, by the operator, since 10s ago, until 2025-11-24T16:01:00Z \
+        let want = "part 0, in queue t@a.test\n  1. suspension, by the operator, for 10s now, until 2025-11-24T16:01:00Z \
                     (in 1m): control 1a over tenant=t: listed\n  can go: at 2025-11-24T16:01:00Z (in 1m) at the earliest\n";
         assert_eq!(shown, want);
         assert!(text(&json!([]), 0).starts_with("nothing of it is queued"));
