@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::broken_tls::BrokenTls;
 use super::connection::Connection;
-use super::dialogue::{Act, Envelope, Finished, Lost};
+use super::dialogue::{Act, Decided, Envelope, Finished, Lost};
 use super::open::{Opened, Secure, Unopened, open};
 use super::outcome::Judgement;
 use super::report::{self, Attempt, Metrics, Wire};
@@ -293,17 +293,19 @@ impl<R: Reader, E: Events> Session<R, E> {
             }
             current.is_begun = true;
             let mut finished = transact(connection, &message, part, &envelope, &batch).await;
-            if connection.dialogue.is_broken()
-                && let Some(fault) = examine(&self.path.way).await
-            {
-                tell_fault(&self.deps, &fault, &current.ticket, &self.path, &self.wire);
-                connection.tap.tell(What::Fault, || fault.to_string());
-                // The destination said nothing of these: they go out another way, as if never tried.
-                finished.decided.retain(|d| d.response.command.is_some() || d.judgement == Judgement::Uncertain);
-                current.is_begun = !current.results.is_empty() || !finished.decided.is_empty();
-                self.broken_by = Some(fault);
-                take(current, finished, false, self.path.options.smtp.uncertain);
-                break;
+            if connection.dialogue.is_broken() {
+                let is_said = |d: &Decided| d.response.command.is_some() || d.judgement == Judgement::Uncertain;
+                let (said, unsaid) = finished.decided.into_iter().partition(is_said);
+                finished.decided = unsaid;
+                take(current, said, false, self.path.options.smtp.uncertain);
+                if let Some(fault) = examine(&self.path.way).await {
+                    tell_fault(&self.deps, &fault, &current.ticket, &self.path, &self.wire);
+                    connection.tap.tell(What::Fault, || fault.to_string());
+                    // The destination said nothing of the others: they go out another way, as if never tried.
+                    current.is_begun = !current.results.is_empty();
+                    self.broken_by = Some(fault);
+                    break;
+                }
             }
             if finished.is_untouched && self.carried > 1 && !connection.dialogue.is_usable() {
                 // The server left between two messages: that says nothing of this one.
@@ -314,7 +316,7 @@ impl<R: Reader, E: Events> Session<R, E> {
             if taken {
                 self.deps.metrics.sent(envelope.size);
             }
-            take(current, finished, connection.dialogue.is_usable(), self.path.options.smtp.uncertain);
+            take(current, finished.decided, connection.dialogue.is_usable(), self.path.options.smtp.uncertain);
         }
         current.transaction = Some(self.deps.clock.now().saturating_duration_since(started));
     }
@@ -357,7 +359,7 @@ impl<R: Reader, E: Events> Session<R, E> {
         if let Some(mut connection) = connection
             && let Act::Finished(finished) = connection.dialogue.lost(&Lost::Stopped)
         {
-            take(current, finished, false, self.path.options.smtp.uncertain);
+            take(current, finished.decided, false, self.path.options.smtp.uncertain);
         }
         let words = Response::own(421, EnhancedCode::new(4, 3, 2), "this host is stopping");
         current.conclude_open(Verdict::Retry { counts: false }, &words);
@@ -436,8 +438,8 @@ async fn transact(
 }
 
 /// Takes the outcome of a transaction into the ticket in hand.
-fn take(current: &mut Current, finished: Finished, is_usable: bool, uncertain: Uncertain) {
-    for decided in finished.decided {
+fn take(current: &mut Current, all: Vec<Decided>, is_usable: bool, uncertain: Uncertain) {
+    for decided in all {
         let recipient = decided.recipient;
         let verdict = match decided.judgement {
             Judgement::Delivered => Verdict::Delivered,
