@@ -18,7 +18,13 @@ const BATCH: usize = 100;
 fn engine() -> Engine {
     let source = |n: u8| {
         let name: Arc<str> = format!("s{n}").into();
-        Arc::new(Source { name: name.clone(), address: None, ehlo_name: name, ways: vec![Way::Direct] })
+        Arc::new(Source {
+            name: name.clone(),
+            address: None,
+            ehlo_name: name,
+            names_itself: true,
+            ways: vec![Way::Direct],
+        })
     };
     let pool = Pool { name: "p".into(), members: (1..=8).map(|n| (source(n), 1)).collect() };
     let options = QueueOptions {

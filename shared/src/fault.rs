@@ -138,6 +138,9 @@ reasons! {
     ProxyDialect = 72, "proxy_dialect", Proxy, 1, "4.3.5";
     /// The proxy failed without saying why (SOCKS5 code 1 and no reason).
     ProxyUnspecified = 73, "proxy_unspecified", Proxy, 1, "4.3.0";
+    /// This host's own options leave no way: all addresses are excluded, or a password cannot be read. Told by the
+    /// MTA, never by a proxy.
+    PathMisconfigured = 74, "path_misconfigured", Source, 1, "4.3.5";
 }
 
 impl From<Reason> for &'static str {

@@ -73,8 +73,9 @@ fn source(name: &str, section: &Section<'_>, known: &Named<Proxy>, hostname: &st
     if address.is_none() && ways.iter().any(must_name) {
         section.complain("address", "is missing; its proxy's dialect must name the source's address");
     }
+    let names_itself = ehlo_name.is_some();
     let ehlo_name = ehlo_name.as_deref().unwrap_or(hostname).into();
-    Some(Source { name: name.into(), address, ehlo_name, ways })
+    Some(Source { name: name.into(), address, ehlo_name, names_itself, ways })
 }
 
 /// The ways of a source, in the order in which they are used.
@@ -98,7 +99,8 @@ fn ways(section: &Section<'_>, one: Option<String>, several: Vec<String>, known:
 }
 
 fn implicit_source(hostname: &str) -> Source {
-    Source { name: IMPLICIT.into(), address: None, ehlo_name: hostname.into(), ways: vec![Way::Direct] }
+    let ways = vec![Way::Direct];
+    Source { name: IMPLICIT.into(), address: None, ehlo_name: hostname.into(), names_itself: false, ways }
 }
 
 fn pool(name: &str, section: &Section<'_>, sources: &Named<Source>) -> Option<Pool> {

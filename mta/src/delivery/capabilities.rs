@@ -1,7 +1,24 @@
 //! What a server offers in its answer to EHLO (RFC 5321 section 4.1.1.1).
-//! Pure. Floor 1.
+//! Pure. Floor 2.
 
 use super::reply::Reply;
+use crate::shaping::options::Mechanism;
+
+/// Mechanisms of AUTH.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mechanisms(u8);
+
+impl Mechanisms {
+    /// One more.
+    pub fn add(&mut self, mechanism: Mechanism) {
+        self.0 |= 1 << mechanism as u8;
+    }
+
+    /// Whether it is among them.
+    pub fn contains(self, mechanism: Mechanism) -> bool {
+        self.0 & (1 << mechanism as u8) != 0
+    }
+}
 
 /// What the server offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,13 +37,16 @@ pub struct Capabilities {
     pub size: bool,
     /// The largest message; `None` is no known limit.
     pub max_size: Option<u64>,
+    /// AUTH, by these mechanisms.
+    pub auth: Mechanisms,
 }
 
 impl Capabilities {
     pub(super) fn read(reply: &Reply) -> Self {
         let mut found = Self::default();
         for line in reply.lines().skip(1) {
-            let mut words = line.split_ascii_whitespace();
+            // Old servers write `AUTH=LOGIN`.
+            let mut words = line.split(|c: char| c.is_ascii_whitespace() || c == '=').filter(|word| !word.is_empty());
             match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
                 "PIPELINING" => found.pipelining = true,
                 "STARTTLS" => found.starttls = true,
@@ -37,6 +57,7 @@ impl Capabilities {
                     found.size = true;
                     found.max_size = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
                 }
+                "AUTH" => words.filter_map(|word| word.parse().ok()).for_each(|one| found.auth.add(one)),
                 _ => {}
             }
         }

@@ -82,7 +82,7 @@ impl Connection {
         loop {
             let act = self.dialogue.step(&mut self.input, &mut self.send);
             if !self.send.is_empty() {
-                self.tap.sent(&self.send, false);
+                self.tap.sent(&self.send, self.dialogue.is_secret());
                 // A cancelled write ends the connection, so nothing is written twice.
                 self.stream.write_all(&self.send).await.map_err(|e| lost(&e))?;
                 self.stream.flush().await.map_err(|e| lost(&e))?;
@@ -262,6 +262,7 @@ impl Connection {
             Stage::Greeting => timeouts.banner,
             Stage::Hello => timeouts.ehlo,
             Stage::StartTls => timeouts.starttls,
+            Stage::Auth => timeouts.auth,
             Stage::Idle => timeouts.idle,
             Stage::Reset | Stage::Quit => timeouts.rset,
             Stage::Mail => timeouts.mail_from,

@@ -1,16 +1,19 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
-//! `reply`, `capabilities` and `content` floor 1 · `dialogue`, `transaction`, `outcome`, `broken_tls`,
-//! `leg`, `trace` 2 · `way`, `inquiry`, `connection` 3 · `session`, `open`, `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
+//! `reply` and `content` floor 1 · `auth`, `capabilities`, `dialogue`, `transaction`, `outcome`, `plan`,
+//! `broken_tls`, `leg`, `trace` 2 · `way`, `inquiry`, `connection` 3 · `session`, `current`, `open`, `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
 
+mod auth;
 mod broken_tls;
 mod capabilities;
 mod connection;
 mod content;
+mod current;
 pub mod dialogue;
 mod inquiry;
 mod leg;
 mod open;
 pub mod outcome;
+mod plan;
 pub mod reply;
 mod report;
 mod session;

@@ -1,6 +1,6 @@
 //! Opening a session: host after host of the site until one is connected, greeted and, where it is
 //! to be, in TLS.
-//! Floor 4. Touches sockets through `way` and `connection` only.
+//! Floor 4. Touches sockets through `way` and `connection` only, and the file of a password.
 //! Always: a fault that is not the destination's ends it at once; each failed dial is told once.
 
 use std::net::SocketAddr;
@@ -9,18 +9,20 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Party, Reason};
 use egret_shared::net::tls_client::{Check, ClientTls};
 
+use super::auth::Login;
 use super::broken_tls::BrokenTls;
 use super::connection::{Connection, NoTls};
 use super::dialogue::{Act, Dialogue, Manner, Refused};
 use super::inquiry;
 use super::outcome::{Judgement, Seen, Stage, judge};
+use super::plan::{Plan, Target};
 use super::report::{Metrics, Wire};
 use super::session::Path;
 use super::trace::{Tap, What};
 use super::way::{dial, examine};
-use crate::dns::site::MxHost;
+use crate::dns::site::{MxHost, Protocol};
 use crate::message::{EnhancedCode, Response};
-use crate::shaping::options::Tls;
+use crate::shaping::options::{AuthOptions, Secret, Tls};
 
 /// A session that can carry messages.
 pub(super) struct Opened {
@@ -39,7 +41,7 @@ pub(super) struct Secure<'a> {
 impl Secure<'_> {
     /// What is asked of an address: nothing, if its handshake failed of late and clear text will do.
     fn mode(&self, path: &Path, address: SocketAddr, metrics: &Metrics) -> Tls {
-        let (wanted, span) = (path.options.tls.enable_tls, path.options.tls.remember_broken_tls);
+        let (wanted, span) = (path.options.tls_wanted(), path.options.tls.remember_broken_tls);
         if wanted.is_required() || span.is_zero() || !self.broken.knows(address, self.now) {
             return wanted;
         }
@@ -49,7 +51,7 @@ impl Secure<'_> {
 
     fn remember(&self, path: &Path, address: SocketAddr, fault: &Fault) {
         let options = &path.options.tls;
-        if options.remember_broken_tls.is_zero() || options.enable_tls.is_required() {
+        if options.remember_broken_tls.is_zero() || path.options.tls_wanted().is_required() {
             return;
         }
         let until = self.now.plus(options.remember_broken_tls);
@@ -82,28 +84,35 @@ impl From<Fault> for Failed {
     }
 }
 
-/// Tries the addresses of the site in order. `tell` hears of each failed dial.
+/// Tries the addresses that are left in the plan. `tell` hears of each failed dial.
 pub(super) async fn open(
     path: &Path,
+    plan: &mut Plan,
     secure: Secure<'_>,
     metrics: &Metrics,
     tap: &Tap,
     tell: impl Fn(&Fault, &Wire),
 ) -> Result<Opened, Unopened> {
     let mut last = None;
-    for (host, address) in targets(path) {
+    let login = login(&path.options.auth).await.map_err(|fault| {
+        tell(&fault, &Wire::default());
+        Unopened { fault, response: None, wire: Wire::default() }
+    })?;
+    while let Some(Target { host, address }) = plan.take() {
+        let Some(host) = path.site.hosts.get(host) else { continue };
+        let with = With { tls: secure.tls, mode: secure.mode(path, address, metrics), login: login.as_ref() };
         let mut wire = Wire::to(&host.name, address);
         let tap = tap.towards(&host.name, address);
-        let mut tried = attempt(path, secure.tls, &tap, host, address, secure.mode(path, address, metrics)).await;
+        let mut tried = attempt(path, with, &tap, host, address).await;
         if let Err(failed) = &tried
             && failed.in_handshake
         {
             metrics.tls_failed();
             secure.remember(path, address, &failed.fault);
             let options = &path.options.tls;
-            if options.opportunistic_tls_reconnect_on_failed_handshake && !options.enable_tls.is_required() {
+            if options.opportunistic_tls_reconnect_on_failed_handshake && !path.options.tls_wanted().is_required() {
                 tell(&failed.fault, &wire);
-                tried = attempt(path, secure.tls, &tap, host, address, Tls::Disabled).await;
+                tried = attempt(path, With { mode: Tls::Disabled, ..with }, &tap, host, address).await;
             }
         }
         match tried {
@@ -122,22 +131,9 @@ pub(super) async fn open(
         }
     }
     Err(last.unwrap_or_else(|| {
-        let detail = format!("{} has no address that source {} can reach", path.site.name, path.source.name);
-        let fault = Fault::new(Reason::FamilyMismatch, detail);
-        tell(&fault, &Wire::default());
+        let fault = Fault::new(Reason::Internal, format!("no address of {} is left to be tried", path.site.name));
         Unopened { fault, response: None, wire: Wire::default() }
     }))
-}
-
-/// The addresses that the source can reach by family, in order.
-fn targets(path: &Path) -> impl Iterator<Item = (&MxHost, SocketAddr)> {
-    let from = path.source.address;
-    let fits = move |to: &std::net::IpAddr| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4());
-    let each = |host: &'_ MxHost, n: usize| host.addresses.get(n).map(|ip| SocketAddr::new(*ip, host.port));
-    let hosts = path.site.hosts.iter();
-    hosts
-        .flat_map(move |host| (0..host.addresses.len()).filter_map(move |n| Some((host, each(host, n)?))))
-        .filter(move |(_, address)| fits(&address.ip()))
 }
 
 /// The words for a fault of the destination; none for any other party's.
@@ -149,27 +145,52 @@ fn words(fault: &Fault, response: Option<Response>) -> Option<Response> {
     Some(response.unwrap_or_else(|| Response::own(421, status, &fault.detail)))
 }
 
+/// Who this host is to say it is. The file is read each time: a token in it may have changed.
+async fn login(options: &AuthOptions) -> Result<Option<Login>, Fault> {
+    let (Some(username), Some(secret)) = (&options.username, &options.password) else { return Ok(None) };
+    let secret = match secret {
+        Secret::Known(secret) => secret.clone(),
+        Secret::File(path) => match tokio::fs::read_to_string(path).await {
+            Ok(text) => text.trim_end_matches(['\r', '\n']).to_owned(),
+            Err(error) => {
+                let detail = format!("smtp_auth_plain_password: {} cannot be read: {error}", path.display());
+                return Err(Fault::new(Reason::PathMisconfigured, detail));
+            }
+        },
+    };
+    Ok(Some(Login { username: username.clone(), secret, mechanisms: options.mechanisms.clone() }))
+}
+
+/// With what an address is tried.
+#[derive(Clone, Copy)]
+struct With<'a> {
+    tls: &'a ClientTls,
+    mode: Tls,
+    login: Option<&'a Login>,
+}
+
 async fn attempt(
     path: &Path,
-    tls: &ClientTls,
+    with: With<'_>,
     tap: &Tap,
     host: &MxHost,
     address: SocketAddr,
-    mode: Tls,
 ) -> Result<Connection, Failed> {
     let options = &path.options;
+    let With { tls, mode, login } = with;
     tap.tell(What::Dial, || via(path));
     let dialed = dial(&path.source, &path.way, address, options.smtp.timeouts.connect).await;
     let dialed = dialed.inspect_err(|fault| tap.tell(What::Fault, || fault.to_string()))?;
     tap.tell(What::Connected, String::new);
     let manner = Manner {
-        protocol: path.site.protocol,
+        protocol: if options.smtp.use_lmtp { Protocol::Lmtp } else { path.site.protocol },
         tls: mode,
         may_pipeline: options.smtp.enable_pipelining,
         may_chunk: options.smtp.enable_chunking,
         ignore_8bit_checks: options.smtp.ignore_8bit_checks,
+        may_reset: options.smtp.enable_rset,
     };
-    let dialogue = Dialogue::new(&path.source.ehlo_name, manner);
+    let dialogue = Dialogue::new(hello(path), manner).authenticate(login.cloned());
     let local = dialed.local;
     let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts, tap.clone());
     loop {
@@ -192,6 +213,12 @@ async fn attempt(
             }
         }
     }
+}
+
+/// The name told in EHLO.
+fn hello(path: &Path) -> &str {
+    let of_path = path.options.smtp.ehlo_domain.as_deref().filter(|_| !path.source.names_itself);
+    of_path.unwrap_or(&path.source.ehlo_name)
 }
 
 /// From where, for people.

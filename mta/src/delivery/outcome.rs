@@ -16,6 +16,8 @@ pub enum Stage {
     Hello,
     /// The answer to STARTTLS, and the handshake.
     StartTls,
+    /// The answer to AUTH, at each of its steps.
+    Auth,
     /// Work.
     Idle,
     /// The answer to RSET.
@@ -44,6 +46,7 @@ impl Stage {
             Self::Greeting => "greeting",
             Self::Hello => "EHLO",
             Self::StartTls => "STARTTLS",
+            Self::Auth => "AUTH",
             Self::Idle => "idle",
             Self::Reset => "RSET",
             Self::Mail => "MAIL",
@@ -100,21 +103,23 @@ pub enum Judgement {
 #[expect(clippy::match_same_arms, reason = "a table that is read from top to bottom: the first line that fits")]
 pub fn judge(stage: Stage, seen: Seen) -> Judgement {
     use Judgement::{Again, Bounce, Delivered, Go, NextHost, NextWay, Uncertain};
-    use Stage::{AfterDot, Bdat, Connect, Content, Data, Greeting, Hello, Idle, Mail, Quit, Rcpt, Reset, StartTls};
+    use Stage::{
+        AfterDot, Auth, Bdat, Connect, Content, Data, Greeting, Hello, Idle, Mail, Quit, Rcpt, Reset, StartTls,
+    };
     let counted = Judgement::Retry { counts: true };
     match (stage, seen) {
         (_, Seen::Fault(Party::Source | Party::Proxy | Party::Limit)) => NextWay,
         (_, Seen::Fault(Party::Remote)) => NextHost,
         (AfterDot | Bdat, Seen::Broken | Seen::Late | Seen::Stopped) => Uncertain,
-        (Connect | Greeting | Hello | StartTls, Seen::Stopped) => NextWay,
+        (Connect | Greeting | Hello | StartTls | Auth, Seen::Stopped) => NextWay,
         (_, Seen::Stopped) => Judgement::Retry { counts: false },
         // A 5xx greeting is about this host or this source, not about the message.
-        (Greeting | Hello | StartTls | Reset | Mail | Rcpt | Quit, Seen::Reply(200..=299))
+        (Greeting | Hello | StartTls | Auth | Reset | Mail | Rcpt | Quit, Seen::Reply(200..=299))
         | (Data, Seen::Reply(354)) => Go,
         (AfterDot | Bdat, Seen::Reply(200..=299)) => Delivered,
         // It offers CHUNKING and does not know it: that says nothing of the message.
         (Bdat, Seen::Reply(500..=504)) => counted,
-        (Connect | Greeting | Hello | StartTls, _) => NextHost,
+        (Connect | Greeting | Hello | StartTls | Auth, _) => NextHost,
         (Idle | Reset | Quit, _) | (_, Seen::Broken | Seen::Late) => counted,
         (Rcpt, Seen::Reply(452 | 552)) => Again,
         (Mail | Rcpt | Data | Content | AfterDot | Bdat, Seen::Reply(500..=599)) => Bounce,
@@ -126,11 +131,12 @@ pub fn judge(stage: Stage, seen: Seen) -> Judgement {
 mod tests {
     use super::*;
 
-    const STAGES: [Stage; 13] = [
+    const STAGES: [Stage; 14] = [
         Stage::Connect,
         Stage::Greeting,
         Stage::Hello,
         Stage::StartTls,
+        Stage::Auth,
         Stage::Idle,
         Stage::Reset,
         Stage::Mail,
@@ -161,24 +167,24 @@ mod tests {
     #[test]
     fn each_stage_and_each_thing_seen_has_one_meaning() {
         use Seen::{Broken, Fault, Late, Reply, Stopped};
-        // Columns: connect greeting hello starttls idle reset mail rcpt data content dot bdat quit.
+        // Columns: connect greeting hello starttls auth idle reset mail rcpt data content dot bdat quit.
         for (seen, want) in [
-            (Reply(250), "hgggcgggccddg"),
-            (Reply(354), "hhhhccccgcccc"),
-            (Reply(421), "hhhhccccccccc"),
-            (Reply(450), "hhhhccccccccc"),
-            (Reply(503), "hhhhccbbbbbcc"),
-            (Reply(452), "hhhhcccaccccc"),
-            (Reply(550), "hhhhccbbbbbbc"),
-            (Reply(552), "hhhhccbabbbbc"),
-            (Reply(554), "hhhhccbbbbbbc"),
-            (Broken, "hhhhcccccc??c"),
-            (Late, "hhhhcccccc??c"),
-            (Stopped, "wwwwuuuuuu??u"),
-            (Fault(Party::Remote), "hhhhhhhhhhhhh"),
-            (Fault(Party::Source), "wwwwwwwwwwwww"),
-            (Fault(Party::Proxy), "wwwwwwwwwwwww"),
-            (Fault(Party::Limit), "wwwwwwwwwwwww"),
+            (Reply(250), "hggggcgggccddg"),
+            (Reply(354), "hhhhhccccgcccc"),
+            (Reply(421), "hhhhhccccccccc"),
+            (Reply(450), "hhhhhccccccccc"),
+            (Reply(503), "hhhhhccbbbbbcc"),
+            (Reply(452), "hhhhhcccaccccc"),
+            (Reply(550), "hhhhhccbbbbbbc"),
+            (Reply(552), "hhhhhccbabbbbc"),
+            (Reply(554), "hhhhhccbbbbbbc"),
+            (Broken, "hhhhhcccccc??c"),
+            (Late, "hhhhhcccccc??c"),
+            (Stopped, "wwwwwuuuuuu??u"),
+            (Fault(Party::Remote), "hhhhhhhhhhhhhh"),
+            (Fault(Party::Source), "wwwwwwwwwwwwww"),
+            (Fault(Party::Proxy), "wwwwwwwwwwwwww"),
+            (Fault(Party::Limit), "wwwwwwwwwwwwww"),
         ] {
             let got: String = STAGES.iter().map(|stage| letter(*stage, seen)).collect();
             assert_eq!(got, want, "{seen:?}");

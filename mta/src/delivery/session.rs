@@ -4,32 +4,32 @@
 //! Always: every ticket that it is given is either settled once or returned once, also when it is
 //! cut short; events are written before the ticket is settled.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egret_shared::clock::Clock;
-use egret_shared::fault::Fault;
+use egret_shared::fault::{Fault, Party};
 use egret_shared::net::tls_client::ClientTls;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::broken_tls::BrokenTls;
 use super::connection::Connection;
+use super::current::{Current, envelope};
 use super::dialogue::{Act, Decided, Envelope, Finished, Lost};
 use super::open::{Opened, Secure, Unopened, open};
 use super::outcome::Judgement;
+use super::plan::{Empty, Plan};
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
 use super::way::examine;
 use crate::dns::site::Site;
 use crate::event::record::{Record, Timing};
 use crate::message::{
-    Address, EnhancedCode, FromSession, Message, MessageId, Part, PartResult, RecipientResult, Response, Ticket,
-    Verdict,
+    EnhancedCode, FromSession, Message, MessageId, Part, PartResult, RecipientResult, Response, Ticket, Verdict,
 };
 use crate::routing::source::{Source, Way};
-use crate::shaping::options::{PathOptions, Uncertain};
+use crate::shaping::options::{PathOptions, ReconnectStrategy};
 
 /// From where, to where, and how.
 #[derive(Clone, Debug)]
@@ -93,44 +93,6 @@ pub trait Events: Clone + Send + Sync + 'static {
     fn write(&self, record: Record);
 }
 
-/// The ticket in hand, and what is known of it.
-struct Current {
-    ticket: Ticket,
-    message: Option<Arc<Message>>,
-    /// Recipients that are to be tried.
-    open: VecDeque<u16>,
-    results: Vec<RecipientResult>,
-    uncertain: Vec<u16>,
-    /// A command of it may have been written.
-    is_begun: bool,
-    transaction: Option<Duration>,
-}
-
-impl Current {
-    fn new(ticket: Ticket) -> Self {
-        Self {
-            ticket,
-            message: None,
-            open: VecDeque::new(),
-            results: Vec::new(),
-            uncertain: Vec::new(),
-            is_begun: false,
-            transaction: None,
-        }
-    }
-
-    fn conclude(&mut self, recipient: u16, verdict: Verdict, response: Response) {
-        self.results.push(RecipientResult { recipient, verdict, response });
-    }
-
-    /// Gives all that is open the same end.
-    fn conclude_open(&mut self, verdict: Verdict, response: &Response) {
-        for recipient in std::mem::take(&mut self.open) {
-            self.conclude(recipient, verdict, response.clone());
-        }
-    }
-}
-
 struct Session<R, E> {
     number: u64,
     path: Path,
@@ -142,7 +104,10 @@ struct Session<R, E> {
     wire: Wire,
     /// Time that opening took, told once.
     connect: Option<Duration>,
+    /// Tickets of this connection, and of those before it.
     carried: u32,
+    total: u32,
+    plan: Plan,
     /// Why the session broke, if that was not the destination's doing.
     broken_by: Option<Fault>,
 }
@@ -162,6 +127,8 @@ pub async fn run<R: Reader, E: Events>(seat: Seat, deps: Deps<R, E>) {
         wire: Wire::default(),
         connect: None,
         carried: 0,
+        total: 0,
+        plan: Plan::default(),
         broken_by: None,
     };
     let ended = tokio::select! {
@@ -176,45 +143,116 @@ pub async fn run<R: Reader, E: Events>(seat: Seat, deps: Deps<R, E>) {
 }
 
 impl<R: Reader, E: Events> Session<R, E> {
-    /// Opens the session and carries tickets until there is no more work, or none can be carried.
+    /// Carries tickets over one connection after the other, until there is no more work, or no address for it.
     async fn carry(&mut self) -> Option<Fault> {
-        let started = self.deps.clock.now();
-        match self.open().await {
-            Ok(opened) => {
-                let took = self.since(started);
-                self.deps.metrics.opened(took, opened.connection.tls.is_some());
-                self.wire = opened.wire;
-                self.connection = Some(opened.connection);
-                self.connect = Some(took);
-                let _ = self.report.send(FromSession::Connected { session: self.number }).await;
+        self.plan = match Plan::new(&self.path.site, self.path.source.address, &self.path.options.hosts) {
+            Ok(plan) => plan,
+            Err(Empty::Prohibited(words)) => {
+                self.bounce_all(&words).await;
+                return None;
             }
-            Err(Unopened { fault, response, wire }) => {
-                self.wire = wire;
-                if let Some(response) = response {
-                    self.give_up_first(&response).await;
-                }
+            Err(Empty::Excluded(fault)) => {
+                let current = self.current.as_ref()?;
+                tell_fault(&self.deps, &fault, &current.ticket, &self.path, &self.wire);
                 return Some(fault);
             }
+        };
+        if let Err(fault) = self.connect(true).await {
+            return Some(fault);
         }
+        let _ = self.report.send(FromSession::Connected { session: self.number }).await;
+        loop {
+            self.use_connection().await;
+            if self.broken_by.is_some() || !self.goes_on().await {
+                return self.broken_by.take();
+            }
+            if let Err(fault) = self.connect(false).await {
+                // The site as such works: another session begins at its first address.
+                return Some(fault).filter(|fault| fault.party() != Party::Remote);
+            }
+        }
+    }
+
+    /// Carries tickets until there is no more work, or this connection carries no more.
+    async fn use_connection(&mut self) {
         while self.current.is_some() {
             self.deliver().await;
             if self.settle().await.is_none() || !self.may_go_on() {
                 break;
             }
-            let idle = self.connection.as_mut()?.idle(&mut self.work).await;
-            self.current = idle.map(Current::new);
+            let Some(connection) = &mut self.connection else { break };
+            self.current = connection.idle(&mut self.work).await.map(Current::new);
         }
-        self.broken_by.take()
     }
 
-    async fn open(&self) -> Result<Opened, Unopened> {
+    /// Whether there is work for a further connection, and an address for that.
+    async fn goes_on(&mut self) -> bool {
+        if self.connection.as_ref().is_some_and(|c| c.dialogue.is_usable()) {
+            return false;
+        }
+        let is_deferred = self.current.as_ref().is_some_and(|current| current.again.is_some());
+        match self.path.options.hosts.reconnect_strategy {
+            _ if is_deferred => {}
+            ReconnectStrategy::TerminateSession => return false,
+            ReconnectStrategy::ReconnectSameHost => self.plan.repeat(),
+            ReconnectStrategy::ConnectNextHost => {}
+        }
+        if self.plan.has_more() && self.current.is_none() {
+            self.current = self.more_work().await;
+        }
+        self.plan.has_more() && self.current.is_some()
+    }
+
+    /// Waits for work without a connection.
+    async fn more_work(&mut self) -> Option<Current> {
+        let idle = self.path.options.smtp.timeouts.idle;
+        tokio::time::timeout(idle, self.work.recv()).await.ok().flatten().map(Current::new)
+    }
+
+    /// Connects to the first address that is left and willing. A site of which no address was willing has had its
+    /// attempt at the ticket in hand.
+    async fn connect(&mut self, is_first: bool) -> Result<(), Fault> {
+        let started = self.deps.clock.now();
+        self.connection = None;
+        let mut plan = std::mem::take(&mut self.plan);
+        let opened = self.open(&mut plan).await;
+        self.plan = plan;
+        match opened {
+            Ok(Opened { connection, wire }) => {
+                let took = self.since(started);
+                self.deps.metrics.opened(took, connection.tls.is_some());
+                (self.connection, self.wire, self.connect) = (Some(connection), wire, Some(took));
+                (self.carried, self.total) = (0, self.total + self.carried);
+                Ok(())
+            }
+            Err(Unopened { fault, response, wire }) => {
+                self.wire = wire;
+                let deferred = self.current.as_mut().and_then(|current| current.again.take());
+                if let Some(response) = response.filter(|_| is_first || deferred.is_some()).or(deferred) {
+                    self.give_up(&response, Verdict::Retry { counts: true }).await;
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// The site takes no mail: so it is for all that comes.
+    async fn bounce_all(&mut self, words: &Response) {
+        while self.current.is_some() {
+            self.give_up(words, Verdict::Bounce).await;
+            self.current = self.more_work().await;
+        }
+    }
+
+    async fn open(&self, plan: &mut Plan) -> Result<Opened, Unopened> {
         let tell = |fault: &Fault, wire: &Wire| {
             if let Some(current) = &self.current {
                 tell_fault(&self.deps, fault, &current.ticket, &self.path, wire);
             }
         };
         let Deps { tls, metrics, broken_tls, clock, .. } = &self.deps;
-        open(&self.path, Secure { tls, broken: broken_tls, now: clock.wall() }, metrics, &self.tap(), tell).await
+        let secure = Secure { tls, broken: broken_tls, now: clock.wall() };
+        open(&self.path, plan, secure, metrics, &self.tap(), tell).await
     }
 
     /// How the session is shown to who watches it.
@@ -232,12 +270,13 @@ impl<R: Reader, E: Events> Session<R, E> {
         usable && self.carried < self.path.options.max_deliveries_per_connection
     }
 
-    /// No host of the site took the session: that is the end of the attempt.
-    async fn give_up_first(&mut self, response: &Response) {
-        if self.fetch().await.is_some()
+    /// Gives the ticket in hand one end for all that is open of it.
+    async fn give_up(&mut self, response: &Response, verdict: Verdict) {
+        let is_read = self.current.as_ref().is_some_and(|current| current.message.is_some());
+        if (is_read || self.fetch().await.is_some())
             && let Some(current) = &mut self.current
         {
-            current.conclude_open(Verdict::Retry { counts: true }, response);
+            current.conclude_open(verdict, response);
         }
         self.settle().await;
     }
@@ -274,12 +313,22 @@ impl<R: Reader, E: Events> Session<R, E> {
     /// connection has.
     async fn deliver(&mut self) {
         let started = self.deps.clock.now();
-        let Some(message) = self.fetch().await else { return };
+        let known = self.current.as_mut().and_then(|current| {
+            current.again = None;
+            current.message.clone()
+        });
+        let Some(message) = (match known {
+            Some(message) => Some(message),
+            None => self.fetch().await,
+        }) else {
+            return;
+        };
         let part = self.current.as_ref().map_or(0, |c| usize::from(c.ticket.part));
         let Some(part) = message.meta.parts.get(part) else { return };
         let (Some(connection), Some(current)) = (&mut self.connection, &mut self.current) else { return };
         self.carried += 1;
         connection.tap.carry(&current.ticket);
+        let uncertain = self.path.options.smtp.uncertain;
         let limit = usize::try_from(self.path.options.max_recipients_per_batch).unwrap_or(usize::MAX).max(1);
         while !current.open.is_empty() && connection.dialogue.is_usable() {
             let batch: Vec<u16> = current.open.iter().take(limit).copied().collect();
@@ -297,7 +346,7 @@ impl<R: Reader, E: Events> Session<R, E> {
                 let is_said = |d: &Decided| d.response.command.is_some() || d.judgement == Judgement::Uncertain;
                 let (said, unsaid) = finished.decided.into_iter().partition(is_said);
                 finished.decided = unsaid;
-                take(current, said, false, self.path.options.smtp.uncertain);
+                current.take(said, false, uncertain);
                 if let Some(fault) = examine(&self.path.way).await {
                     tell_fault(&self.deps, &fault, &current.ticket, &self.path, &self.wire);
                     connection.tap.tell(What::Fault, || fault.to_string());
@@ -305,6 +354,10 @@ impl<R: Reader, E: Events> Session<R, E> {
                     current.is_begun = !current.results.is_empty();
                     self.broken_by = Some(fault);
                     break;
+                }
+                if self.path.options.hosts.try_next_host_on_transport_error && self.plan.has_more() {
+                    let deferred = current.defer(&mut finished.decided);
+                    tell_deferred(&self.deps, current, &message, &deferred, &self.path, &self.wire);
                 }
             }
             if finished.is_untouched && self.carried > 1 && !connection.dialogue.is_usable() {
@@ -316,15 +369,14 @@ impl<R: Reader, E: Events> Session<R, E> {
             if taken {
                 self.deps.metrics.sent(envelope.size);
             }
-            take(current, finished.decided, connection.dialogue.is_usable(), self.path.options.smtp.uncertain);
+            current.take(finished.decided, connection.dialogue.is_usable(), uncertain);
         }
         current.transaction = Some(self.deps.clock.now().saturating_duration_since(started));
     }
 
     /// Tells what became of the ticket in hand; `None` if it was not tried and stays for `end`.
     async fn settle(&mut self) -> Option<()> {
-        let untried = |c: &Current| c.results.is_empty() && !c.is_begun;
-        if self.current.as_ref().is_none_or(untried) {
+        if self.current.as_ref().is_none_or(Current::is_unsettled) {
             return None;
         }
         // The queues are gone only when the program is: then there is no one to tell.
@@ -359,7 +411,7 @@ impl<R: Reader, E: Events> Session<R, E> {
         if let Some(mut connection) = connection
             && let Act::Finished(finished) = connection.dialogue.lost(&Lost::Stopped)
         {
-            take(current, finished.decided, false, self.path.options.smtp.uncertain);
+            current.take(finished.decided, false, self.path.options.smtp.uncertain);
         }
         let words = Response::own(421, EnhancedCode::new(4, 3, 2), "this host is stopping");
         current.conclude_open(Verdict::Retry { counts: false }, &words);
@@ -375,7 +427,7 @@ impl<R: Reader, E: Events> Session<R, E> {
             returned.push(ticket);
         }
         if let Some(connection) = self.connection.take() {
-            connection.tap.tell(What::End, || format!("{} messages carried", self.carried));
+            connection.tap.tell(What::End, || format!("{} messages carried", self.total + self.carried));
             connection.quit(!returned.is_empty()).await;
         }
         let _ = self.report.send(FromSession::Ended { session: self.number, fault, returned }).await;
@@ -391,19 +443,22 @@ fn tell_fault<R, E: Events>(deps: &Deps<R, E>, fault: &Fault, ticket: &Ticket, p
     deps.events.write(report::fault(fault, ticket, path, wire, deps.clock.wall()));
 }
 
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+/// Tells of an attempt at an address that is followed by one at the next.
+fn tell_deferred<R, E: Events>(
+    deps: &Deps<R, E>,
+    current: &Current,
+    message: &Message,
+    results: &[RecipientResult],
+    path: &Path,
+    wire: &Wire,
+) {
+    let timing = Timing::default();
+    let attempt = Attempt { ticket: &current.ticket, message, results, uncertain: &[], timing, now: deps.clock.wall() };
+    report::tell(&attempt, path, wire, &deps.metrics, |record| deps.events.write(record));
 }
 
-fn envelope<'m>(message: &'m Message, part: &Part, batch: &[u16]) -> Envelope<'m> {
-    let meta = &message.meta;
-    let recipients = || batch.iter().filter_map(|n| part.recipients.get(usize::from(*n)));
-    Envelope {
-        sender: meta.sender.as_ref(),
-        size: message.content.len() as u64,
-        eight_bit: meta.eight_bit,
-        smtputf8: meta.smtputf8 || meta.sender.iter().chain(recipients()).any(Address::needs_utf8),
-    }
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One transaction, to its end.
@@ -434,36 +489,5 @@ async fn transact(
                 _ => return Finished { decided: Vec::new(), is_untouched: true },
             },
         }
-    }
-}
-
-/// Takes the outcome of a transaction into the ticket in hand.
-fn take(current: &mut Current, all: Vec<Decided>, is_usable: bool, uncertain: Uncertain) {
-    for decided in all {
-        let recipient = decided.recipient;
-        let verdict = match decided.judgement {
-            Judgement::Delivered => Verdict::Delivered,
-            Judgement::Bounce => Verdict::Bounce,
-            Judgement::Again if is_usable => {
-                // It goes to the end: one that was taken has left, so this ends.
-                current.open.retain(|n| *n != recipient);
-                current.open.push_back(recipient);
-                continue;
-            }
-            Judgement::Uncertain => {
-                current.uncertain.push(recipient);
-                match uncertain {
-                    Uncertain::Retry => Verdict::Retry { counts: true },
-                    Uncertain::Hold => Verdict::Hold,
-                    Uncertain::Deliver => Verdict::Delivered,
-                }
-            }
-            Judgement::Retry { counts } => Verdict::Retry { counts },
-            Judgement::Go | Judgement::Again | Judgement::NextHost | Judgement::NextWay => {
-                Verdict::Retry { counts: true }
-            }
-        };
-        current.open.retain(|n| *n != recipient);
-        current.conclude(recipient, verdict, decided.response);
     }
 }

@@ -202,6 +202,7 @@ mod tests {
             name: "a".into(),
             address: Some([192, 0, 2, 1].into()),
             ehlo_name: "a.test".into(),
+            names_itself: true,
             ways: vec![Way::Direct],
         };
         assert_eq!(username("egress-{source}", &source), Ok("egress-192.0.2.1".to_owned()));

@@ -1,14 +1,11 @@
-//! What a set of MX records means (RFC 5321 section 5.1, RFC 7505): which hosts, in which order,
-//! and the name of the site that they make.
+//! What a set of MX records means (RFC 5321 section 5.1, RFC 7505): which hosts, in which order.
 //! Pure. Floor 1.
 //! Always: a host's name is lower case without a final dot, no address text, and holds only letters,
-//! digits, `-`, `_` and `.`; at most `max_hosts` hosts are kept; the site's name does not depend on
-//! the order in which records come.
+//! digits, `-`, `_` and `.`; at most `max_hosts` hosts are kept.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 
 /// A host that takes mail.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,11 +54,6 @@ fn is_host_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(plain) && name.parse::<IpAddr>().is_err()
 }
 
-/// The name of the site that these hosts make: their names joined by commas. Give them as [`choose`] does.
-pub fn site_name(hosts: &[Exchanger]) -> Arc<str> {
-    hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(",").into()
-}
-
 /// Puts the hosts of one preference in a random order (RFC 5321 section 5.1), a new one at each call.
 pub fn shuffle(hosts: &mut [Exchanger]) {
     let random = RandomState::new();
@@ -88,6 +80,10 @@ mod tests {
         choose(records.iter().map(|(preference, name)| (*preference, (*name).to_owned())), 3)
     }
 
+    fn names(hosts: &[Exchanger]) -> String {
+        hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(",")
+    }
+
     fn hosts(records: &[(u16, &str)]) -> Vec<Exchanger> {
         match chosen(records) {
             Chosen::Hosts(hosts) => hosts,
@@ -99,20 +95,20 @@ mod tests {
     fn a_null_record_counts_only_where_it_stands_alone() {
         assert_eq!(chosen(&[(0, ".")]), Chosen::NullMx);
         assert_eq!(chosen(&[(0, "."), (5, ".")]), Chosen::NullMx);
-        assert_eq!(&*site_name(&hosts(&[(0, "."), (5, "mx.test.")])), "mx.test");
+        assert_eq!(names(&hosts(&[(0, "."), (5, "mx.test.")])), "mx.test");
     }
 
     #[test]
     fn what_is_no_host_name_is_passed_over() {
         assert_eq!(chosen(&[(10, "192.0.2.1.")]), Chosen::NoneUsable);
         assert_eq!(chosen(&[(10, "a,b.test."), (10, "a\\000.test.")]), Chosen::NoneUsable);
-        assert_eq!(&*site_name(&hosts(&[(1, "192.0.2.1."), (2, "mx_1.test.")])), "mx_1.test");
+        assert_eq!(names(&hosts(&[(1, "192.0.2.1."), (2, "mx_1.test.")])), "mx_1.test");
     }
 
     #[test]
     fn a_host_is_tried_once_by_its_best_preference_and_sets_are_cut() {
         let hosts = hosts(&[(20, "A.test."), (10, "c.test."), (5, "a.test."), (30, "d.test."), (30, "e.test.")]);
-        assert_eq!(&*site_name(&hosts), "a.test,c.test,d.test");
+        assert_eq!(names(&hosts), "a.test,c.test,d.test");
         assert_eq!(hosts[0].preference, 5);
     }
 
@@ -125,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_name_is_the_same_in_any_order_and_the_shuffle_keeps_preferences(
+        fn the_hosts_are_the_same_in_any_order_and_the_shuffle_keeps_preferences(
             records in proptest::collection::vec((0u16..4, "[a-c]{1,2}\\.test\\."), 1..12).prop_shuffle(),
         ) {
             let mut sorted = records.clone();

@@ -1,6 +1,7 @@
-//! From a domain to the hosts that take its mail. `site` is floor 0, `exchanger`
-//! floor 1, `resolver` floor 3.
+//! From a domain to the hosts that take its mail. `site` is floor 0, `exchanger` and
+//! `naming` floor 1, `resolver` floor 3.
 
 pub mod exchanger;
+pub mod naming;
 pub mod resolver;
 pub mod site;

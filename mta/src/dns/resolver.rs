@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use super::exchanger::{self, Chosen, Exchanger};
+use super::naming;
 use super::site::{MxHost, Protocol, Site};
 use crate::message::{EnhancedCode, Response};
 use crate::routing::route::RouteHost;
@@ -268,7 +269,7 @@ impl Resolver {
                 return Err(Failure::permanent(550, 4, 4, &format!("no MX record of {domain} names a host")));
             }
         };
-        let name = exchanger::site_name(&hosts);
+        let name = naming::site_name(&hosts);
         exchanger::shuffle(&mut hosts);
         let found = self.find_all(&hosts).await;
         self.combine(domain, name, &hosts, found, life)

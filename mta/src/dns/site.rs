@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// The set of hosts that a group of domains shares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// Its name: the host names in order of preference, joined by commas.
+    /// Its name: what the host names have in common said once, as KumoMTA names sites.
     pub name: Arc<str>,
     /// Its hosts, best first.
     pub hosts: Vec<MxHost>,

@@ -236,5 +236,6 @@ fn last_answer(result: &PartResult, now: UnixMs) -> Option<Box<LastAnswer>> {
 
 /// Faults that say something of this (source, site) only, not of the source or the proxy as such.
 fn concerns_path_only(reason: Reason) -> bool {
-    matches!(reason, Reason::SourcePortsExhausted | Reason::FamilyMismatch | Reason::DestinationProhibited)
+    use Reason::{DestinationProhibited, FamilyMismatch, PathMisconfigured, SourcePortsExhausted};
+    matches!(reason, SourcePortsExhausted | FamilyMismatch | DestinationProhibited | PathMisconfigured)
 }

@@ -56,6 +56,7 @@ fn source(name: &str) -> Arc<Source> {
         name: name.clone(),
         address: Some([127, 0, 0, 1].into()),
         ehlo_name: name,
+        names_itself: true,
         ways: vec![Way::Direct],
     })
 }

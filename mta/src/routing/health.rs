@@ -150,7 +150,7 @@ mod tests {
             }))
         };
         let ways = proxies.iter().map(way).collect();
-        Source { name: name.into(), address: None, ehlo_name: "e".into(), ways }
+        Source { name: name.into(), address: None, ehlo_name: "e".into(), names_itself: true, ways }
     }
 
     fn fault(party: Party) -> Fault {

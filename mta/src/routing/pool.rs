@@ -51,7 +51,13 @@ mod tests {
     fn pool(weights: &[u32]) -> Pool {
         let source = |i: usize| {
             let name: Arc<str> = format!("s{i}").into();
-            Arc::new(Source { name: name.clone(), address: None, ehlo_name: name, ways: vec![Way::Direct] })
+            Arc::new(Source {
+                name: name.clone(),
+                address: None,
+                ehlo_name: name,
+                names_itself: true,
+                ways: vec![Way::Direct],
+            })
         };
         let members = weights.iter().enumerate().map(|(i, w)| (source(i), *w)).collect();
         Pool { name: "p".into(), members }

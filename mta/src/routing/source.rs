@@ -14,6 +14,8 @@ pub struct Source {
     pub address: Option<IpAddr>,
     /// The name told in EHLO.
     pub ehlo_name: Arc<str>,
+    /// That name is its own; otherwise it is the host's, and a path may have another.
+    pub names_itself: bool,
     /// How it is reached: the first way that does not rest is used. At least one.
     pub ways: Vec<Way>,
 }

@@ -106,6 +106,7 @@ pub struct Bench {
     pub options: PathOptions,
     pub way: Way,
     pub source: IpAddr,
+    pub names_itself: bool,
     pub hosts: Vec<SocketAddr>,
     pub protocol: Protocol,
     pub tls: ClientTls,
@@ -126,6 +127,7 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         },
         way: Way::Direct,
         source: FROM.into(),
+        names_itself: true,
         hosts: hosts.to_vec(),
         protocol: Protocol::Smtp,
         tls: ClientTls::new().expect("a provider"),
@@ -143,8 +145,13 @@ impl Bench {
         let host = |(n, at): (usize, &SocketAddr)| MxHost { name: name(n), addresses: vec![at.ip()], port: at.port() };
         let hosts = self.hosts.iter().enumerate().map(host).collect();
         let site = Site { name: "mx.test".into(), hosts, protocol: self.protocol };
-        let source =
-            Source { name: "s".into(), address: Some(self.source), ehlo_name: "out.a.test".into(), ways: Vec::new() };
+        let source = Source {
+            name: "s".into(),
+            address: Some(self.source),
+            ehlo_name: "out.a.test".into(),
+            names_itself: self.names_itself,
+            ways: Vec::new(),
+        };
         let path =
             Path { source: Arc::new(source), way: self.way, site: Arc::new(site), options: Arc::new(self.options) };
         let mut tickets = tickets.into_iter();

@@ -1,6 +1,8 @@
 //! Sessions over real sockets: what becomes of each ticket when servers behave, and when they do not.
 
+mod auth;
 mod bench;
+mod hosts;
 mod lost;
 mod smtp;
 mod way;

@@ -1,6 +1,8 @@
 //! The options of a path: each key replaces what stood before, so that the same reading serves a base
 //! and what is said over it. Floor 5.
 
+mod auth;
+mod hosts;
 mod smtp;
 mod tls;
 
@@ -31,8 +33,10 @@ pub(super) fn replace(section: &Section<'_>, options: &mut PathOptions) {
         "Recipients of one transaction; more are sent in further ones.",
         &mut options.max_recipients_per_batch,
     );
+    hosts::replace(section, &mut options.hosts);
     smtp::replace(section, &mut options.smtp);
     tls::replace(section, &mut options.tls);
+    auth::replace(section, &mut options.auth);
 }
 
 /// A number that must not be 0.

@@ -6,6 +6,26 @@ use egret_shared::units::Span;
 use crate::shaping::options::{SmtpOptions, Timeouts, Uncertain};
 
 pub(super) fn replace(section: &Section<'_>, options: &mut SmtpOptions) {
+    let hello = section.optional::<String>(
+        "ehlo_domain",
+        "The name told in EHLO by sources that have no `ehlo_name`; `hostname` if absent.",
+    );
+    if let Some(name) = hello.as_deref().filter(|name| !super::super::is_host_name(name)) {
+        section.complain("ehlo_domain", format!("{name:?} is not a host name"));
+    }
+    options.ehlo_domain = hello.map(Into::into).or(options.ehlo_domain.take());
+    section.replace(
+        "use_lmtp",
+        "false",
+        "Whether LMTP (RFC 2033) is spoken instead of SMTP. A route's `protocol` says so for its hosts alone.",
+        &mut options.use_lmtp,
+    );
+    section.replace(
+        "enable_rset",
+        "true",
+        "Whether RSET may be used. Egret sends it only where a transaction was given up; with false such a session ends.",
+        &mut options.enable_rset,
+    );
     section.replace(
         "enable_pipelining",
         "true",
@@ -46,6 +66,7 @@ fn timeouts(section: &Section<'_>, timeouts: &mut Timeouts) {
     span("banner_timeout", "\"5m\"", "The server's greeting.", &mut timeouts.banner);
     span("ehlo_timeout", "\"5m\"", "The reply to EHLO or HELO.", &mut timeouts.ehlo);
     span("starttls_timeout", "\"30s\"", "The reply to STARTTLS and the handshake.", &mut timeouts.starttls);
+    span("auth_timeout", "\"60s\"", "The reply to each step of AUTH.", &mut timeouts.auth);
     span("mail_from_timeout", "\"5m\"", "The reply to MAIL.", &mut timeouts.mail_from);
     span("rcpt_to_timeout", "\"5m\"", "The reply to RCPT.", &mut timeouts.rcpt_to);
     span("data_timeout", "\"5m\"", "The reply to DATA, and each block that is written.", &mut timeouts.data);

@@ -11,7 +11,14 @@ fn address(text: &str) -> Address {
 }
 
 fn manner(tls: Tls) -> Manner {
-    Manner { protocol: Protocol::Smtp, tls, may_pipeline: true, may_chunk: true, ignore_8bit_checks: false }
+    Manner {
+        protocol: Protocol::Smtp,
+        tls,
+        may_pipeline: true,
+        may_chunk: true,
+        ignore_8bit_checks: false,
+        may_reset: true,
+    }
 }
 
 /// Plays `server` in pieces of at most `piece` bytes; one transaction of two recipients whenever the

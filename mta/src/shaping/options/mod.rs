@@ -1,9 +1,13 @@
 //! The effective options of one path (source to site), as plain data that travels with a hand-over.
 //! Floor 1. Names and meanings are those of KumoMTA's egress path options; one file for each concern.
 
+mod auth;
+mod hosts;
 mod smtp;
 mod tls;
 
+pub use auth::{AuthOptions, Mechanism, Secret};
+pub use hosts::{HostOptions, IpLookupStrategy, ReconnectStrategy};
 pub use smtp::{SmtpOptions, Timeouts, Uncertain};
 pub use tls::{Tls, TlsOptions};
 
@@ -16,10 +20,21 @@ pub struct PathOptions {
     pub max_deliveries_per_connection: u32,
     /// Recipients in one transaction; more are sent in further ones.
     pub max_recipients_per_batch: u32,
+    /// Which hosts are tried, and what follows when one fails.
+    pub hosts: HostOptions,
     /// What is said, and how long an answer may take.
     pub smtp: SmtpOptions,
     /// TLS.
     pub tls: TlsOptions,
+    /// Who this host says it is.
+    pub auth: AuthOptions,
+}
+
+impl PathOptions {
+    /// Whether and how TLS is used, all told.
+    pub fn tls_wanted(&self) -> Tls {
+        self.auth.protect(self.tls.enable_tls)
+    }
 }
 
 impl Default for PathOptions {
@@ -28,8 +43,10 @@ impl Default for PathOptions {
             connection_limit: 32,
             max_deliveries_per_connection: 1024,
             max_recipients_per_batch: 100,
+            hosts: HostOptions::default(),
             smtp: SmtpOptions::default(),
             tls: TlsOptions::default(),
+            auth: AuthOptions::default(),
         }
     }
 }

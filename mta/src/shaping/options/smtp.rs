@@ -1,10 +1,17 @@
 //! How a session speaks. Floor 1.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a session speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpOptions {
+    /// The name told in EHLO by sources that have none of their own; `None` is the host's.
+    pub ehlo_domain: Option<Arc<str>>,
+    /// Whether LMTP is spoken, whatever the site says (RFC 2033).
+    pub use_lmtp: bool,
+    /// Whether RSET may be used; without it a session whose transaction was given up ends.
+    pub enable_rset: bool,
     /// Whether commands are pipelined where the server offers it (RFC 2920).
     pub enable_pipelining: bool,
     /// Whether content is sent by BDAT where the server offers it (RFC 3030).
@@ -43,6 +50,9 @@ impl std::str::FromStr for Uncertain {
 impl Default for SmtpOptions {
     fn default() -> Self {
         Self {
+            ehlo_domain: None,
+            use_lmtp: false,
+            enable_rset: true,
             enable_pipelining: true,
             enable_chunking: true,
             ignore_8bit_checks: false,
@@ -61,6 +71,8 @@ pub struct Timeouts {
     pub banner: Duration,
     /// EHLO and HELO.
     pub ehlo: Duration,
+    /// AUTH, each of its steps.
+    pub auth: Duration,
     /// STARTTLS and the handshake.
     pub starttls: Duration,
     /// MAIL.
@@ -84,6 +96,7 @@ impl Default for Timeouts {
             connect: minutes(1),
             banner: minutes(5),
             ehlo: minutes(5),
+            auth: minutes(1),
             starttls: Duration::from_secs(30),
             mail_from: minutes(5),
             rcpt_to: minutes(5),

@@ -25,6 +25,12 @@ impl Tls {
         matches!(self, Self::Required | Self::RequiredInsecure)
     }
 
+    /// The same, but never in clear.
+    #[must_use]
+    pub fn required(self) -> Self {
+        if self.checks_certificate() { Self::Required } else { Self::RequiredInsecure }
+    }
+
     /// The certificate is checked.
     pub fn checks_certificate(self) -> bool {
         matches!(self, Self::Required | Self::Opportunistic)

@@ -1,0 +1,49 @@
+//! The dialogue against a server that says anything at all. Floor 2.
+
+use bytes::BytesMut;
+
+use super::{Act, Dialogue, Envelope, Login, Lost, Manner, Stage};
+use crate::dns::site::Protocol;
+use crate::message::Address;
+use crate::shaping::options::{Mechanism, Tls};
+
+/// Plays a session against arbitrary bytes of the server: the entry of the fuzz target.
+pub fn fuzz_dialogue(bytes: &[u8]) {
+    let recipients = [Address::parse("a@b.test"), Address::parse("c@b.test")];
+    let recipients: Vec<_> = recipients.into_iter().flatten().collect();
+    let tls = if bytes.first().is_some_and(|b| b % 2 == 0) { Tls::OpportunisticInsecure } else { Tls::Disabled };
+    let protocol = if bytes.get(1).is_some_and(|b| b % 3 == 0) { Protocol::Lmtp } else { Protocol::Smtp };
+    let even = bytes.len().is_multiple_of(2);
+    let dialogue = Dialogue::new(
+        "client.test",
+        Manner { protocol, tls, may_pipeline: even, may_chunk: true, ignore_8bit_checks: even, may_reset: even },
+    );
+    let login = Login { username: "u".to_owned(), secret: "s".to_owned(), mechanisms: Mechanism::ALL.to_vec() };
+    let mut dialogue = dialogue.authenticate(bytes.get(2).is_some_and(|b| b % 4 == 0).then_some(login));
+    let (mut input, mut send) = (BytesMut::from(bytes), Vec::new());
+    let envelope = Envelope { sender: None, size: 10, eight_bit: false, smtputf8: false };
+    loop {
+        let act = dialogue.step(&mut input, &mut send).unwrap_or_else(|| dialogue.lost(&Lost::Closed));
+        match act {
+            Act::Upgrade => dialogue.upgraded(&mut send),
+            Act::SendContent => dialogue.content_written(),
+            Act::Finished(finished) => {
+                let mut seen: Vec<u16> = finished.decided.iter().map(|d| d.recipient).collect();
+                seen.sort_unstable();
+                assert_eq!(seen, [0, 1], "each recipient is decided once");
+            }
+            Act::Ready => {}
+            Act::Refused(_) | Act::Left => break,
+        }
+        if dialogue.stage() == Stage::Idle && !dialogue.is_usable() {
+            break;
+        }
+        if dialogue.stage() == Stage::Idle {
+            let recipients = recipients.iter().enumerate().map(|(n, r)| (n as u16, r));
+            if dialogue.begin(&envelope, recipients, &mut send) {
+                dialogue.content_written();
+            }
+        }
+    }
+    assert!(send.ends_with(b"\r\n") || send.is_empty());
+}
