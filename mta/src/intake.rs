@@ -213,6 +213,7 @@ fn reception(message: &Message, client: Option<Peer>) -> Record {
         proxy: None,
         peer: client,
         response: None,
+        class: None,
         party: None,
         reason: None,
         tls: None,

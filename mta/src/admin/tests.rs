@@ -14,6 +14,7 @@ use egret_shared::journal::Journal;
 
 use super::*;
 use crate::app::Origin;
+use crate::delivery::OutcomeRules;
 use crate::intake::Signing;
 use crate::message::{Content, Mark, Message, MessageId, Metadata, Part, QueueName};
 use crate::queue::control::words::Control;
@@ -71,7 +72,8 @@ impl House {
         let at = listener.local_addr().expect("bound");
         let events = Journal::open(&directory.path().join("events"), "event_log.path").expect("a journal");
         let origin = Origin { file: directory.path().join("mta.toml"), text: String::new() };
-        let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()));
+        let reloader =
+            Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), OutcomeRules::default());
         let tracer = Tracer::default();
         let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer };
         tokio::spawn(http::serve(listener, router(api), CancellationToken::new()));

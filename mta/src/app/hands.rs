@@ -11,7 +11,7 @@ use tracing::warn;
 use super::reporter::Reporter;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
-use crate::delivery::{self, BrokenTls, Deps, Metrics, Path, Seat};
+use crate::delivery::{self, BrokenTls, Deps, Metrics, OutcomeRules, Path, Seat};
 use crate::dns::resolver::{Failure, Resolver};
 use crate::event::record::Record;
 use crate::intake::Ways;
@@ -66,6 +66,7 @@ pub(super) fn deps(
     clock: &Clock,
     tls: ClientTls,
     tracer: Tracer,
+    outcomes: OutcomeRules,
 ) -> Deps<Bodies, Told> {
     Deps {
         messages: Bodies(spool.clone()),
@@ -75,6 +76,7 @@ pub(super) fn deps(
         metrics: Metrics::new(),
         tracer,
         broken_tls: BrokenTls::default(),
+        outcomes,
     }
 }
 

@@ -35,6 +35,7 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Api};
 use crate::config::Config;
 use crate::controls::Keeper;
+use crate::delivery::OutcomeRules;
 use crate::delivery::trace::Tracer;
 use crate::dns::resolver::{Resolver, ResolverError};
 use crate::intake::{Intake, Signing, Ways};
@@ -202,7 +203,7 @@ fn start(
     let tls_options = &config.path.tls;
     let client_tls = ClientTls::configured(tls_options.own(), &tls_options.rustls_cipher_suites)
         .map_err(|error| StartError::Tls(error.to_string()))?;
-    let tracer = Tracer::default();
+    let (tracer, outcomes) = (Tracer::default(), OutcomeRules::new(config.outcomes.clone()));
     let hands = AppHands {
         reporter: Reporter {
             spool: spool.clone(),
@@ -211,7 +212,7 @@ fn start(
             clock: clock.clone(),
             hostname: config.hostname.clone(),
         },
-        deps: hands::deps(&spool, &events, clock, client_tls, tracer.clone()),
+        deps: hands::deps(&spool, &events, clock, client_tls, tracer.clone(), outcomes.clone()),
         options: Arc::new(config.path.clone()),
         resolver,
         ways,
@@ -236,7 +237,7 @@ fn start(
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
     };
-    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing);
+    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, outcomes);
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
 }

@@ -13,11 +13,12 @@ use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
 use crate::config;
+use crate::delivery::OutcomeRules;
 use crate::intake::Signing;
 use crate::queue::run::Queues;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 2] = ["queue.", "dkim."];
+const APPLIED: [&str; 3] = ["queue.", "dkim.", "outcome"];
 
 /// The configuration file that the program was started with.
 #[derive(Clone, Debug)]
@@ -44,14 +45,21 @@ pub struct Reloader {
     queues: Queues,
     events: Journal,
     signing: Signing,
+    outcomes: OutcomeRules,
     /// The text that was read last; one reload at a time.
     last: Arc<Mutex<String>>,
 }
 
 impl Reloader {
-    pub(crate) fn new(origin: Origin, queues: Queues, events: Journal, signing: Signing) -> Self {
+    pub(crate) fn new(
+        origin: Origin,
+        queues: Queues,
+        events: Journal,
+        signing: Signing,
+        outcomes: OutcomeRules,
+    ) -> Self {
         let last = Arc::new(Mutex::new(origin.text.clone()));
-        Self { origin: Arc::new(origin), queues, events, signing, last }
+        Self { origin: Arc::new(origin), queues, events, signing, outcomes, last }
     }
 
     /// Reads the file anew.
@@ -80,6 +88,7 @@ impl Reloader {
         let (config, text) = config::read_with_text(&self.origin.file).map_err(|complaints| complaints.to_string())?;
         self.queues.set_options(config.queue).await.map_err(|stopped| stopped.to_string())?;
         self.signing.replace(config.signers);
+        self.outcomes.replace(config.outcomes);
         let is_applied = |key: &String| APPLIED.iter().any(|section| key.starts_with(section));
         let applied = changed_keys(last, &text).into_iter().filter(is_applied).collect();
         let wants_restart = changed_keys(&self.origin.text, &text).into_iter().filter(|key| !is_applied(key)).collect();

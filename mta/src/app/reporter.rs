@@ -89,6 +89,7 @@ impl Reporter {
             source_address: None,
             proxy: None,
             peer: None,
+            class: None,
             response: Some(response.clone()),
             party: None,
             reason: None,

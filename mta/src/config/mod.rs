@@ -8,6 +8,7 @@ mod dkim;
 mod egress;
 mod listener;
 mod memory;
+mod outcome;
 mod path;
 mod proxy;
 mod routing;
@@ -22,6 +23,7 @@ use egret_shared::config::{self, Complaints, KeyDoc, Section};
 use egret_shared::lifecycle::LogFormat;
 use egret_shared::units::{Size, Span};
 
+use crate::delivery::OutcomeRule;
 use crate::dns::resolver::DnsOptions;
 use crate::memory::Options;
 use crate::queue::QueueOptions;
@@ -60,6 +62,8 @@ pub struct Config {
     pub routes: Routes,
     /// Routing rules.
     pub rules: Rules,
+    /// What is said of the answers of destinations.
+    pub outcomes: Vec<OutcomeRule>,
     /// The pools, among them the default one.
     pub pools: Vec<Pool>,
     /// The pool of mail for which no other is chosen.
@@ -123,6 +127,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let pools = egress.as_ref().map(names);
     let places: Vec<_> = listeners.iter().flatten().map(|listener| listener.address).collect();
     let rules = rule::build(root, pools.as_deref(), &places);
+    let outcomes = outcome::build(root);
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
     let admin = root.section("admin").optional(
@@ -143,6 +148,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         memory,
         routes: egress.routes,
         rules,
+        outcomes,
         pools: egress.pools,
         default_pool: egress.default_pool,
         path,

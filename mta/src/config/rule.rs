@@ -86,7 +86,7 @@ fn when(section: &Section<'_>, listeners: &[SocketAddr]) -> When {
     }
 }
 
-fn several<T: Value>(section: &Section<'_>, key: &'static str, doc: &'static str) -> Vec<T> {
+pub(super) fn several<T: Value>(section: &Section<'_>, key: &'static str, doc: &'static str) -> Vec<T> {
     section.optional::<Several<T>>(key, doc).map_or_else(Vec::new, |several| several.0)
 }
 

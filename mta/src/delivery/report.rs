@@ -9,6 +9,7 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Reason};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use super::outcome_rule::{OutcomeRules, Said};
 use super::session::Path;
 use crate::event::record::{Kind, Peer, Record, Timing};
 use crate::message::{Message, RecipientResult, Response, Ticket, Verdict};
@@ -139,6 +140,7 @@ pub(super) struct Attempt<'a> {
     pub uncertain: &'a [u16],
     pub timing: Timing,
     pub now: UnixMs,
+    pub outcomes: &'a OutcomeRules,
 }
 
 /// Makes the events of an attempt, counts them, and gives each to `write`.
@@ -163,10 +165,14 @@ pub(super) fn tell(attempt: &Attempt<'_>, path: &Path, wire: &Wire, metrics: &Me
     }
     for (kind, uncertain, response, recipients) in groups {
         let meta = &attempt.message.meta;
+        let (site, domain) = (&*path.site.name, attempt.ticket.queue.domain());
+        let is_failure = kind != Kind::Delivery;
+        let class = attempt.outcomes.class(Said { response, site, domain }).filter(|_| is_failure);
         let record = Record {
             kind,
             uncertain,
             recipients,
+            class: class.map(|class| class.to_string()),
             response: Some(response.clone()),
             sender: meta.sender.as_ref().map(ToString::to_string).unwrap_or_default(),
             size: attempt.message.content.len() as u64,
@@ -211,6 +217,7 @@ fn blank(kind: Kind, ticket: &Ticket, path: &Path, wire: &Wire, now: UnixMs) -> 
         proxy,
         peer: wire.peer.clone(),
         response: None,
+        class: None,
         party: None,
         reason: None,
         tls: wire.tls.clone(),

@@ -19,6 +19,7 @@ use super::current::{Current, envelope};
 use super::dialogue::{Act, Decided, Envelope, Finished, Lost};
 use super::open::{Opened, Secure, Unopened, open};
 use super::outcome::Judgement;
+use super::outcome_rule::OutcomeRules;
 use super::plan::{Empty, Plan};
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
@@ -77,6 +78,8 @@ pub struct Deps<R, E> {
     pub tracer: Tracer,
     /// Hosts whose TLS is broken.
     pub broken_tls: BrokenTls,
+    /// What the operator says of answers.
+    pub outcomes: OutcomeRules,
 }
 
 /// Where messages are read.
@@ -382,7 +385,10 @@ impl<R: Reader, E: Events> Session<R, E> {
         // The queues are gone only when the program is: then there is no one to tell.
         let permit = self.report.reserve().await.ok();
         // From here to the send nothing waits: a cut cannot come between.
-        let current = self.current.take()?;
+        let mut current = self.current.take()?;
+        for result in &mut current.results {
+            self.deps.outcomes.decide(result, &self.path.site.name, current.ticket.queue.domain());
+        }
         let timing = Timing {
             waited_ms: Some(millis(self.deps.clock.wall().since(current.ticket.received))),
             connect_ms: self.connect.take().map(millis),
@@ -390,7 +396,8 @@ impl<R: Reader, E: Events> Session<R, E> {
         };
         if let Some(message) = &current.message {
             let Current { ticket, results, uncertain, .. } = &current;
-            let attempt = Attempt { ticket, message, results, uncertain, timing, now: self.deps.clock.wall() };
+            let (now, outcomes) = (self.deps.clock.wall(), &self.deps.outcomes);
+            let attempt = Attempt { ticket, message, results, uncertain, timing, now, outcomes };
             let write = |record| self.deps.events.write(record);
             report::tell(&attempt, &self.path, &self.wire, &self.deps.metrics, write);
         }
@@ -452,8 +459,8 @@ fn tell_deferred<R, E: Events>(
     path: &Path,
     wire: &Wire,
 ) {
-    let timing = Timing::default();
-    let attempt = Attempt { ticket: &current.ticket, message, results, uncertain: &[], timing, now: deps.clock.wall() };
+    let (ticket, timing, now, outcomes) = (&current.ticket, Timing::default(), deps.clock.wall(), &deps.outcomes);
+    let attempt = Attempt { ticket, message, results, uncertain: &[], timing, now, outcomes };
     report::tell(&attempt, path, wire, &deps.metrics, |record| deps.events.write(record));
 }
 

@@ -97,6 +97,9 @@ pub struct Record {
     /// The words that decided it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<Response>,
+    /// What the operator's rules call such an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The party at fault, where a dial failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub party: Option<Party>,
@@ -120,7 +123,7 @@ mod tests {
     const EVERY_FIELD: &str = r#"{"type":"bounce","time_ms":1,"id":"0190163d8694739bb86c8e5f7a3b2c1d","sender":"a@b.c",
         "recipients":["d@e.f"],"queue":"c:t@e.f","tenant":"t","campaign":"c","site":"e.f","size":9,"attempt":1,"source":"s","source_address":"192.0.2.1",
         "proxy":"p","peer":{"name":"e.f","address":"198.51.100.1:25"},
-        "response":{"code":550,"enhanced":"5.1.1","text":"no such user","command":"RCPT"},
+        "response":{"code":550,"enhanced":"5.1.1","text":"no such user","command":"RCPT"},"class":"InvalidRecipient",
         "party":"remote","reason":"connection_refused","tls":"TLSv1.3","uncertain":true,
         "timing":{"waited_ms":1,"connect_ms":2,"transaction_ms":3}}"#;
 

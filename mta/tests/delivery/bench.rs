@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_mta::delivery::trace::Tracer;
-use egret_mta::delivery::{BrokenTls, Deps, Events, Metrics, Path, Reader, Seat, run};
+use egret_mta::delivery::{BrokenTls, Deps, Events, Metrics, OutcomeRules, Path, Reader, Seat, run};
 use egret_mta::dns::site::{MxHost, Protocol, Site};
 use egret_mta::event::record::{Kind, Record};
 use egret_mta::message::{
@@ -111,6 +111,7 @@ pub struct Bench {
     pub protocol: Protocol,
     pub tls: ClientTls,
     pub broken_tls: BrokenTls,
+    pub outcomes: OutcomeRules,
     pub stop: CancellationToken,
 }
 
@@ -132,6 +133,7 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         protocol: Protocol::Smtp,
         tls: ClientTls::new().expect("a provider"),
         broken_tls: BrokenTls::default(),
+        outcomes: OutcomeRules::default(),
         stop: CancellationToken::new(),
     }
 }
@@ -164,6 +166,7 @@ impl Bench {
             tls: Arc::new(self.tls),
             tracer: Tracer::default(),
             broken_tls: self.broken_tls,
+            outcomes: self.outcomes,
             metrics: Metrics::new(),
         };
         tokio::spawn(run(seat, deps));

@@ -152,3 +152,24 @@ async fn a_path_names_this_host_unless_the_source_does() {
         assert_eq!(heard.lock()[0][0], want);
     }
 }
+
+#[tokio::test]
+async fn the_operators_rules_decide_what_an_answer_means_and_what_it_is_called() {
+    use egret_mta::delivery::{Action, OutcomeRule, OutcomeRules};
+    let rule = |response: &str, action| OutcomeRule {
+        response: vec![response.parse().expect("a pattern")],
+        action: Some(action),
+        class: Some("Policy".into()),
+        ..OutcomeRule::default()
+    };
+    let answers = vec![Hear, Hear, Hear, Hear, Say("250 s\r\n550 5.7.1 try later\r\n450 4.1.1 nobody\r\n554 x\r\n")];
+    let (at, _) = serve("127.0.0.1:0", vec![script(&[greeting(), answers, vec![Listen]])]).await;
+    let mut bench = bench(&[at]);
+    bench.outcomes = OutcomeRules::new(vec![rule("550 5.7.1 *", Action::Retry), rule("* nobody", Action::Bounce)]);
+    let store = bench.store.clone();
+    let ticket = store.add(&["a@b.test", "c@b.test"], "x\r\n");
+    let end = bench.run(vec![ticket]).await;
+    assert_eq!(end.verdicts(), [COUNTED, Verdict::Bounce], "{}", end.words());
+    assert_eq!(store.kinds(), [Kind::TransientFailure, Kind::Bounce]);
+    assert!(store.events.lock().iter().all(|event| event.class.as_deref() == Some("Policy")));
+}
