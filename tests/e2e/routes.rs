@@ -156,16 +156,22 @@ async fn a_higher_priority_goes_first_also_after_a_restart_and_a_move() {
             offer(&fleet, class, &format!("{class}{n}@b.test"));
         }
     }
-    queue(&fleet, &["rebind", "--domain", "b.test", "--to-routing", "relay", "--wait"]);
     fleet.restart_mta();
-    let rows: Value = eventually("recovery", || {
-        let rows: Value = serde_json::from_str(&queue(&fleet, &["list", "--json"])).expect("JSON");
+    let list = || serde_json::from_str::<Value>(&queue(&fleet, &["list", "--json"])).expect("JSON");
+    eventually("recovery", || {
+        let rows = list();
         let held: u64 = rows.as_array().into_iter().flatten().filter_map(|row| row["held"].as_u64()).sum();
-        if held == 12 { Ok(rows) } else { Err(rows.to_string()) }
+        if held == 12 { Ok(()) } else { Err(rows.to_string()) }
     });
+    queue(&fleet, &["rebind", "--domain", "b.test", "--to-routing", "relay", "--wait"]);
+    let rows = list();
+    let mut priorities = Vec::new();
     for row in rows.as_array().expect("rows") {
         assert!(row["queue"] == "@b.test!relay" && row["held"] == 4, "{rows}");
+        priorities.push(row["priority"].as_str().unwrap_or_default());
     }
+    priorities.sort_unstable();
+    assert_eq!(priorities, ["high", "low", "normal"]);
     let _sink = takes(at).await;
     queue(&fleet, &["resume", "--everything"]);
     let went = eventually("delivery of all", || {

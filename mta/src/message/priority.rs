@@ -73,4 +73,14 @@ mod tests {
         }
         assert!(Priority::High < Priority::Normal && "HIGH".parse::<Priority>().is_err());
     }
+
+    #[test]
+    fn a_part_stored_before_there_were_priorities_is_normal_and_a_normal_one_is_stored_as_then() {
+        let stored = r#"{"queue":"t@a.test","pool":"p","recipients":["u@a.test"]}"#;
+        let mut part: super::super::Part = serde_json::from_str(stored).expect("an old part");
+        assert_eq!((part.priority, serde_json::to_string(&part).expect("JSON")), (Priority::Normal, stored.to_owned()));
+        part.priority = Priority::Low;
+        let text = serde_json::to_string(&part).expect("JSON");
+        assert_eq!(serde_json::from_str::<super::super::Part>(&text).expect("a part"), part, "{text}");
+    }
 }

@@ -9,12 +9,15 @@ use super::scheduled::Lead;
 use crate::shaping::per_site::PerSite;
 
 impl Engine {
-    /// Other limits of sessions, which hold for sessions that are opened from now on.
+    /// Other limits of sessions: more are opened at once where more may be; what is open is finished.
     pub fn set_connection_limits(&mut self, limits: PerSite<u32>) {
         for slot in self.sites.values_mut() {
             slot.limit = *limits.of(&slot.site.name) as usize;
         }
         self.connection_limits = limits;
+        for key in self.ready.keys().collect::<Vec<_>>() {
+            self.set_timer(UnixMs(0), Timer::Ready(key));
+        }
     }
 
     /// Everything is led anew: what waits for a session goes back to its scheduled queue, which asks where it leads.
@@ -24,11 +27,13 @@ impl Engine {
         for key in self.ready.keys().collect::<Vec<_>>() {
             self.give_back(key);
         }
-        for (key, slot) in &mut self.sites {
+        for slot in self.sites.values_mut() {
             for queue in slot.wanting.take_out(|_| true) {
                 self.queues[queue].wants_room = false;
             }
-            self.timers.push(std::cmp::Reverse((UnixMs(0), Timer::Site(key))));
+        }
+        for key in self.sites.keys().collect::<Vec<_>>() {
+            self.set_timer(UnixMs(0), Timer::Site(key));
         }
         for queue in self.queues.values_mut().filter(|queue| !matches!(queue.lead, Lead::Asked)) {
             queue.lead = Lead::Unknown;
