@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egret_mta::dns::site::{MxHost, Protocol, Site};
-use egret_mta::message::{FromSession, MessageId, PartResult, QueueName, RecipientResult, Response, Ticket, Verdict};
+use egret_mta::message::{
+    FromSession, MessageId, PartResult, Priority, QueueName, RecipientResult, Response, Ticket, Verdict,
+};
 use egret_mta::queue::{Act, Admit, Engine, QueueOptions};
 use egret_mta::routing::pool::Pool;
 use egret_mta::routing::source::{Source, Way};
@@ -42,6 +44,7 @@ fn admit(n: usize, queues: &[QueueName]) -> Admit {
         part: 0,
         queue: queues[n % queues.len()].clone(),
         pool: "p".into(),
+        priority: Priority::Normal,
         recipients: 1,
         received: UnixMs(0),
         attempts: 0,

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use egret_mta::message::{Content, Mark, Message, MessageId, Metadata, Part, QueueName};
+use egret_mta::message::{Content, Mark, Message, MessageId, Metadata, Part, Priority, QueueName};
 use egret_mta::spool::{Options, Spool};
 use egret_shared::clock::{Clock, UnixMs};
 
 fn message(body: &Bytes) -> Message {
     let recipients = vec![egret_mta::message::Address::parse("someone@example.com").expect("an address")];
-    let part = Part { queue: QueueName::of_domain("example.com"), pool: "p".into(), recipients };
+    let part =
+        Part { queue: QueueName::of_domain("example.com"), pool: "p".into(), priority: Priority::Normal, recipients };
     let meta = Metadata {
         received: UnixMs(0),
         sender: None,

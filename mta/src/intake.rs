@@ -3,7 +3,6 @@
 //! Always: what [`Intake::take`] returns is on stable storage and in the queues, or will be in them
 //! after the next start.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,8 +14,8 @@ use crate::event::record::{Kind, Peer, Record, Timing};
 use crate::message::{Address, Content, Message, MessageId, Metadata, Part, QueueName};
 use crate::queue::Admit;
 use crate::queue::run::Queues;
-use crate::routing::route::Routes;
 use crate::routing::rule::Assigned;
+use crate::routing::ways::Ways;
 use crate::sign::{Meters, Outcome, Signers};
 use crate::spool::{Durable, Spool, StoreError};
 use egret_shared::journal::Journal;
@@ -60,7 +59,7 @@ pub struct Intake {
     queues: Queues,
     events: Journal,
     clock: Clock,
-    ways: Arc<Ways>,
+    ways: Arc<ArcSwap<Ways>>,
     signing: Signing,
 }
 
@@ -101,18 +100,16 @@ impl Signing {
     }
 }
 
-/// What decides about the pool of a message.
-#[derive(Debug)]
-pub struct Ways {
-    /// Static routes.
-    pub routes: Routes,
-    /// The pool of mail for which no route chooses.
-    pub default_pool: Arc<str>,
-}
-
 impl Intake {
     /// Built once, from the parts that it composes.
-    pub fn new(spool: Spool, queues: Queues, events: Journal, clock: Clock, ways: Arc<Ways>, signing: Signing) -> Self {
+    pub fn new(
+        spool: Spool,
+        queues: Queues,
+        events: Journal,
+        clock: Clock,
+        ways: Arc<ArcSwap<Ways>>,
+        signing: Signing,
+    ) -> Self {
         Self { spool, queues, events, clock, ways, signing }
     }
 
@@ -140,7 +137,7 @@ impl Intake {
         let added = added(id, received);
         let added = if signatures.is_empty() { added } else { [added, signatures].concat().into() };
         let content = Content { added, body };
-        let parts = self.ways.split(recipients, &assigned);
+        let parts = self.ways.load().split(recipients, &assigned);
         let meta = Metadata { received, sender, eight_bit, smtputf8, not_before, parts };
         let message = Arc::new(Message { id, meta, content });
         let durable = self.spool.store(message.clone()).await?;
@@ -151,36 +148,13 @@ impl Intake {
     }
 }
 
-impl Ways {
-    /// One part for each queue and pool, in the order in which they come first.
-    pub fn split(&self, recipients: Vec<Address>, assigned: &[Assigned]) -> Vec<Part> {
-        let mut parts: Vec<Part> = Vec::new();
-        let mut known: HashMap<(QueueName, Arc<str>), usize> = HashMap::new();
-        let nobodys = Assigned::default();
-        for (at, recipient) in recipients.into_iter().enumerate() {
-            let assigned = assigned.get(at).or(assigned.first()).unwrap_or(&nobodys);
-            let (domain, (campaign, tenant)) = (recipient.canonical_domain(), assigned.labels.texts());
-            let by_route = || self.routes.find(&domain).and_then(|route| route.pool.clone());
-            let pool = assigned.pool.clone().or_else(by_route).unwrap_or_else(|| self.default_pool.clone());
-            let key = (QueueName::new(campaign, tenant, &domain), pool);
-            if let Some(part) = known.get(&key).and_then(|at| parts.get_mut(*at)) {
-                part.recipients.push(recipient);
-                continue;
-            }
-            let (queue, pool) = key.clone();
-            parts.push(Part { queue, pool, recipients: vec![recipient] });
-            known.insert(key, parts.len() - 1);
-        }
-        parts
-    }
-}
-
 fn admits(message: &Message) -> Vec<Admit> {
     let admit = |(at, part): (usize, &Part)| Admit {
         id: message.id,
         part: at as u16,
         queue: part.queue.clone(),
         pool: part.pool.clone(),
+        priority: part.priority,
         recipients: part.recipients.len() as u16,
         received: message.meta.waits_since(),
         attempts: 0,
@@ -219,38 +193,5 @@ fn reception(message: &Message, client: Option<Peer>) -> Record {
         tls: None,
         uncertain: false,
         timing: Timing::default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dns::site::Protocol;
-    use crate::routing::label::Labels;
-    use crate::routing::route::{Pattern, Route};
-
-    fn addresses(texts: &[&str]) -> Vec<Address> {
-        texts.iter().map(|text| Address::parse(text).expect("an address")).collect()
-    }
-
-    #[test]
-    fn recipients_are_split_by_domain_and_each_part_has_its_pool() {
-        let mut routes = Routes::default();
-        let warm = Route { hosts: Vec::new(), protocol: Protocol::Smtp, pool: Some("warm".into()) };
-        assert!(routes.add(Pattern::Domain("b.test".to_owned()), Arc::new(warm)));
-        let ways = Ways { routes, default_pool: "main".into() };
-        let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]), &[]);
-        let found: Vec<_> =
-            parts.iter().map(|part| (part.queue.as_str(), &*part.pool, part.recipients.len())).collect();
-        assert_eq!(found, [("@a.test", "main", 2), ("@b.test", "warm", 1), ("@[192.0.2.1]", "main", 1)]);
-        let labels = Labels { tenant: "T".parse().ok(), campaign: "c".parse().ok() };
-        let all = Assigned { labels, ..Assigned::default() };
-        let parts = ways.split(addresses(&["1@a.test", "2@b.test"]), std::slice::from_ref(&all));
-        let found: Vec<_> = parts.iter().map(|part| (part.queue.as_str(), &*part.pool)).collect();
-        assert_eq!(found, [("c:t@a.test", "main"), ("c:t@b.test", "warm")]);
-        let other = Assigned { pool: Some("vip".into()), ..all.clone() };
-        let parts = ways.split(addresses(&["1@b.test", "2@b.test", "3@b.test"]), &[all.clone(), other, all]);
-        let found: Vec<_> = parts.iter().map(|part| (&*part.pool, part.recipients.len())).collect();
-        assert_eq!(found, [("warm", 2), ("vip", 1)], "what a rule says counts before the route");
     }
 }

@@ -41,6 +41,31 @@ fn the_ready_made_files_are_good() {
     }
 }
 
+/// The blocks of a page in one language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let pieces = page.split("\n```").skip(1).step_by(2);
+    pieces.filter_map(|piece| piece.strip_prefix(&format!("{language}\n")).map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_guide_to_routing_is_one_good_file_and_explain_says_what_it_shows() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide/routing.md");
+    let page = std::fs::read_to_string(page).expect("readable");
+    let own = "hostname = \"mail.test\"\ndefault_pool = \"main\"\n[spool]\npath = \"s\"\n[event_log]\npath = \"e\"\n";
+    let text = format!("{own}{}", blocks(&page, "toml").join("\n"));
+    let (code, words) = check("egret-mta", &text);
+    assert_eq!(code, Some(0), "{words}");
+    let shown = blocks(&page, "console");
+    let (command, expected) = shown[0].split_once('\n').expect("a command and what it prints");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("mta.toml");
+    std::fs::write(&file, &text).expect("written");
+    let quoted: Vec<&str> = command.split('\'').collect();
+    let arguments: Vec<&str> = quoted[0].split_whitespace().skip(2).chain(quoted.get(1).copied()).collect();
+    let output = Command::new(binary("egret-mta")).args(&arguments).arg("--config").arg(&file).output().expect("runs");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), expected.trim_end(), "{arguments:?}");
+}
+
 #[test]
 fn a_port_or_a_spool_that_is_in_use_is_told() {
     let fleet = Fleet::start(&Options { dialect: Some("socks5"), ..Options::default() });

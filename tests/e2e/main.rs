@@ -20,6 +20,7 @@ mod power;
 mod queue;
 mod relay;
 mod reload;
+mod routes;
 mod rules;
 mod spool;
 mod support;

@@ -72,7 +72,9 @@ async fn rules_decide_for_each_recipient_and_explain_tells_it_before() {
     assert_eq!(of(1), want("bulk", "spring:acme@b.test", "main"));
     assert_eq!(of(2), want("bulk important", "spring:acme@c.test", "vip"));
     assert_eq!(told["added_headers"][0], "X-Sent-As: bulk");
-    assert_eq!(told["path"]["connection_limit"], 4);
+    assert_eq!(told["removed_headers"][0], "X-Class");
+    let limit = &told["recipients"][0]["options"][0];
+    assert!(limit["option"] == "connection_limit" && limit["value"] == "4" && limit["by"] == "delivery", "{told}");
 
     let kept = fleet.path().join("kept");
     std::fs::create_dir(&kept).expect("made");

@@ -8,6 +8,9 @@ mod show;
 mod trace;
 mod why;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -17,9 +20,10 @@ use serde_json::{Value, json};
 use crate::app::{Reloaded, Reloader};
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
-use crate::message::Address;
+use crate::message::{Address, is_domain};
 use crate::queue::control::words::{Refused, Scope};
 use crate::queue::run::{Queues, Stopped};
+use crate::routing::ways::Ways;
 use crate::spool::Spool;
 
 /// What the API asks.
@@ -35,6 +39,8 @@ pub struct Api {
     pub reloader: Reloader,
     /// Who watches sessions.
     pub tracer: Tracer,
+    /// Routes by their names.
+    pub ways: Arc<ArcSwap<Ways>>,
 }
 
 /// `/v1/…`.
@@ -105,6 +111,11 @@ fn canonical(domain: &str) -> Result<String, Problem> {
         .map_err(|_| Problem::bad(format!("{domain:?} is not a domain; write it like \"example.com\"")))
 }
 
+/// A domain in the spelling that queues use, or a route's name; an empty one is mail that has none.
+fn canonical_routing(routing: &str) -> Result<String, Problem> {
+    if is_domain(routing) { canonical(routing) } else { Ok(routing.to_ascii_lowercase()) }
+}
+
 /// A scope as the queues know it.
 fn canonical_scope(mut scope: Scope) -> Result<Scope, Problem> {
     for label in [&mut scope.campaign, &mut scope.tenant].into_iter().flatten() {
@@ -112,6 +123,9 @@ fn canonical_scope(mut scope: Scope) -> Result<Scope, Problem> {
     }
     if let Some(domain) = &scope.domain {
         scope.domain = Some(canonical(domain)?.into());
+    }
+    if let Some(routing) = &scope.routing {
+        scope.routing = Some(canonical_routing(routing)?.into());
     }
     Ok(scope)
 }

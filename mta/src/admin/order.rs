@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Answer, Api, Problem, canonical, canonical_scope};
-use crate::message::QueueName;
+use super::{Answer, Api, Problem, canonical, canonical_routing, canonical_scope};
+use crate::message::{QueueName, is_domain};
 use crate::queue::control::words::{Control, ControlId, Move, Scope, Target};
 
 /// How long a suspension lasts unless it is said.
@@ -79,20 +79,29 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::bad(format!("the body cannot be understood: {error}")))
 }
 
-/// `campaign:tenant@domain`, the first two optional.
+/// `campaign:tenant@domain!routing`, all but the domain optional.
 fn queue_name(text: &str) -> Result<QueueName, Problem> {
-    let bad =
-        || Problem::bad(format!("{text:?} is not the name of a queue; write it like \"campaign:tenant@example.com\""));
-    let (before, domain) = text.rsplit_once('@').ok_or_else(bad)?;
+    let bad = || {
+        Problem::bad(format!(
+            "{text:?} is not the name of a queue; write it like \"campaign:tenant@example.com\" or \"@example.com!route\""
+        ))
+    };
+    let (before, behind) = text.rsplit_once('@').ok_or_else(bad)?;
+    let (domain, routing) = behind.split_once('!').map_or((behind, None), |(domain, routing)| (domain, Some(routing)));
     let (campaign, tenant) =
         before.split_once(':').map_or((None, before), |(campaign, tenant)| (Some(campaign), tenant));
     let tenant = Some(tenant).filter(|tenant| !tenant.is_empty());
-    let name = QueueName::new(campaign, tenant, &canonical(domain)?);
+    let routing = routing.map(canonical_routing).transpose()?;
+    let name = QueueName::new(campaign, tenant, &canonical(domain)?).led_by(routing.as_deref());
     // A name that had to be changed is not one that a queue has.
     let same = |found: Option<&str>, asked: Option<&str>| {
         found.zip(asked).map_or(found == asked, |(found, asked)| found.eq_ignore_ascii_case(asked))
     };
-    if same(name.tenant(), tenant) && same(name.campaign(), campaign) { Ok(name) } else { Err(bad()) }
+    if same(name.tenant(), tenant) && same(name.campaign(), campaign) && same(name.routing(), routing.as_deref()) {
+        Ok(name)
+    } else {
+        Err(bad())
+    }
 }
 
 /// Waits until the orders in force are on stable storage.
@@ -145,12 +154,27 @@ pub(super) async fn bounce(State(api): State<Api>, body: Bytes) -> Answer<Value>
     Ok(Json(json!({ "job": id })))
 }
 
+/// A domain, or the name of a route that is there; an empty one takes it away.
+fn known_routing(api: &Api, routing: &str) -> Result<String, Problem> {
+    let routing = canonical_routing(routing)?;
+    let ways = api.ways.load();
+    if routing.is_empty() || is_domain(&routing) || ways.routes.named(&routing).is_some() {
+        return Ok(routing);
+    }
+    let known = ways.routes.names().join(", ");
+    let known = if known.is_empty() { "none".to_owned() } else { known };
+    Err(Problem::bad(format!("there is no route {routing:?} in the configuration; it has {known}; a domain has a dot")))
+}
+
 pub(super) async fn rebind(State(api): State<Api>, body: Bytes) -> Answer<Value> {
     let about = About::read(&body, &Takes("rebind", &["to"]))?;
     let target = about.target("rebind")?;
     let mut to = about.to.unwrap_or_default();
     if let Some(domain) = &to.domain {
         to.domain = Some(canonical(domain)?);
+    }
+    if let Some(routing) = &to.routing {
+        to.routing = Some(known_routing(&api, routing)?);
     }
     info!(scope = %target.scope(), ?to, "moving");
     let id = api.queues.ask(move |engine, now, _| engine.rebind(&target, to, now)).await??;

@@ -26,6 +26,7 @@ pub(super) struct Asked {
     campaign: Option<Arc<str>>,
     tenant: Option<Arc<str>>,
     domain: Option<Arc<str>>,
+    routing: Option<Arc<str>>,
     source: Option<Arc<str>>,
     site: Option<Arc<str>>,
     pool: Option<Arc<str>>,
@@ -36,12 +37,13 @@ type Asks = Result<Query<Asked>, QueryRejection>;
 
 /// A query as a filter; `unused` names parameters that mean nothing here, which are refused.
 fn filter(asked: Asks, unused: &[&str]) -> Result<Filter, Problem> {
-    let Query(Asked { campaign, tenant, domain, source, site, pool, limit }) =
+    let Query(Asked { campaign, tenant, domain, routing, source, site, pool, limit }) =
         asked.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let given = [
         ("campaign", &campaign),
         ("tenant", &tenant),
         ("domain", &domain),
+        ("routing", &routing),
         ("source", &source),
         ("site", &site),
         ("pool", &pool),
@@ -49,7 +51,7 @@ fn filter(asked: Asks, unused: &[&str]) -> Result<Filter, Problem> {
     if let Some((key, _)) = given.iter().find(|(key, value)| value.is_some() && unused.contains(key)) {
         return Err(Problem::bad(format!("{key} cannot be asked for here; leave it out")));
     }
-    let scope = canonical_scope(Scope { campaign, tenant, domain, source, site })?;
+    let scope = canonical_scope(Scope { campaign, tenant, domain, routing, source, site })?;
     Ok(Filter { scope, pool, limit: limit.unwrap_or(ROWS.0).min(ROWS.1) })
 }
 
@@ -59,12 +61,12 @@ pub(super) async fn queues(State(api): State<Api>, asked: Asks) -> Answer<Vec<Qu
 }
 
 pub(super) async fn ready(State(api): State<Api>, asked: Asks) -> Answer<Vec<ReadyRow>> {
-    let filter = filter(asked, &["campaign", "tenant", "domain", "pool"])?;
+    let filter = filter(asked, &["campaign", "tenant", "domain", "routing", "pool"])?;
     Ok(Json(api.queues.ask(move |engine, now, _| engine.show_ready(&filter, now)).await?))
 }
 
 pub(super) async fn summary(State(api): State<Api>, asked: Asks) -> Answer<Summary> {
-    let filter = filter(asked, &["campaign", "tenant", "domain", "source", "site", "pool"])?;
+    let filter = filter(asked, &["campaign", "tenant", "domain", "routing", "source", "site", "pool"])?;
     Ok(Json(api.queues.ask(move |engine, _, _| engine.show_summary(filter.limit)).await?))
 }
 
@@ -112,7 +114,7 @@ pub(super) async fn message(
 fn described(message: &Message) -> Value {
     let part = |part: &crate::message::Part| {
         let recipients: Vec<&str> = part.recipients.iter().map(crate::message::Address::as_str).collect();
-        json!({ "queue": part.queue, "pool": part.pool, "recipients": recipients })
+        json!({ "queue": part.queue, "pool": part.pool, "priority": part.priority, "recipients": recipients })
     };
     let meta = &message.meta;
     json!({

@@ -13,21 +13,22 @@ use tokio_util::sync::CancellationToken;
 use egret_shared::journal::Journal;
 
 use super::*;
-use crate::app::Origin;
-use crate::delivery::OutcomeRules;
+use crate::app::{Live, Origin};
 use crate::intake::Signing;
-use crate::message::{Content, Mark, Message, MessageId, Metadata, Part, QueueName};
+use crate::message::{Content, Mark, Message, MessageId, Metadata, Part, Priority, QueueName};
 use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Hands, Opening, channel};
 use crate::queue::{Admit, Engine, Failed, NoSite, QueueOptions, Resolution};
 use crate::routing::pool::Pool;
+use crate::routing::route::{Route, Routes};
+use crate::shaping::options::PathOptions;
 use crate::spool;
 
 /// Hands that find no site, so that everything waits.
 struct Idle(Keeper);
 
 impl Hands for Idle {
-    fn resolve(&self, _: &str) -> impl Future<Output = Resolution> + Send + 'static {
+    fn resolve(&self, _: &QueueName) -> impl Future<Output = Resolution> + Send + 'static {
         let why = crate::message::Response::own(451, crate::message::EnhancedCode::new(4, 4, 3), "nobody answers");
         async move { Err(NoSite::Temporary(why)) }
     }
@@ -72,10 +73,15 @@ impl House {
         let at = listener.local_addr().expect("bound");
         let events = Journal::open(&directory.path().join("events"), "event_log.path").expect("a journal");
         let origin = Origin { file: directory.path().join("mta.toml"), text: String::new() };
-        let reloader =
-            Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), OutcomeRules::default());
+        let relay = Route { name: Some("relay".into()), ..Route::default() };
+        let mut routes = Routes::default();
+        assert!(routes.add_named(Arc::new(relay)));
+        let ways = Ways { routes, ..Ways::default() };
+        let live = Live::build(ways, &PathOptions::default(), 25, Arc::new([])).expect("TLS");
+        let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), live.clone());
         let tracer = Tracer::default();
-        let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer };
+        let ways = live.ways;
+        let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways };
         tokio::spawn(http::serve(listener, router(api), CancellationToken::new()));
         Self { at, queues, spool, _directory: directory }
     }
@@ -94,14 +100,25 @@ impl House {
     async fn take(&self, queue: QueueName) -> MessageId {
         let (id, received) = (MessageId::generate(), Clock::system().wall());
         let recipients = vec![Address::parse("r@a.test").expect("an address")];
-        let part = Part { queue: queue.clone(), pool: "p".into(), recipients };
+        let part = Part { queue: queue.clone(), pool: "p".into(), priority: Priority::Normal, recipients };
         let sender = Some(Address::parse("s@b.test").expect("an address"));
         let parts = vec![part];
         let meta = Metadata { received, sender, eight_bit: false, smtputf8: false, not_before: None, parts };
         let content = Content { added: Bytes::from_static(b"X: y\r\n"), body: Bytes::from_static(b"\r\nhello\r\n") };
         let stored = self.spool.store(Arc::new(Message { id, meta, content })).await.expect("stored");
         let (pool, settled) = ("p".into(), Vec::new());
-        let admit = Admit { id, part: 0, queue, pool, recipients: 1, received, attempts: 0, due: None, settled };
+        let admit = Admit {
+            id,
+            part: 0,
+            queue,
+            pool,
+            priority: Priority::Normal,
+            recipients: 1,
+            received,
+            attempts: 0,
+            due: None,
+            settled,
+        };
         self.queues.admit(vec![admit]).await.expect("running");
         stored.id()
     }
@@ -145,6 +162,16 @@ async fn queues_are_shown_and_ordered_about() {
     let (_, given) = house.post("/v1/rebind", json!({ "queue": "C:t@A.test", "to": { "pool": "warm" } })).await;
     assert_eq!(house.job(&given["job"]).await["done"], 1);
     assert_eq!(house.get("/v1/queues?pool=warm").await.1[0]["held"], 1);
+    for (from, routing, queue) in [
+        ("c:t@a.test", "Relay", "c:t@a.test!relay"),
+        ("c:t@a.test!relay", "B.Test", "c:t@a.test!b.test"),
+        ("c:t@a.test!b.test", "", "c:t@a.test"),
+    ] {
+        let (_, given) = house.post("/v1/rebind", json!({ "queue": from, "to": { "routing": routing } })).await;
+        assert_eq!(house.job(&given["job"]).await["done"], 1, "{from}");
+        let (_, rows) = house.get(&format!("/v1/queues?tenant=t&routing={routing}")).await;
+        assert!(rows[0]["queue"] == queue && rows[0]["priority"] == "normal", "{rows}");
+    }
     let (_, given) = house.post("/v1/requeue", json!({ "everything": true })).await;
     assert_eq!(house.job(&given["job"]).await["matched"], 2);
     let (_, given) = house.post("/v1/bounce", json!({ "scope": { "domain": "A.test" }, "silent": true })).await;
@@ -177,6 +204,12 @@ async fn mistakes_are_told_with_a_sentence_and_a_status() {
         ("/v1/bounce", json!({ "scope": { "source": "s" } }), 400, "source"),
         ("/v1/rebind", json!({ "everything": true }), 400, "where to"),
         ("/v1/rebind", json!({ "everything": true, "to": { "pool": "x" } }), 400, "p, warm"),
+        (
+            "/v1/rebind",
+            json!({ "everything": true, "to": { "routing": "x" } }),
+            400,
+            "it has relay; a domain has a dot",
+        ),
         ("/v1/requeue", json!({ "queue": "nowhere" }), 400, "campaign:tenant@example.com"),
         ("/v1/requeue", json!([1]), 400, "object"),
     ] {

@@ -8,18 +8,18 @@ use egret_shared::net::tls_client::ClientTls;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::live::{Live, Setup};
 use super::reporter::Reporter;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
 use crate::delivery::{self, BrokenTls, Deps, Metrics, OutcomeRules, Path, Seat};
+use crate::dns::lead::lead;
 use crate::dns::resolver::{Failure, Resolver};
 use crate::event::record::Record;
-use crate::intake::Ways;
-use crate::message::{Mark, Message, MessageId};
+use crate::message::{Mark, Message, MessageId, QueueName};
 use crate::queue::control::words::Control;
 use crate::queue::run::{Hands, Opening};
 use crate::queue::{Failed, NoSite, Resolution};
-use crate::shaping::options::PathOptions;
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
 
@@ -27,9 +27,8 @@ use egret_shared::journal::Journal;
 pub(super) struct AppHands {
     pub reporter: Reporter,
     pub deps: Deps<Bodies, Told>,
-    pub options: Arc<PathOptions>,
+    pub live: Live,
     pub resolver: Resolver,
-    pub ways: Arc<Ways>,
     pub keeper: Keeper,
     /// Cancelled when sessions shall end now.
     pub cut: CancellationToken,
@@ -64,7 +63,7 @@ pub(super) fn deps(
     spool: &Spool,
     events: &Journal,
     clock: &Clock,
-    tls: ClientTls,
+    tls: Arc<ClientTls>,
     tracer: Tracer,
     outcomes: OutcomeRules,
 ) -> Deps<Bodies, Told> {
@@ -72,7 +71,7 @@ pub(super) fn deps(
         messages: Bodies(spool.clone()),
         events: Told(events.clone()),
         clock: clock.clone(),
-        tls: Arc::new(tls),
+        tls,
         metrics: Metrics::new(),
         tracer,
         broken_tls: BrokenTls::default(),
@@ -81,13 +80,10 @@ pub(super) fn deps(
 }
 
 impl Hands for AppHands {
-    fn resolve(&self, domain: &str) -> impl Future<Output = Resolution> + Send + 'static {
-        let (resolver, ways, domain) = (self.resolver.clone(), self.ways.clone(), domain.to_owned());
+    fn resolve(&self, queue: &QueueName) -> impl Future<Output = Resolution> + Send + 'static {
+        let (resolver, ways, queue) = (self.resolver.clone(), self.live.ways.load_full(), queue.clone());
         async move {
-            let found = match ways.routes.find(&domain) {
-                Some(route) if !route.hosts.is_empty() => resolver.fixed_site(&route.hosts, route.protocol).await,
-                _ => resolver.site(&domain).await,
-            };
+            let found = lead(&ways, &resolver, &queue).await;
             found.map(|resolved| (resolved.site, resolved.expires_in)).map_err(|failure| match failure {
                 Failure::Permanent { response } => NoSite::Permanent(response),
                 Failure::Temporary { response } => NoSite::Temporary(response),
@@ -97,9 +93,10 @@ impl Hands for AppHands {
 
     fn open(&self, opening: Opening) {
         let Opening { session, source, way, site, first, work, report } = opening;
-        let path = Path { source, way, site, options: self.options.clone() };
+        let Setup { options, tls } = self.live.setups.load().of(&site.name).clone();
+        let path = Path { source, way, site, options };
         let seat = Seat { session, path, first, work, report, stop: self.cut.clone() };
-        tokio::spawn(delivery::run(seat, self.deps.clone()));
+        tokio::spawn(delivery::run(seat, Deps { tls, ..self.deps.clone() }));
     }
 
     fn report(&self, failed: Failed) -> impl Future<Output = ()> + Send + 'static {

@@ -5,6 +5,7 @@
 
 mod hands;
 mod health;
+mod live;
 mod memory;
 mod recovery;
 mod reload;
@@ -22,7 +23,6 @@ use egret_shared::lifecycle::{Stop, notify};
 use egret_shared::metrics::upkeep;
 use egret_shared::net::accept::Heart;
 use egret_shared::net::socket::{Share, listen};
-use egret_shared::net::tls_client::ClientTls;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,10 +35,9 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Api};
 use crate::config::Config;
 use crate::controls::Keeper;
-use crate::delivery::OutcomeRules;
 use crate::delivery::trace::Tracer;
 use crate::dns::resolver::{Resolver, ResolverError};
-use crate::intake::{Intake, Signing, Ways};
+use crate::intake::{Intake, Signing};
 use crate::message::MessageId;
 use crate::queue::Engine;
 use crate::queue::control::words::Control;
@@ -47,6 +46,7 @@ use crate::spool::{self, Spool};
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
 use health::Health;
+pub use live::Live;
 use memory::Memory;
 pub use reload::{Origin, Reloaded, Reloader};
 use reporter::Reporter;
@@ -195,15 +195,12 @@ fn start(
     let resolver = Resolver::new(config.dns.clone())?;
     let watching = memory.watch(memory::reliefs(&resolver, &spool));
     let (queues, inbox) = channel();
-    let ways = Arc::new(Ways { routes: config.routes.clone(), default_pool: config.default_pool.clone() });
+    let live = Live::new(config).map_err(|error| StartError::Tls(error.to_string()))?;
     let signing = Signing::new(config.signers.clone());
     let intake =
-        Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone(), signing.clone());
+        Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), live.ways.clone(), signing.clone());
     let cut = CancellationToken::new();
-    let tls_options = &config.path.tls;
-    let client_tls = ClientTls::configured(tls_options.own(), &tls_options.rustls_cipher_suites)
-        .map_err(|error| StartError::Tls(error.to_string()))?;
-    let (tracer, outcomes) = (Tracer::default(), OutcomeRules::new(config.outcomes.clone()));
+    let tracer = Tracer::default();
     let hands = AppHands {
         reporter: Reporter {
             spool: spool.clone(),
@@ -212,15 +209,14 @@ fn start(
             clock: clock.clone(),
             hostname: config.hostname.clone(),
         },
-        deps: hands::deps(&spool, &events, clock, client_tls, tracer.clone(), outcomes.clone()),
-        options: Arc::new(config.path.clone()),
+        deps: hands::deps(&spool, &events, clock, live.tls(), tracer.clone(), live.outcomes.clone()),
+        live: live.clone(),
         resolver,
-        ways,
         keeper: keeper.clone(),
         cut: cut.clone(),
     };
     let driver =
-        tokio::spawn(Driver::new(engine(config, controls, clock), Arc::new(hands), clock.clone(), inbox).run());
+        tokio::spawn(Driver::new(engine(config, &live, controls, clock), Arc::new(hands), clock.clone(), inbox).run());
     let recovery = recovery::start(found, queues.clone(), clock.clone());
     let recovery = recovery.map_err(|error| StartError::Thread(error.to_string()))?;
 
@@ -228,7 +224,13 @@ fn start(
     let hearts: Vec<_> = config.listeners.iter().map(|l| (l.address, Heart::new(clock.clone()))).collect();
     let sockets = smtp.into_iter().zip(&hearts).zip(tls);
     let sockets = sockets.map(|((socket, (_, heart)), tls)| (socket, heart.clone(), tls)).collect();
-    let loops = smtp_in::start(config, sockets, &Behind { intake, memory: memory.clone() }, &reception, stop);
+    let loops = smtp_in::start(
+        config,
+        sockets,
+        &Behind { intake, memory: memory.clone(), ways: live.ways.clone() },
+        &reception,
+        stop,
+    );
     let health = Health {
         hearts,
         spool: spool.clone(),
@@ -237,14 +239,14 @@ fn start(
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
     };
-    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, outcomes);
-    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer };
+    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, live.clone());
+    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways: live.ways };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
 }
 
-fn engine(config: &Config, controls: Vec<Control>, clock: &Clock) -> Engine {
-    let limit = config.path.connection_limit;
-    let mut engine = Engine::new(config.queue, limit, config.pools.clone(), config.default_pool.clone(), seed());
+fn engine(config: &Config, live: &Live, controls: Vec<Control>, clock: &Clock) -> Engine {
+    let limits = live.connection_limits();
+    let mut engine = Engine::new(config.queue, limits, config.pools.clone(), config.default_pool.clone(), seed());
     engine.restore(controls, clock.wall());
     engine
 }

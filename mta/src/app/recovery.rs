@@ -77,6 +77,7 @@ fn admit(recovered: Recovered) -> Option<Readmit> {
         part: recovered.part,
         queue: queue.clone(),
         pool: pool.clone(),
+        priority: part.priority,
         recipients: part.recipients.len() as u16,
         received: recovered.meta.waits_since(),
         attempts: recovered.attempts,

@@ -1,5 +1,7 @@
-//! SIGHUP and `POST /v1/reload`: the configuration is read anew. Queue settings hold at once, also for what
-//! is queued; signatures and their keys hold for what is taken from then on; the event log is opened anew; what else has changed is told, and wants a restart. Floor 6.
+//! SIGHUP and `POST /v1/reload`: the configuration is read anew. Queue settings and routes hold at once, also for what
+//! is queued; options of paths hold for sessions that are opened from then on; label headers, rules, signatures and their
+//! keys for what is taken from then on; the event log is opened anew; what else has changed is told, and wants a restart.
+//! Floor 6.
 //! Always: a configuration with a mistake changes nothing.
 
 use std::path::PathBuf;
@@ -12,13 +14,15 @@ use tokio::signal::unix::Signal;
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
+use super::live::Live;
 use crate::config;
-use crate::delivery::OutcomeRules;
 use crate::intake::Signing;
 use crate::queue::run::Queues;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 3] = ["queue.", "dkim.", "outcome"];
+const APPLIED: [&str; 7] = ["queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "delivery."];
+/// The keys of these sections that the DNS resolver has, and want a restart.
+const RESOLVERS: [&str; 2] = ["delivery.smtp_port", "delivery.allow_special_destinations"];
 
 /// The configuration file that the program was started with.
 #[derive(Clone, Debug)]
@@ -45,21 +49,15 @@ pub struct Reloader {
     queues: Queues,
     events: Journal,
     signing: Signing,
-    outcomes: OutcomeRules,
+    live: Live,
     /// The text that was read last; one reload at a time.
     last: Arc<Mutex<String>>,
 }
 
 impl Reloader {
-    pub(crate) fn new(
-        origin: Origin,
-        queues: Queues,
-        events: Journal,
-        signing: Signing,
-        outcomes: OutcomeRules,
-    ) -> Self {
+    pub(crate) fn new(origin: Origin, queues: Queues, events: Journal, signing: Signing, live: Live) -> Self {
         let last = Arc::new(Mutex::new(origin.text.clone()));
-        Self { origin: Arc::new(origin), queues, events, signing, outcomes, last }
+        Self { origin: Arc::new(origin), queues, events, signing, live, last }
     }
 
     /// Reads the file anew.
@@ -86,10 +84,19 @@ impl Reloader {
 
     async fn apply(&self, last: &mut String) -> Result<Reloaded, String> {
         let (config, text) = config::read_with_text(&self.origin.file).map_err(|complaints| complaints.to_string())?;
-        self.queues.set_options(config.queue).await.map_err(|stopped| stopped.to_string())?;
+        let next = self.live.next(&config)?;
+        let (options, limits, leads, live) = (config.queue, next.limits.clone(), next.leads, self.live.clone());
+        let told = self.queues.ask(move |engine, _, _| {
+            // Questions that the engine asks from here on are answered by the new routes.
+            live.replace(next);
+            engine.set_options(options);
+            engine.set_connection_limits(limits);
+            if leads {
+                engine.lead_anew();
+            }
+        });
+        told.await.map_err(|stopped| stopped.to_string())?;
         self.signing.replace(config.signers);
-        self.outcomes.replace(config.outcomes);
-        let is_applied = |key: &String| APPLIED.iter().any(|section| key.starts_with(section));
         let applied = changed_keys(last, &text).into_iter().filter(is_applied).collect();
         let wants_restart = changed_keys(&self.origin.text, &text).into_iter().filter(|key| !is_applied(key)).collect();
         *last = text;
@@ -103,4 +110,10 @@ impl Reloader {
             let _ = self.reload().await;
         }
     }
+}
+
+/// Whether a key holds at once.
+fn is_applied(key: &String) -> bool {
+    let of = |sections: &[&str]| sections.iter().any(|section| key.starts_with(section));
+    of(&APPLIED) && !of(&RESOLVERS)
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use egret_shared::clock::UnixMs;
 use egret_shared::lifecycle::Stop;
@@ -23,8 +24,9 @@ use crate::config::{Config, ListenerConfig};
 use crate::event::record::Peer;
 use crate::intake::{Draft, Intake, NotTaken};
 use crate::reception::{Acceptor, Asked, Offered, Refusal, Settings, Taken, count_received, received_header, serve};
-use crate::routing::label::{BadLabel, LabelHeaders, Labels};
+use crate::routing::label::{BadLabel, Labels};
 use crate::routing::rule::{Assigned, Facts, Rules};
+use crate::routing::ways::Ways;
 use crate::spool::StoreError;
 
 /// The TLS set-up of each listener, in their order.
@@ -42,6 +44,7 @@ pub(super) fn load_tls(config: &Config) -> Result<Vec<Option<Arc<ServerConfig>>>
 pub(super) struct Behind {
     pub intake: Intake,
     pub memory: Memory,
+    pub ways: Arc<ArcSwap<Ways>>,
 }
 
 /// Starts an accept loop for each listener.
@@ -53,12 +56,11 @@ pub(super) fn start(
     stop: &Stop,
 ) -> Vec<JoinHandle<()>> {
     let hostname = Line::sanitized(config.hostname.as_bytes());
-    let (labels, rules) = (config.labels.clone(), Arc::new(config.rules.clone()));
-    let Behind { intake, memory } = behind;
+    let Behind { intake, memory, ways } = behind;
     let start = |(listener, (socket, heart, tls)): (&ListenerConfig, (TcpListener, Heart, _))| {
         let (intake, memory, max_hops) = (intake.clone(), memory.clone(), listener.max_hops);
-        let (hostname, labels, rules) = (hostname.clone(), labels.clone(), rules.clone());
-        let taking = Taking { intake, memory, hostname, labels, rules, listener: listener.address, max_hops };
+        let (hostname, ways) = (hostname.clone(), ways.clone());
+        let taking = Taking { intake, memory, hostname, ways, listener: listener.address, max_hops };
         let door = SmtpDoor {
             settings: Arc::new(settings(&taking, listener, tls)),
             taking: Arc::new(taking),
@@ -110,8 +112,8 @@ struct Taking {
     intake: Intake,
     memory: Memory,
     hostname: Line,
-    labels: LabelHeaders,
-    rules: Arc<Rules>,
+    /// What decides about the way of mail; a reload replaces it.
+    ways: Arc<ArcSwap<Ways>>,
     /// The listener's own address.
     listener: SocketAddr,
     /// Received headers beyond which a message goes round (RFC 5321 section 6.3).
@@ -120,8 +122,14 @@ struct Taking {
 
 impl Taking {
     /// What the rules say: of each recipient, and of the message's headers.
-    fn assign(&self, offered: &Offered, labels: Labels, body: Bytes) -> (Vec<Assigned>, Bytes, Vec<Line>) {
-        if self.rules.is_empty() {
+    fn assign(
+        &self,
+        rules: &Rules,
+        offered: &Offered,
+        labels: Labels,
+        body: Bytes,
+    ) -> (Vec<Assigned>, Bytes, Vec<Line>) {
+        if rules.is_empty() {
             return (vec![Assigned { labels, ..Assigned::default() }], body, Vec::new());
         }
         let facts = Facts {
@@ -130,9 +138,9 @@ impl Taking {
             listener: Some(self.listener),
             client: Some(offered.client.ip()),
         };
-        let assign = |recipient| self.rules.assign(&facts, recipient, &labels);
+        let assign = |recipient| rules.assign(&facts, recipient, &labels);
         let assigned: Vec<_> = offered.recipients.iter().map(assign).collect();
-        let (body, added) = self.rules.edit(body, &assigned);
+        let (body, added) = rules.edit(body, &assigned);
         (assigned, body, added)
     }
 }
@@ -143,8 +151,9 @@ impl Acceptor for Taking {
             let text = format!("the message has passed more than {} hosts: mail loop", self.max_hops);
             return Err(Refusal::new(554, (5, 4, 6), &text));
         }
-        let (labels, body) = self.labels.take(std::mem::take(&mut offered.body)).map_err(|bad| not_labelled(&bad))?;
-        let (assigned, body, headers) = self.assign(&offered, labels, body);
+        let ways = self.ways.load_full();
+        let (labels, body) = ways.labels.take(std::mem::take(&mut offered.body)).map_err(|bad| not_labelled(&bad))?;
+        let (assigned, body, headers) = self.assign(&ways.rules, &offered, labels, body);
         let draft = Draft {
             sender: offered.sender.clone(),
             recipients: offered.recipients.clone(),

@@ -1,4 +1,4 @@
-//! `[[route]]`, `[pool.NAME]`, `[source.NAME]`, `[proxy.NAME]`: the ways out. Floor 5.
+//! `[pool.NAME]`, `[source.NAME]`, `[proxy.NAME]`, and with [`super::route`] the routes: the ways out. Floor 5.
 //! Names are resolved here, from proxies up to routes, so that nothing later can name what is not there.
 
 use std::collections::BTreeMap;
@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use egret_shared::config::Section;
 
-use crate::dns::site::Protocol;
+use super::route;
 use crate::routing::pool::Pool;
-use crate::routing::route::{Pattern, Route, RouteHost, Routes};
+use crate::routing::route::Routes;
 use crate::routing::source::{Dialect, Proxy, Source, Way};
-
-egret_shared::config_value_from_str!(Protocol => "a protocol");
 
 /// The name of the source and the pool that stand in when the file names none.
 const IMPLICIT: &str = "direct";
@@ -25,10 +23,10 @@ pub(super) struct Egress {
 }
 
 /// What the file defines by name; `None` where the definition was complained about.
-type Named<T> = BTreeMap<String, Option<Arc<T>>>;
+pub(super) type Named<T> = BTreeMap<String, Option<Arc<T>>>;
 
 /// Reads all four kinds even if one is wrong, so that every complaint is told.
-pub(super) fn build(root: &Section<'_>, hostname: &str) -> Option<Egress> {
+pub(super) fn build(root: &Section<'_>, hostname: &str, all: &route::All<'_>) -> Option<Egress> {
     let proxies = collect(&root.named("proxy"), super::proxy::build);
     let mut sources = collect(&root.named("source"), |name, section| source(name, section, &proxies, hostname));
     if sources.is_empty() {
@@ -39,7 +37,7 @@ pub(super) fn build(root: &Section<'_>, hostname: &str) -> Option<Egress> {
         pools.insert(IMPLICIT.to_owned(), pool_of_all(&sources).map(Arc::new));
     }
     let default_pool = default_pool(root, &pools);
-    let routes = routes(root, &pools);
+    let routes = route::build(root, &pools, all);
     let whole = proxies.values().all(Option::is_some);
     let pools = pools.into_values().map(|pool| pool.map(Arc::unwrap_or_clone)).collect::<Option<Vec<_>>>();
     whole.then_some(Egress { routes: routes?, pools: pools?, default_pool: default_pool? })
@@ -143,52 +141,14 @@ fn default_pool(root: &Section<'_>, pools: &Named<Pool>) -> Option<Arc<str>> {
     }
 }
 
-fn routes(root: &Section<'_>, pools: &Named<Pool>) -> Option<Routes> {
-    let mut routes = Routes::default();
-    let mut whole = true;
-    for section in root.repeated("route") {
-        whole &= route(&section, pools, &mut routes).is_some();
-    }
-    whole.then_some(routes)
-}
-
-fn route(section: &Section<'_>, pools: &Named<Pool>, routes: &mut Routes) -> Option<()> {
-    let domains = section.required::<Vec<Pattern>>(
-        "domains",
-        "Domains it is for: `example.com`, `*.example.com` (all below it), `*` (all). The most specific wins.",
-    );
-    let hosts = section.with_default::<Vec<RouteHost>>(
-        "hosts",
-        "[]",
-        "Hosts that take the mail, in the order in which they are tried, as `host:port`; none leaves them to the DNS.",
-    );
-    let pool = section.optional::<String>("pool", "The pool that this mail leaves from; the default pool if absent.");
-    let protocol = section.with_default(
-        "protocol",
-        "\"smtp\"",
-        "What the hosts speak: \"smtp\", or \"lmtp\" (RFC 2033; port 24 unless one is named).",
-    );
-    if protocol == Protocol::Lmtp && hosts.is_empty() {
-        section.complain("protocol", "is lmtp, which the DNS knows no hosts for; name them in hosts");
-    }
-    if hosts.is_empty() && pool.is_none() {
-        section.complain("hosts", "is missing, and pool too: the route would do nothing");
-    }
-    let pool = match pool {
-        Some(name) => Some(find(section, "pool", "pool", &name, pools)?.name.clone()),
-        None => None,
-    };
-    let route = Arc::new(Route { hosts, protocol, pool });
-    for pattern in domains? {
-        if !routes.add(pattern.clone(), route.clone()) {
-            section.complain("domains", format!("names {pattern}, which has a route already"));
-        }
-    }
-    Some(())
-}
-
 /// What `name` stands for, or a complaint that tells what there is.
-fn find<T>(section: &Section<'_>, key: &'static str, kind: &str, name: &str, all: &Named<T>) -> Option<Arc<T>> {
+pub(super) fn find<T>(
+    section: &Section<'_>,
+    key: &'static str,
+    kind: &str,
+    name: &str,
+    all: &Named<T>,
+) -> Option<Arc<T>> {
     if let Some(found) = all.get(name) {
         return found.clone();
     }

@@ -11,6 +11,7 @@ mod memory;
 mod outcome;
 mod path;
 mod proxy;
+mod route;
 mod routing;
 mod rule;
 
@@ -31,6 +32,7 @@ use crate::routing::label::LabelHeaders;
 use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
 use crate::routing::rule::Rules;
+use crate::routing::ways::Ways;
 use crate::shaping::options::PathOptions;
 use crate::sign::Signers;
 use crate::spool;
@@ -87,6 +89,18 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+impl Config {
+    /// What decides about the way of mail.
+    pub fn ways(&self) -> Ways {
+        Ways {
+            labels: self.labels.clone(),
+            rules: self.rules.clone(),
+            routes: self.routes.clone(),
+            default_pool: self.default_pool.clone(),
+        }
+    }
+}
+
 /// Reads `file`.
 pub fn read(file: &Path) -> Result<Config, Complaints> {
     config::read(file, build)
@@ -95,6 +109,12 @@ pub fn read(file: &Path) -> Result<Config, Complaints> {
 /// Reads `file`; with the text, so that a later one can be compared with it.
 pub fn read_with_text(file: &Path) -> Result<(Config, String), Complaints> {
     config::read_with_text(file, build)
+}
+
+/// The keys of options of paths: those of `[delivery]` that are not the DNS resolver's.
+pub fn path_keys() -> Vec<KeyDoc> {
+    let is_resolvers = |key: &KeyDoc| ["smtp_port", "allow_special_destinations"].contains(&key.key);
+    keys().into_iter().filter(|key| key.section == "delivery" && !is_resolvers(key)).collect()
 }
 
 /// Every key, for the reference page.
@@ -122,11 +142,15 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let memory = memory::build(root);
     let labels = routing::labels(root);
     let signers = dkim::build(root);
-    let egress = egress::build(root, hostname.as_deref().unwrap_or_default());
+    let all = route::All { options: &path, smtp_port: dns.smtp_port };
+    let egress = egress::build(root, hostname.as_deref().unwrap_or_default(), &all);
     let names = |egress: &egress::Egress| egress.pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();
-    let pools = egress.as_ref().map(names);
-    let places: Vec<_> = listeners.iter().flatten().map(|listener| listener.address).collect();
-    let rules = rule::build(root, pools.as_deref(), &places);
+    let known = rule::Known {
+        pools: egress.as_ref().map(names),
+        routes: egress.as_ref().map(|egress| egress.routes.names()),
+        listeners: listeners.iter().flatten().map(|listener| listener.address).collect(),
+    };
+    let rules = rule::build(root, &known);
     let outcomes = outcome::build(root);
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");

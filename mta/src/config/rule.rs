@@ -7,11 +7,12 @@ use egret_shared::address::Network;
 use egret_shared::config::{RawValue, Section, Value};
 use egret_shared::text::Line;
 
+use crate::message::{Address, Priority, is_domain};
 use crate::routing::label::{HeaderName, Label};
 use crate::routing::matcher::{AddressPattern, TextPattern};
 use crate::routing::rule::{Rule, Rules, Then, When};
 
-egret_shared::config_value_from_str!(TextPattern => "a pattern", AddressPattern => "an address pattern");
+egret_shared::config_value_from_str!(TextPattern => "a pattern", AddressPattern => "an address pattern", Priority => "a priority");
 
 /// The longest header that is added.
 const MAX_HEADER_BYTES: usize = 900;
@@ -26,16 +27,23 @@ impl<T: Value> Value for Several<T> {
     }
 }
 
-/// Reads all rules; `pools` (unless these were complained about) and `listeners` are what they may name.
-pub(super) fn build(root: &Section<'_>, pools: Option<&[Arc<str>]>, listeners: &[SocketAddr]) -> Rules {
-    let sections = root.repeated("rule");
-    Rules::new(sections.iter().enumerate().map(|(n, section)| rule(n, section, pools, listeners)).collect())
+/// What rules may name; pools and routes unless they were complained about.
+pub(super) struct Known {
+    pub pools: Option<Vec<Arc<str>>>,
+    pub routes: Option<Vec<Arc<str>>>,
+    pub listeners: Vec<SocketAddr>,
 }
 
-fn rule(place: usize, section: &Section<'_>, pools: Option<&[Arc<str>]>, listeners: &[SocketAddr]) -> Rule {
+/// Reads all rules.
+pub(super) fn build(root: &Section<'_>, known: &Known) -> Rules {
+    let sections = root.repeated("rule");
+    Rules::new(sections.iter().enumerate().map(|(n, section)| rule(n, section, known)).collect())
+}
+
+fn rule(place: usize, section: &Section<'_>, known: &Known) -> Rule {
     let name = section.optional::<String>("name", "What `egret-mta explain` calls it; its place if absent.");
-    let when = when(section, listeners);
-    let then = then(section, pools);
+    let when = when(section, &known.listeners);
+    let then = then(section, known);
     let edits = !then.remove_headers.is_empty() || !then.add_headers.is_empty();
     if edits && !when.recipient.is_empty() {
         section.complain(
@@ -43,9 +51,10 @@ fn rule(place: usize, section: &Section<'_>, pools: Option<&[Arc<str>]>, listene
             "stands beside add_headers or remove_headers: all recipients of a message share its headers, so make the condition another one",
         );
     }
-    let does_nothing = !edits && then.tenant.is_none() && then.campaign.is_none() && then.pool.is_none() && !then.stop;
-    if does_nothing {
-        section.complain("name", "belongs to a rule that sets nothing; add set_pool, set_tenant, set_campaign, add_headers, remove_headers or stop");
+    let labels = then.tenant.is_some() || then.campaign.is_some();
+    let ways = then.pool.is_some() || then.routing.is_some() || then.priority.is_some();
+    if !edits && !labels && !ways && !then.stop {
+        section.complain("name", "belongs to a rule that sets nothing; add set_pool, set_route, set_routing_domain, set_priority, set_tenant, set_campaign, add_headers, remove_headers or stop");
     }
     Rule { name: name.unwrap_or_else(|| format!("rule {}", place + 1)), when, then }
 }
@@ -66,6 +75,14 @@ fn when(section: &Section<'_>, listeners: &[SocketAddr]) -> When {
     if let Some(unknown) = listener.iter().find(|at| !listeners.contains(at)) {
         let known = listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         section.complain("listener", format!("names {unknown}, where nothing listens; known: {known}"));
+    }
+    let user =
+        "The authenticated user. There is no authentication on listeners yet: a rule that asks for one is refused.";
+    if section.optional::<Several<TextPattern>>("user", user).is_some() {
+        section.complain(
+            "user",
+            "asks for an authenticated user, but there is no authentication on listeners yet; use client or listener",
+        );
     }
     When {
         headers: named,
@@ -90,20 +107,16 @@ pub(super) fn several<T: Value>(section: &Section<'_>, key: &'static str, doc: &
     section.optional::<Several<T>>(key, doc).map_or_else(Vec::new, |several| several.0)
 }
 
-fn then(section: &Section<'_>, pools: Option<&[Arc<str>]>) -> Then {
+fn then(section: &Section<'_>, known: &Known) -> Then {
     let tenant = section.optional::<Label>("set_tenant", "Makes it this tenant's mail.");
     let campaign = section.optional::<Label>("set_campaign", "Makes it mail of this campaign.");
     let pool = section.optional::<String>("set_pool", "The pool that it leaves from, whatever a route says.");
-    let pool = pool.and_then(|wanted| {
-        let pools = pools?;
-        let found = pools.iter().find(|pool| ***pool == *wanted).cloned();
-        if found.is_none() {
-            let known = pools.iter().map(|pool| &**pool).collect::<Vec<_>>().join(", ");
-            section
-                .complain("set_pool", format!("names the pool {wanted:?}, which is not in this file (known: {known})"));
-        }
-        found
-    });
+    let pool = pool.and_then(|wanted| find(section, "set_pool", "pool", &wanted, known.pools.as_deref()));
+    let routing = routing(section, known);
+    let priority = section.optional::<Priority>(
+        "set_priority",
+        "\"high\", \"normal\" or \"low\": which goes first where mail waits for room or for a session. What is lower still has a tenth of the turns.",
+    );
     let remove_headers = section.with_default::<Vec<HeaderName>>(
         "remove_headers",
         "[]",
@@ -122,7 +135,54 @@ fn then(section: &Section<'_>, pools: Option<&[Arc<str>]>) -> Then {
         }
     }
     let stop = section.with_default("stop", "false", "Whether later rules are left out for what this one is for.");
-    Then { tenant, campaign, pool, remove_headers, add_headers, stop }
+    Then { tenant, campaign, pool, routing, priority, remove_headers, add_headers, stop }
+}
+
+/// The route, or the domain to whose hosts it goes.
+fn routing(section: &Section<'_>, known: &Known) -> Option<Arc<str>> {
+    let route = section.optional::<String>(
+        "set_route",
+        "The name of the route by which it goes, whatever routes say of its domain: its hosts, protocol, options, and its pool unless a rule sets one.",
+    );
+    let domain = section.optional::<String>(
+        "set_routing_domain",
+        "The domain to whose hosts it goes, as that domain's own mail does; an address in brackets is one, too.",
+    );
+    match (route, domain) {
+        (Some(_), Some(_)) => {
+            section.complain("set_routing_domain", "stands beside set_route; write one of the two");
+            None
+        }
+        (Some(name), None) => find(section, "set_route", "route", &name, known.routes.as_deref()),
+        (None, Some(text)) => match Address::parse(&format!("x@{text}")).map(|address| address.canonical_domain()) {
+            Ok(domain) if is_domain(&domain) => Some(domain.into()),
+            _ => {
+                let what =
+                    "is not a domain with a dot or an address in brackets; the name of a route belongs to set_route";
+                section.complain("set_routing_domain", format!("{text:?} {what}"));
+                None
+            }
+        },
+        (None, None) => None,
+    }
+}
+
+/// What `wanted` names, or a complaint that tells what there is; nothing where that was complained about.
+fn find(
+    section: &Section<'_>,
+    key: &'static str,
+    kind: &str,
+    wanted: &str,
+    known: Option<&[Arc<str>]>,
+) -> Option<Arc<str>> {
+    let known = known?;
+    let found = known.iter().find(|name| ***name == *wanted).cloned();
+    if found.is_none() {
+        let known = known.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
+        let known = if known.is_empty() { "there is none".to_owned() } else { format!("known: {known}") };
+        section.complain(key, format!("names the {kind} {wanted:?}, which is not in this file ({known})"));
+    }
+    found
 }
 
 /// A header as it is written.

@@ -3,7 +3,9 @@
 use egret_shared::config::{markdown, parse};
 
 use super::*;
+use crate::message::Priority;
 use crate::routing::source::{Dialect, Way};
+use crate::shaping::options::Tls;
 
 const MINIMAL: &str = "hostname = \"mail.example.com\"\n[spool]\npath = \"spool\"\n[event_log]\npath = \"events\"\n";
 
@@ -88,6 +90,82 @@ fn what_contradicts_itself_is_refused() {
         let found = complaints(&format!("{MINIMAL}{text}"));
         assert!(found.iter().any(|complaint| complaint.contains(what)), "{text:?}: {found:?}");
     }
+}
+
+const RELAY: &str = "[[route]]\nname = \"relay\"\nhosts = [\"127.0.0.1:2526\"]\n";
+
+#[test]
+fn each_complaint_about_routes_and_rules_names_its_place() {
+    for (text, complaint) in [
+        ("[[route]]\nhosts = [\"127.0.0.1\"]\n", "6: route.domains: is missing, and name too: nothing would lead here"),
+        (
+            "[[route]]\nname = \"a.b\"\nhosts = [\"127.0.0.1\"]\n",
+            "7: route.name: \"a.b\" is no name of a route; use up to 64 lower-case letters, digits, - or _",
+        ),
+        (
+            "[[route]]\ndomains = [\"*\"]\nenable_tls = \"Required\"\n",
+            "6: route.name: is missing; a route with options of a path needs one where the DNS names the hosts",
+        ),
+        (
+            "[[route]]\nname = \"relay\"\npool = \"direct\"\n",
+            "10: route.name: is that of another route, too; choose another",
+        ),
+        (
+            "[[route]]\ndomains = [\"a.test\"]\nhosts = [\"127.0.0.1:2526\"]\nconnection_limit = 3\n",
+            "11: route.hosts: are those of [[route]] 1, too, which has other options of the path; hosts in one order are one site, so write the same options in both",
+        ),
+        (
+            "[[route]]\nname = \"b\"\nhosts = [\"127.0.0.1\"]\nconection_limit = 3\n",
+            "12: route.conection_limit: unknown key; did you mean `connection_limit`?",
+        ),
+        (
+            "[[rule]]\nset_route = \"relais\"\n",
+            "10: rule.set_route: names the route \"relais\", which is not in this file (known: relay)",
+        ),
+        (
+            "[[rule]]\nset_routing_domain = \"relay\"\n",
+            "10: rule.set_routing_domain: \"relay\" is not a domain with a dot or an address in brackets; the name of a route belongs to set_route",
+        ),
+        (
+            "[[rule]]\nset_route = \"relay\"\nset_routing_domain = \"b.test\"\n",
+            "11: rule.set_routing_domain: stands beside set_route; write one of the two",
+        ),
+        (
+            "[[rule]]\nset_priority = \"urgent\"\n",
+            "10: rule.set_priority: \"urgent\" is not a priority: write \"high\", \"normal\" or \"low\"",
+        ),
+        (
+            "[[rule]]\nuser = \"bob\"\nstop = true\n",
+            "10: rule.user: asks for an authenticated user, but there is no authentication on listeners yet; use client or listener",
+        ),
+    ] {
+        // What stands behind line 9 is written behind a route.
+        let relay = if complaint.starts_with('1') { RELAY } else { "" };
+        let found = complaints(&format!("{MINIMAL}{relay}{text}"));
+        assert!(found.contains(&format!("mta.toml:{complaint}")), "{complaint}\nis not in\n{}", found.join("\n"));
+    }
+}
+
+#[test]
+fn options_of_a_route_stand_over_those_of_all_paths_and_belong_to_its_site() {
+    let text = "[delivery]\nconnection_limit = 7\nenable_pipelining = false\n\
+                [[route]]\nname = \"relay\"\nhosts = [\"127.0.0.1:2526\"]\nenable_tls = \"Required\"\nconnection_limit = 2\n\
+                [[route]]\ndomains = [\"b.test\"]\nhosts = [\"127.0.0.2\"]\n\
+                [[route]]\nname = \"secure\"\nenable_tls = \"Required\"\n\
+                [[rule]]\nset_route = \"relay\"\nset_priority = \"low\"\n[[rule]]\nset_routing_domain = \"B.Test.\"\n";
+    let config = built(&format!("{MINIMAL}{text}"));
+    let options = config.routes.options(&config.path, 25);
+    let told = |site: &str| {
+        let options = options.of(site);
+        (options.connection_limit, options.smtp.enable_pipelining, options.tls.enable_tls)
+    };
+    assert_eq!(told("127.0.0.1:2526"), (2, false, Tls::Required));
+    assert_eq!(told("127.0.0.2:25"), (7, false, Tls::OpportunisticInsecure));
+    assert_eq!(told("mx.c.test!secure"), (7, false, Tls::Required));
+    assert_eq!(told("mx.c.test"), (7, false, Tls::OpportunisticInsecure));
+    let (first, second) = (config.rules.get(0).expect("a rule"), config.rules.get(1).expect("a rule"));
+    assert_eq!((first.then.routing.as_deref(), first.then.priority), (Some("relay"), Some(Priority::Low)));
+    assert_eq!(second.then.routing.as_deref(), Some("b.test"));
 }
 
 #[test]

@@ -24,14 +24,12 @@ use super::exchanger::{self, Chosen, Exchanger};
 use super::naming;
 use super::site::{MxHost, Protocol, Site};
 use crate::message::{EnhancedCode, Response};
-use crate::routing::route::RouteHost;
+use crate::routing::route::{RouteHost, port_of, site_name};
 
 /// The shortest time for which an answer is used, and that of an answer of which a part is missing.
 pub const MIN_LIFE: Duration = Duration::from_secs(30);
 /// The longest time for which an answer is used.
 pub const MAX_LIFE: Duration = Duration::from_hours(24);
-/// Where LMTP is spoken unless a route names a port (never that of SMTP: RFC 2033 section 5).
-const LMTP_PORT: u16 = 24;
 /// Responses that are remembered.
 pub const CACHED_RESPONSES: u64 = 65_536;
 /// Questions that may wait on one TCP connection to a server.
@@ -191,13 +189,11 @@ impl Resolver {
     /// The site of a static route: hosts in the order given, names looked up, the port of SMTP where
     /// none is given. The operator named them, so addresses of special use are good.
     pub async fn fixed_site(&self, hosts: &[RouteHost], protocol: Protocol) -> Result<Resolved, Failure> {
-        let (mut usable, mut names, mut trouble, mut life) = (Vec::new(), Vec::new(), None, MAX_LIFE);
+        let smtp_port = self.0.options.smtp_port;
+        let name: Arc<str> = site_name(hosts, protocol, smtp_port).into();
+        let (mut usable, mut trouble, mut life) = (Vec::new(), None, MAX_LIFE);
         for RouteHost { host, port } in hosts {
-            let (port, mark) = match protocol {
-                Protocol::Smtp => (port.unwrap_or(self.0.options.smtp_port), ""),
-                Protocol::Lmtp => (port.unwrap_or(LMTP_PORT), "/lmtp"),
-            };
-            names.push(format!("{host}:{port}{mark}"));
+            let port = port.unwrap_or_else(|| port_of(protocol, smtp_port));
             let found = match host.parse::<IpAddr>() {
                 Ok(ip) => Ok((vec![canonical(ip)], MAX_LIFE)),
                 Err(_) => self.named(host).await,
@@ -212,8 +208,8 @@ impl Resolver {
         }
         match trouble {
             Some((host, t)) if usable.is_empty() => Err(Failure::temporary(host, &t)),
-            Some(_) => Ok(resolved(names.join(",").into(), usable, MIN_LIFE, protocol)),
-            None => Ok(resolved(names.join(",").into(), usable, life, protocol)),
+            Some(_) => Ok(resolved(name, usable, MIN_LIFE, protocol)),
+            None => Ok(resolved(name, usable, life, protocol)),
         }
     }
 

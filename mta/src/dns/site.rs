@@ -15,6 +15,13 @@ pub struct Site {
     pub protocol: Protocol,
 }
 
+impl Site {
+    /// Whether it has an address of the family of `from`.
+    pub fn has_family_of(&self, from: IpAddr) -> bool {
+        self.hosts.iter().flat_map(|host| &host.addresses).any(|to| to.is_ipv4() == from.is_ipv4())
+    }
+}
+
 /// What is spoken to the hosts of a site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Protocol {

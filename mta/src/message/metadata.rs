@@ -1,77 +1,25 @@
 //! What is stored of a message beside its bytes, and the marks that follow it on disk.
 //! Pure. Floor 0.
-//! Always: a part's recipients share one scheduled queue; a message is gone when all its parts are.
+//! Always: a part's recipients share one scheduled queue, pool and priority; a message is gone when all its parts are.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use egret_shared::clock::UnixMs;
 use serde::{Deserialize, Serialize};
 
-use super::{Address, MessageId};
+use super::{Address, MessageId, Priority, QueueName};
 
-/// The name of a scheduled queue: `campaign:tenant@domain`, the first two optional.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct QueueName(Arc<str>);
-
-impl QueueName {
-    /// The queue of a domain (canonical: lower case, A-labels) with no tenant and no campaign.
-    pub fn of_domain(domain: &str) -> Self {
-        Self(format!("@{domain}").into())
-    }
-
-    /// The queue of a domain (canonical), with the tenant and the campaign that its mail is for. Characters
-    /// that would make the name ambiguous (`:`, `@`, and all that is no graphic ASCII) become `_`; letters become
-    /// lower case, so that `Acme` and `acme` are one tenant.
-    pub fn new(campaign: Option<&str>, tenant: Option<&str>, domain: &str) -> Self {
-        let plain = |text: &str| {
-            let fits = |c: char| c.is_ascii_graphic() && !matches!(c, ':' | '@');
-            text.chars().map(|c| if fits(c) { c.to_ascii_lowercase() } else { '_' }).collect::<String>()
-        };
-        let tenant = tenant.map(plain).unwrap_or_default();
-        match campaign.map(plain) {
-            Some(campaign) => Self(format!("{campaign}:{tenant}@{domain}").into()),
-            None => Self(format!("{tenant}@{domain}").into()),
-        }
-    }
-
-    /// The campaign, if its name holds one.
-    pub fn campaign(&self) -> Option<&str> {
-        let (before, _) = self.0.rsplit_once('@')?;
-        before.split_once(':').map(|(campaign, _)| campaign)
-    }
-
-    /// The tenant, if its name holds one.
-    pub fn tenant(&self) -> Option<&str> {
-        let (before, _) = self.0.rsplit_once('@')?;
-        let tenant = before.split_once(':').map_or(before, |(_, tenant)| tenant);
-        (!tenant.is_empty()).then_some(tenant)
-    }
-
-    /// The whole name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The domain part.
-    pub fn domain(&self) -> &str {
-        self.0.rsplit_once('@').map_or(&*self.0, |(_, domain)| domain)
-    }
-}
-
-impl fmt::Display for QueueName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The recipients of a message that share one scheduled queue: the unit that is scheduled and tried.
+/// The recipients of a message that share one scheduled queue, pool and priority: the unit that is scheduled and tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The scheduled queue.
     pub queue: QueueName,
     /// The pool of sources that it leaves from.
     pub pool: Arc<str>,
+    /// How soon it goes out where others wait.
+    #[serde(default, skip_serializing_if = "Priority::is_normal")]
+    pub priority: Priority,
     /// The forward-paths, as given.
     pub recipients: Vec<Address>,
 }
@@ -159,26 +107,4 @@ pub struct Moved {
     pub queue: QueueName,
     /// The pool.
     pub pool: Arc<str>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queue_name_holds_campaign_tenant_and_domain_without_doubt() {
-        let pieces = |campaign, tenant| {
-            let name = QueueName::new(campaign, tenant, "a.test");
-            let owned = |piece: Option<&str>| piece.map(str::to_owned);
-            (name.to_string(), owned(name.campaign()), owned(name.tenant()), name.domain().to_owned())
-        };
-        let some = |text: &str| Some(text.to_owned());
-        let domain = || "a.test".to_owned();
-        assert_eq!(pieces(None, None), ("@a.test".into(), None, None, domain()));
-        assert_eq!(pieces(None, Some("t")), ("t@a.test".into(), None, some("t"), domain()));
-        assert_eq!(pieces(Some("c"), None), ("c:@a.test".into(), some("c"), None, domain()));
-        assert_eq!(pieces(Some("c"), Some("t")), ("c:t@a.test".into(), some("c"), some("t"), domain()));
-        assert_eq!(pieces(Some("C"), Some("Acme")), ("c:acme@a.test".into(), some("c"), some("acme"), domain()));
-        assert_eq!(pieces(Some("c@:"), Some("t\n:x")), ("c__:t__x@a.test".into(), some("c__"), some("t__x"), domain()));
-    }
 }

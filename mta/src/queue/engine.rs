@@ -19,6 +19,7 @@ use super::sweep::Sweep;
 use super::words::{Act, Admit, Cause, EntryKey, HELD, NoSite, PartKey, Readmit, Resolution};
 use crate::routing::health::{Health, rest_after};
 use crate::routing::pool::{Pool, Rotation};
+use crate::shaping::per_site::PerSite;
 
 slotmap::new_key_type! {
     pub(super) struct QueueKey;
@@ -58,7 +59,8 @@ pub(super) struct Session {
 /// The queues.
 pub struct Engine {
     pub(super) options: QueueOptions,
-    pub(super) connection_limit: usize,
+    pub(super) connection_limits: PerSite<u32>,
+    pub(super) lead_epoch: u64,
     pub(super) pools: HashMap<Arc<str>, (Pool, Rotation)>,
     pub(super) default_pool: Arc<str>,
     pub(super) health: Health,
@@ -83,14 +85,15 @@ impl Engine {
     /// `seed` drives the spread of retries.
     pub fn new(
         options: QueueOptions,
-        connection_limit: u32,
+        connection_limits: impl Into<PerSite<u32>>,
         pools: Vec<Pool>,
         default_pool: Arc<str>,
         seed: u64,
     ) -> Self {
         Self {
             options,
-            connection_limit: connection_limit as usize,
+            connection_limits: connection_limits.into(),
+            lead_epoch: 0,
             pools: pools.into_iter().map(|pool| (pool.name.clone(), (pool, Rotation::default()))).collect(),
             default_pool,
             health: Health::default(),
@@ -157,9 +160,9 @@ impl Engine {
     }
 
     fn queue(&mut self, readmit: Readmit, now: UnixMs, acts: &mut Vec<Act>) {
-        let Readmit { part: Admit { id, part, queue, pool, recipients, received, attempts, due, settled }, is_moved } =
-            readmit;
-        let queue = self.queue_of((queue, pool));
+        let Readmit { part: admit, is_moved } = readmit;
+        let Admit { id, part, queue, pool, priority, recipients, received, attempts, due, settled } = admit;
+        let queue = self.queue_of((queue, pool, priority));
         self.queues[queue].held += 1;
         // What waits for a retry was scheduled by the options of then; those of now hold.
         let is_retry = attempts > 0 && due != Some(HELD);
@@ -171,7 +174,7 @@ impl Engine {
         self.schedule(entry, now, acts);
     }
 
-    /// The queue of that name and pool.
+    /// The queue of that name, pool and priority.
     pub(super) fn queue_of(&mut self, key: PartKey) -> QueueKey {
         if let Some(queue) = self.names.get(&key) {
             return *queue;
@@ -292,7 +295,7 @@ impl Engine {
     }
 
     #[cfg(test)]
-    pub(super) fn timers(&self) -> impl Iterator<Item = Timer> + '_ {
+    pub(super) fn each_timer(&self) -> impl Iterator<Item = Timer> + '_ {
         self.timers.iter().map(|Reverse((_, timer))| *timer)
     }
 

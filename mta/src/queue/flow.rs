@@ -1,6 +1,6 @@
 //! The way forward: from a due list over the site to a ready queue, and from there into a session.
 //! Pure. Floor 2.
-//! Always: tenants have their turns, at the site and in the ready queue; what a ready queue has no room
+//! Always: a higher priority goes first, and tenants have their turns within one, at the site and in the ready queue; what a ready queue has no room
 //! for goes back to the head of its due list, its schedule unchanged.
 
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::ready::{May, Ready, SiteSlot};
 use super::scheduled::{Lead, Place, is_due_in};
 use super::words::{Act, EntryKey};
 use crate::dns::site::Site;
-use crate::message::Ticket;
+use crate::message::{Priority, Ticket};
 use crate::routing::source::Way;
 
-/// Scheduled queues of a site that are asked in one turn when none of their pools has room.
+/// Scheduled queues of a site and priority that are asked in one turn when none of their pools has room.
 const MAX_STUCK: usize = 16;
 
 impl Engine {
@@ -27,11 +27,11 @@ impl Engine {
         let Some(scheduled) = self.queues.get_mut(queue) else { return };
         match &scheduled.lead {
             Lead::Known(site, until) if *until > now => {
-                let (site, tenant) = (site.clone(), scheduled.tenant.clone());
+                let (site, tenant, priority) = (site.clone(), scheduled.tenant.clone(), scheduled.priority());
                 let wants = !std::mem::replace(&mut scheduled.wants_room, true);
                 let slot = self.site_slot(site);
                 if wants {
-                    self.sites[slot].wanting.push(&tenant, queue);
+                    self.sites[slot].wanting.push(priority, &tenant, queue);
                 }
                 self.turn(slot, now, acts);
             }
@@ -45,12 +45,14 @@ impl Engine {
     }
 
     fn site_slot(&mut self, site: Arc<Site>) -> SiteKey {
-        if let Some(&slot) = self.site_names.get(&site.name) {
-            self.sites[slot].site = site;
-            return slot;
+        let epoch = self.lead_epoch;
+        if let Some(&key) = self.site_names.get(&site.name) {
+            let slot = &mut self.sites[key];
+            (slot.site, slot.epoch) = (site, epoch);
+            return key;
         }
-        let name = site.name.clone();
-        let slot = self.sites.insert(SiteSlot::new(site));
+        let (name, limit) = (site.name.clone(), *self.connection_limits.of(&site.name) as usize);
+        let slot = self.sites.insert(SiteSlot::new(site, limit, epoch));
         self.site_names.insert(name, slot);
         slot
     }
@@ -72,8 +74,10 @@ impl Engine {
     /// One entry from each wanting queue in turn, as far as there is room. Returns what got some.
     fn fill(&mut self, site: SiteKey, now: UnixMs) -> Vec<ReadyKey> {
         let mut filled = Vec::new();
-        let mut stuck = 0;
-        while let Some(queue) = self.sites.get_mut(site).and_then(|s| s.wanting.pop()) {
+        let mut stuck = [const { Vec::new() }; 3];
+        loop {
+            let is_open = |priority: Priority| stuck[priority.place()].len() < MAX_STUCK;
+            let Some(queue) = self.sites.get_mut(site).and_then(|s| s.wanting.pop_of(is_open)) else { break };
             let Some(entry) = self.take_due(queue, site) else { continue };
             match self.choose(site, queue, now) {
                 Some(ready) => {
@@ -82,18 +86,24 @@ impl Engine {
                 }
                 None => {
                     self.return_due(entry);
-                    stuck += 1;
+                    stuck[self.queues[queue].priority().place()].push(queue);
+                    continue;
                 }
             }
-            let tenant = self.queues[queue].tenant.clone();
-            self.sites[site].wanting.push(&tenant, queue);
-            if stuck > 0 && stuck >= MAX_STUCK.min(self.sites[site].wanting.len()) {
-                break;
-            }
+            self.want_room(site, queue);
+        }
+        for queue in stuck.into_iter().flatten() {
+            self.want_room(site, queue);
         }
         filled.sort_unstable();
         filled.dedup();
         filled
+    }
+
+    /// Puts a queue behind the others of its class and tenant that want room.
+    fn want_room(&mut self, site: SiteKey, queue: QueueKey) {
+        let (scheduled, slot) = (&self.queues[queue], &mut self.sites[site]);
+        slot.wanting.push(scheduled.priority(), &scheduled.tenant, queue);
     }
 
     /// The first due entry of a queue that wanted room at `site`; without one it wants no more.
@@ -129,8 +139,9 @@ impl Engine {
         if ready.waiting.is_empty() {
             ready.progress = now;
         }
-        let displaced = if ready.waiting.len() >= most { ready.waiting.pop_of_longest() } else { None };
-        ready.waiting.push(&self.queues[queue].tenant, entry);
+        let (priority, tenant) = (self.queues[queue].priority(), &self.queues[queue].tenant);
+        let displaced = ready.waiting.make_room(priority, tenant, most);
+        ready.waiting.push(priority, tenant, entry);
         if let Some(displaced) = displaced {
             self.return_due(displaced);
         }
@@ -153,7 +164,7 @@ impl Engine {
         match slot.and_then(|slot| self.sites.get_mut(*slot)) {
             Some(slot) => {
                 scheduled.wants_room = true;
-                slot.wanting.push(&scheduled.tenant, queue);
+                slot.wanting.push(scheduled.priority(), &scheduled.tenant, queue);
             }
             None => self.set_timer(UnixMs(0), Timer::Queue(queue)),
         }
@@ -181,7 +192,7 @@ impl Engine {
                 rest <= now
                     && slot.fits(source)
                     && queue.blocks.path(&source.name, &slot.site.name).is_none()
-                    && found.is_none_or(|r| r.has_room(&queue.tenant, options.max_ready))
+                    && found.is_none_or(|r| r.waiting.has_room(queue.priority(), &queue.tenant, options.max_ready))
             })
             .collect();
         let Some(picked) = rotation.pick(pool, |i| usable[i]) else {
@@ -201,12 +212,13 @@ impl Engine {
             if ready.waiting.is_empty() {
                 return;
             }
+            let limit = self.sites.get(ready.site).map_or(1, |slot| slot.limit);
             if let Some(session) = ready.idle.pop() {
                 self.hand(key, session, now, acts);
                 continue;
             }
             let rest = self.health.rests_until(&ready.source, now);
-            match rest.map_or_else(|| ready.may_open(self.connection_limit, now), May::Later) {
+            match rest.map_or_else(|| ready.may_open(limit, now), May::Later) {
                 May::Open => self.open(key, now, acts),
                 May::Later(at) => {
                     if !std::mem::replace(&mut ready.timer, true) {

@@ -2,12 +2,14 @@
 //! floor 2; `run` is the task that drives it, floor 4.
 //! Knows neither SMTP nor DNS nor the spool's files: it gives out acts and is told what came of them.
 
+mod classes;
 pub mod control;
 mod engine;
 mod flow;
 mod lanes;
 mod options;
 mod ready;
+mod reroute;
 pub mod run;
 mod scheduled;
 mod settle;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::Party;
 
+use super::classes::Classes;
 use super::engine::{QueueKey, ReadyKey, SiteKey};
-use super::lanes::Lanes;
 use super::words::EntryKey;
 use crate::dns::site::Site;
 use crate::routing::health::rest_after;
@@ -27,8 +27,8 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Ready {
     pub source: Arc<Source>,
     pub site: SiteKey,
-    /// Handed out by tenant in turn.
-    pub waiting: Lanes<EntryKey>,
+    /// Handed out by priority, and by tenant in turn.
+    pub waiting: Classes<EntryKey>,
     pub sessions: usize,
     pub idle: Vec<u64>,
     /// No session is opened before this.
@@ -60,7 +60,7 @@ pub(super) enum May {
 impl Ready {
     pub fn new(source: Arc<Source>, site: SiteKey) -> Self {
         let zero = UnixMs(0);
-        let waiting = Lanes::default();
+        let waiting = Classes::default();
         Self {
             source,
             site,
@@ -94,11 +94,6 @@ impl Ready {
         }
     }
 
-    /// Whether one more entry of `tenant` has room, be it in place of another tenant's.
-    pub fn has_room(&self, tenant: &Arc<str>, most: usize) -> bool {
-        self.waiting.len() < most || self.waiting.yields_to(tenant)
-    }
-
     /// A session that was opened at `opened` failed: the queue is held, longer each time.
     pub fn failed(&mut self, opened: UnixMs, now: UnixMs) {
         if opened > self.failed_at {
@@ -119,20 +114,23 @@ pub(super) struct SiteSlot {
     pub site: Arc<Site>,
     /// Its ready queues by source name.
     pub ready: HashMap<Arc<str>, ReadyKey>,
-    /// Scheduled queues with due entries, served by tenant in turn, and a tenant's in turn.
-    pub wanting: Lanes<QueueKey>,
+    /// Scheduled queues with due entries, served by priority, by tenant in turn, and a tenant's in turn.
+    pub wanting: Classes<QueueKey>,
     /// When the site is looked at again, if a timer is set.
     pub wake: Option<UnixMs>,
+    /// The most sessions from one source.
+    pub limit: usize,
+    /// Of the last answer that led here ([`Engine::lead_epoch`](super::Engine::lead_epoch)).
+    pub epoch: u64,
 }
 
 impl SiteSlot {
-    pub fn new(site: Arc<Site>) -> Self {
-        Self { site, ready: HashMap::new(), wanting: Lanes::default(), wake: None }
+    pub fn new(site: Arc<Site>, limit: usize, epoch: u64) -> Self {
+        Self { site, ready: HashMap::new(), wanting: Classes::default(), wake: None, limit, epoch }
     }
 
     /// Whether the site has an address that `source` can reach by family.
     pub fn fits(&self, source: &Source) -> bool {
-        let Some(from) = source.address else { return true };
-        self.site.hosts.iter().flat_map(|h| &h.addresses).any(|to| to.is_ipv4() == from.is_ipv4())
+        source.address.is_none_or(|from| self.site.has_family_of(from))
     }
 }

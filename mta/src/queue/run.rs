@@ -16,7 +16,7 @@ use super::engine::Engine;
 use super::options::QueueOptions;
 use super::words::{Act, Admit, EntryKey, Failed, PartKey, Readmit, Resolution};
 use crate::dns::site::Site;
-use crate::message::{FromSession, Mark, MessageId, Ticket};
+use crate::message::{FromSession, Mark, MessageId, QueueName, Ticket};
 use crate::routing::source::{Source, Way};
 
 /// Words that may wait for the engine; a full channel makes their senders wait.
@@ -27,7 +27,8 @@ const BATCH: usize = 512;
 /// What may be told to the engine's task.
 enum Word {
     Admit(Vec<Admit>),
-    Resolved(PartKey, Resolution),
+    /// With the epoch of the engine's questions in which it was asked.
+    Resolved(PartKey, u64, Resolution),
     Reported(EntryKey),
     Readmit(Vec<Readmit>),
     Ask(Errand),
@@ -59,8 +60,8 @@ pub struct Opening {
 
 /// What the engine's task has done by others.
 pub trait Hands: Send + Sync + 'static {
-    /// Finds the site of a domain.
-    fn resolve(&self, domain: &str) -> impl Future<Output = Resolution> + Send + 'static;
+    /// Finds the site of a scheduled queue.
+    fn resolve(&self, queue: &QueueName) -> impl Future<Output = Resolution> + Send + 'static;
     /// Starts a session; returns at once.
     fn open(&self, opening: Opening);
     /// Tells the sender of failed recipients; returns when the report is on stable storage.
@@ -209,7 +210,8 @@ impl<H: Hands> Driver<H> {
     fn tell(&mut self, word: Word, now: UnixMs, acts: &mut Vec<Act>) {
         match word {
             Word::Admit(parts) => parts.into_iter().for_each(|part| self.engine.admit(part, now, acts)),
-            Word::Resolved(key, resolution) => self.engine.resolved(&key, resolution, now, acts),
+            Word::Resolved(key, epoch, _) if epoch != self.engine.lead_epoch() => acts.push(Act::Resolve(key)),
+            Word::Resolved(key, _, resolution) => self.engine.resolved(&key, resolution, now, acts),
             Word::Reported(key) => self.engine.reported(key, now, acts),
             Word::Readmit(parts) => parts.into_iter().for_each(|part| self.engine.readmit(part, now, acts)),
             Word::Ask(errand) => self.answers.push(errand(&mut self.engine, now, acts)),
@@ -231,9 +233,10 @@ impl<H: Hands> Driver<H> {
                 Act::Keep(controls) => self.hands.keep(controls),
                 Act::Release { session } => drop(self.work.remove(&session)),
                 Act::Resolve(key) => {
-                    let (told, answer) = (self.told.clone(), self.hands.resolve(key.0.domain()));
+                    let (told, epoch) = (self.told.clone(), self.engine.lead_epoch());
+                    let answer = self.hands.resolve(&key.0);
                     // The task ends with its answer; a stopped engine is no one to tell.
-                    tokio::spawn(async move { told.send(Word::Resolved(key, answer.await)).await });
+                    tokio::spawn(async move { told.send(Word::Resolved(key, epoch, answer.await)).await });
                 }
                 Act::Failed(failed) => {
                     let (told, key, done) = (self.told.clone(), failed.key, self.hands.report(failed));

@@ -1,4 +1,4 @@
-//! A scheduled queue: what waits for one `campaign:tenant@domain`, and where its domain leads.
+//! A scheduled queue: what waits for one `campaign:tenant@domain!routing` in one pool and priority, and where it leads.
 //! Pure. Floor 2.
 //! Always: an entry says itself where it waits; a list may hold keys of entries that have gone elsewhere,
 //! and who takes a key out of it asks the entry. `held` counts all entries of the queue, `waiting` those
@@ -14,7 +14,7 @@ use super::control::Blocks;
 use super::engine::QueueKey;
 use super::words::{EntryKey, PartKey};
 use crate::dns::site::Site;
-use crate::message::{MessageId, QueueName, Ticket};
+use crate::message::{MessageId, Priority, QueueName, Ticket};
 
 /// Keys in a due list beyond twice those that count, before it is thinned out.
 const SLACK: usize = 64;
@@ -133,6 +133,11 @@ impl Scheduled {
             blocks: Blocks::default(),
             last: None,
         }
+    }
+
+    /// How soon its mail goes out where others wait.
+    pub fn priority(&self) -> Priority {
+        self.key.2
     }
 
     /// No known site keeps it in memory, and no answer is on its way.

@@ -119,17 +119,19 @@ impl Engine {
     fn take_back(&mut self, key: ReadyKey, entry: EntryKey) {
         let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
         let (source, site) = (self.ready[key].source.name.clone(), self.ready[key].site);
-        let site = self.sites.get(site).map(|slot| slot.site.name.clone()).unwrap_or_default();
-        if self.blocks(queue).is_some_and(|blocks| blocks.path(&source, &site).is_some()) {
+        let Some(slot) = self.sites.get(site) else { return self.return_due(entry) };
+        let (site, is_old) = (slot.site.name.clone(), slot.epoch != self.lead_epoch);
+        if is_old || self.blocks(queue).is_some_and(|blocks| blocks.path(&source, &site).is_some()) {
             self.return_due(entry);
             return;
         }
         self.put(entry, Place::Ready);
-        self.ready[key].waiting.push_front(&self.queues[queue].tenant, entry);
+        let scheduled = &self.queues[queue];
+        self.ready[key].waiting.push_front(scheduled.priority(), &scheduled.tenant, entry);
     }
 
     /// Puts what waits in a ready queue back at the head of the scheduled queues.
-    fn give_back(&mut self, key: ReadyKey) {
+    pub(super) fn give_back(&mut self, key: ReadyKey) {
         let Some(ready) = self.ready.get_mut(key) else { return };
         let site = ready.site;
         for entry in ready.waiting.take_out(|_| true).into_iter().rev() {
@@ -188,7 +190,7 @@ impl Engine {
     /// Stores the schedule of a part, and where it is if that is not what its metadata say.
     pub(super) fn mark_later(&self, key: EntryKey, acts: &mut Vec<Act>) {
         let Some(entry) = self.entries.get(key) else { return };
-        let (queue, pool) = &self.queues[entry.queue].key;
+        let (queue, pool, _) = &self.queues[entry.queue].key;
         let moved = entry.is_moved.then(|| Arc::new(Moved { queue: queue.clone(), pool: pool.clone() }));
         let mark = Mark::Later { attempts: entry.attempts, due: entry.due, settled: entry.settled.to_vec(), moved };
         acts.push(Act::Mark { id: entry.id, part: entry.part, mark });

@@ -23,7 +23,7 @@ impl Engine {
     /// Every live entry says where it is, and a key of it is there.
     fn check(&self, reporting: &HashSet<EntryKey>) {
         let mut keys: HashSet<(Place, EntryKey)> = HashSet::new();
-        let timers = self.timers().filter_map(|timer| match timer {
+        let timers = self.each_timer().filter_map(|timer| match timer {
             Timer::Entry(entry) => Some((Place::Timer, entry)),
             _ => None,
         });
@@ -45,7 +45,7 @@ impl Engine {
         }
         for (key, ready) in &self.ready {
             assert_eq!(ready.sessions, self.sessions.values().filter(|s| s.ready == key).count());
-            assert!(ready.sessions <= self.connection_limit);
+            assert!(ready.sessions <= self.sites[ready.site].limit);
         }
     }
 }
@@ -107,8 +107,18 @@ impl World {
         let id = MessageId::generate();
         let queue = QueueName::of_domain(domain);
         let (pool, received) = ("p".into(), self.now);
-        let admit =
-            Admit { id, part: 0, queue, pool, recipients, received, attempts: 0, due: None, settled: Vec::new() };
+        let admit = Admit {
+            id,
+            part: 0,
+            queue,
+            pool,
+            priority: Priority::Normal,
+            recipients,
+            received,
+            attempts: 0,
+            due: None,
+            settled: Vec::new(),
+        };
         self.engine.admit(admit, self.now, &mut self.acts);
         self.play();
         id
@@ -116,10 +126,17 @@ impl World {
 
     /// Admits one to a queue without checking the engine, which takes long when it holds much.
     fn put(&mut self, queue: QueueName) {
+        self.put_as(Priority::Normal, queue);
+    }
+
+    /// The same with a priority.
+    fn put_as(&mut self, priority: Priority, queue: QueueName) -> MessageId {
         let (id, pool, received) = (MessageId::generate(), "p".into(), self.now);
         let settled = Vec::new();
-        let admit = Admit { id, part: 0, queue, pool, recipients: 1, received, attempts: 0, due: None, settled };
+        let admit =
+            Admit { id, part: 0, queue, pool, priority, recipients: 1, received, attempts: 0, due: None, settled };
         self.engine.admit(admit, self.now, &mut self.acts);
+        id
     }
 
     /// Answers every question for a site.
@@ -390,6 +407,7 @@ fn what_was_held_is_tried_and_its_age_counts_from_the_end_of_the_hold() {
         part: 0,
         queue,
         pool,
+        priority: Priority::Normal,
         recipients: 1,
         received: due,
         attempts: 0,
@@ -444,5 +462,6 @@ fn a_long_due_list_expires_in_steps() {
 
 mod control;
 mod model;
+mod priority;
 mod property;
 mod why;

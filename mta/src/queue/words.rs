@@ -7,7 +7,7 @@ use egret_shared::clock::UnixMs;
 
 use super::control::words::Control;
 use crate::dns::site::Site;
-use crate::message::{Mark, MessageId, QueueName, RecipientResult, Response, Ticket};
+use crate::message::{Mark, MessageId, Priority, QueueName, RecipientResult, Response, Ticket};
 use crate::routing::source::{Source, Way};
 
 slotmap::new_key_type! {
@@ -29,6 +29,8 @@ pub struct Admit {
     pub queue: QueueName,
     /// The pool that it leaves from.
     pub pool: Arc<str>,
+    /// How soon it goes out where others wait.
+    pub priority: Priority,
     /// How many recipients the part has.
     pub recipients: u16,
     /// When it began to wait: when the message was accepted, or until when its sender had it held. Its age
@@ -60,8 +62,8 @@ pub enum NoSite {
     Temporary(Response),
 }
 
-/// Names a scheduled queue towards the driver: its name and pool.
-pub type PartKey = (QueueName, Arc<str>);
+/// Names a scheduled queue towards the driver: its name, pool and priority.
+pub type PartKey = (QueueName, Arc<str>, Priority);
 
 /// Why recipients failed for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +97,7 @@ pub struct Failed {
 /// What the engine wants done.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// Find the site of this queue's domain and tell it.
+    /// Find the site of this queue and tell it.
     Resolve(PartKey),
     /// Open a session with a first ticket.
     Open {

@@ -1,6 +1,6 @@
 //! Whose mail a message is, and where it leaves from: labels, sources, the ways to reach them, pools. `source` is
 //! floor 0, `pool`, `health`, `pattern`, `matcher` and `label` floor
-//! 1, `route` and `rule` floor 2.
+//! 1, `route`, `rule` and `ways` floor 2.
 
 pub mod health;
 pub mod label;
@@ -10,3 +10,4 @@ pub mod pool;
 pub mod route;
 pub mod rule;
 pub mod source;
+pub mod ways;

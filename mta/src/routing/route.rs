@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 pub use super::pattern::Pattern;
 use crate::dns::site::Protocol;
+use crate::shaping::options::PathOptions;
+use crate::shaping::per_site::PerSite;
 
 /// A host of a route, as the operator wrote it: an address or a name, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +21,8 @@ pub struct RouteHost {
     pub port: Option<u16>,
 }
 
-/// What is said about a domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is said about a domain, or about mail that a rule leads by this route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// The hosts that take its mail, in the order in which they are tried; empty leaves them to the DNS.
     pub hosts: Vec<RouteHost>,
@@ -28,11 +30,36 @@ pub struct Route {
     pub protocol: Protocol,
     /// The pool that its mail leaves from; `None` is the default pool.
     pub pool: Option<Arc<str>>,
+    /// The name by which rules choose it.
+    pub name: Option<Arc<str>>,
+    /// Its place in the file, from 0.
+    pub place: usize,
+    /// The options of its path, if it has its own.
+    pub options: Option<Arc<PathOptions>>,
+}
+
+/// Where LMTP is spoken unless a route names a port (never that of SMTP: RFC 2033 section 5).
+const LMTP_PORT: u16 = 24;
+
+/// The port of hosts for which a route names none.
+pub fn port_of(protocol: Protocol, smtp_port: u16) -> u16 {
+    match protocol {
+        Protocol::Smtp => smtp_port,
+        Protocol::Lmtp => LMTP_PORT,
+    }
+}
+
+/// The name of the site that hosts of a route are.
+pub fn site_name(hosts: &[RouteHost], protocol: Protocol, smtp_port: u16) -> String {
+    let mark = if protocol == Protocol::Lmtp { "/lmtp" } else { "" };
+    let port = |host: &RouteHost| host.port.unwrap_or_else(|| port_of(protocol, smtp_port));
+    hosts.iter().map(|host| format!("{}:{}{mark}", host.host, port(host))).collect::<Vec<_>>().join(",")
 }
 
 /// All routes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
+    named: HashMap<Arc<str>, Arc<Route>>,
     domains: HashMap<String, Arc<Route>>,
     below: HashMap<String, Arc<Route>>,
     any: Option<Arc<Route>>,
@@ -46,6 +73,49 @@ impl Routes {
             Pattern::Below(domain) => self.below.insert(domain, route).is_none(),
             Pattern::Any => self.any.replace(route).is_none(),
         }
+    }
+
+    /// Adds a route by its name; `false` if another has it.
+    pub fn add_named(&mut self, route: Arc<Route>) -> bool {
+        route.name.clone().is_none_or(|name| self.named.insert(name, route).is_none())
+    }
+
+    /// The route of a name.
+    pub fn named(&self, name: &str) -> Option<&Route> {
+        self.named.get(name).map(AsRef::as_ref)
+    }
+
+    /// The names of routes, sorted.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.named.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The pools that routes name.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.all().filter_map(|route| route.pool.as_ref())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.named.values().chain(self.domains.values()).chain(self.below.values()).chain(&self.any)
+    }
+
+    /// The options of all paths: `base`, or those of the route that leads there.
+    pub fn options(&self, base: &PathOptions, smtp_port: u16) -> PerSite<Arc<PathOptions>> {
+        let mut all = PerSite::of_all(Arc::new(base.clone()));
+        for route in self.all() {
+            let Some(options) = &route.options else { continue };
+            match &route.name {
+                _ if !route.hosts.is_empty() => {
+                    let site = site_name(&route.hosts, route.protocol, smtp_port);
+                    all.set_site(site.into(), options.clone());
+                }
+                Some(name) => all.set_route(name.clone(), options.clone()),
+                None => {}
+            }
+        }
+        all
     }
 
     /// The route of a domain in its canonical spelling.
@@ -64,7 +134,7 @@ impl FromStr for RouteHost {
             let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
             host.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
             let port = if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or_else(wrong)?) };
-            return Ok(Self { host: host.to_owned(), port: port_of(port).map_err(|()| wrong())? });
+            return Ok(Self { host: host.to_owned(), port: read_port(port).map_err(|()| wrong())? });
         }
         if text.parse::<std::net::Ipv6Addr>().is_ok() {
             return Ok(Self { host: text.to_owned(), port: None });
@@ -74,12 +144,12 @@ impl FromStr for RouteHost {
         if host.is_empty() || !name_or_v4 {
             return Err(wrong());
         }
-        Ok(Self { host: host.to_ascii_lowercase(), port: port_of(port).map_err(|()| wrong())? })
+        Ok(Self { host: host.to_ascii_lowercase(), port: read_port(port).map_err(|()| wrong())? })
     }
 }
 
 /// No port at all is fine, a wrong one is not.
-fn port_of(text: Option<&str>) -> Result<Option<u16>, ()> {
+fn read_port(text: Option<&str>) -> Result<Option<u16>, ()> {
     let port = |digits: &str| digits.parse().ok().filter(|port| *port > 0).ok_or(());
     text.map(port).transpose()
 }
@@ -97,10 +167,7 @@ mod tests {
         let mut routes = Routes::default();
         for pattern in patterns {
             let pool = Some((*pattern).into());
-            let added = routes.add(
-                pattern.parse().expect("a pattern"),
-                Arc::new(Route { hosts: Vec::new(), protocol: Protocol::Smtp, pool }),
-            );
+            let added = routes.add(pattern.parse().expect("a pattern"), Arc::new(Route { pool, ..Route::default() }));
             assert!(added, "{pattern}");
         }
         routes

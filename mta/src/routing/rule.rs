@@ -12,7 +12,7 @@ use egret_shared::text::Line;
 
 use super::label::{HeaderName, Label, Labels, header_values, without_headers};
 use super::matcher::{AddressPattern, TextPattern};
-use crate::message::Address;
+use crate::message::{Address, Priority};
 
 /// What a rule looks at. An empty condition always holds.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +42,10 @@ pub struct Then {
     pub campaign: Option<Label>,
     /// The pool that it leaves from.
     pub pool: Option<Arc<str>>,
+    /// The route by which it goes, or the domain to whose hosts it goes.
+    pub routing: Option<Arc<str>>,
+    /// How soon it goes out where others wait.
+    pub priority: Option<Priority>,
     /// Headers that are taken out.
     pub remove_headers: Vec<HeaderName>,
     /// Headers that are put in front, as `Name: value`.
@@ -85,6 +89,10 @@ pub struct Assigned {
     pub labels: Labels,
     /// The pool, if a rule chose one.
     pub pool: Option<Arc<str>>,
+    /// The route's name or the domain that leads it instead of its own domain, if a rule chose one.
+    pub routing: Option<Arc<str>>,
+    /// How soon it goes out where others wait.
+    pub priority: Priority,
     /// The rules that applied, by their places.
     pub rules: Vec<usize>,
 }
@@ -98,6 +106,11 @@ impl Rules {
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The pools that rules name.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().filter_map(|rule| rule.then.pool.as_ref())
     }
 
     /// A rule by its place.
@@ -119,6 +132,8 @@ impl Rules {
                 *slot = set.clone().or(slot.take());
             }
             assigned.pool = then.pool.clone().or(assigned.pool.take());
+            assigned.routing = then.routing.clone().or(assigned.routing.take());
+            assigned.priority = then.priority.unwrap_or(assigned.priority);
             if then.stop {
                 break;
             }

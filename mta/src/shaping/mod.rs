@@ -1,3 +1,4 @@
-//! The limits and options of an egress path. `options` is plain data, floor 1.
+//! The limits and options of an egress path. `options` and `per_site` are plain data, floor 1.
 
 pub mod options;
+pub mod per_site;

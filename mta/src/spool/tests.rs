@@ -14,13 +14,14 @@ use proptest::prelude::*;
 
 use self::sim::{Call, Sim};
 use super::*;
-use crate::message::{Address, Content, Part, QueueName};
+use crate::message::{Address, Content, Part, Priority, QueueName};
 
 /// A message of two parts whose body is `length` bytes that depend on `n`.
 pub(super) fn message(n: u8, length: usize) -> Message {
     let part = |domain: &str| Part {
         queue: QueueName::of_domain(domain),
         pool: "p".into(),
+        priority: Priority::Normal,
         recipients: vec![Address::parse(&format!("u@{domain}")).expect("an address")],
     };
     let meta = Metadata {

@@ -9,7 +9,7 @@ use egret_mta::delivery::{BrokenTls, Deps, Events, Metrics, OutcomeRules, Path, 
 use egret_mta::dns::site::{MxHost, Protocol, Site};
 use egret_mta::event::record::{Kind, Record};
 use egret_mta::message::{
-    Address, Content as Bytes, FromSession, Message, MessageId, Metadata, Part, QueueName, Ticket, Verdict,
+    Address, Content as Bytes, FromSession, Message, MessageId, Metadata, Part, Priority, QueueName, Ticket, Verdict,
 };
 use egret_mta::routing::source::{Source, Way};
 use egret_mta::shaping::options::{PathOptions, SmtpOptions, Timeouts};
@@ -56,7 +56,7 @@ impl Store {
         let address = |text: &&str| Address::parse(text).expect("an address of the test");
         let queue = QueueName::of_domain("b.test");
         let recipients = recipients.iter().map(address).collect();
-        let part = Part { queue: queue.clone(), pool: "pool".into(), recipients };
+        let part = Part { queue: queue.clone(), pool: "pool".into(), priority: Priority::Normal, recipients };
         let sender = Address::parse("me@a.test").ok();
         let received = UnixMs(1);
         let meta = Metadata {

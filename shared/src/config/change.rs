@@ -8,14 +8,17 @@ use toml::de::{DeTable, DeValue};
 /// Of repeated sections and lists each place is told, as `listener[0].address`. A text that is no TOML has no keys.
 #[must_use]
 pub fn changed_keys(old: &str, new: &str) -> Vec<String> {
-    let (old, new) = (keys(old), keys(new));
+    let (old, new) = (values(old), values(new));
     let mut changed: Vec<_> = old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).collect();
     changed.sort_unstable();
     changed.dedup();
     changed.into_iter().cloned().collect()
 }
 
-fn keys(text: &str) -> BTreeMap<String, String> {
+/// The keys of a configuration file with their values in words, named as [`changed_keys`] does. A text that is no TOML has
+/// none.
+#[must_use]
+pub fn values(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -39,7 +42,10 @@ fn collect(name: &str, value: &DeValue<'_>, found: &mut BTreeMap<String, String>
             }
         }
         DeValue::String(text) => drop(found.insert(name.to_owned(), text.to_string())),
-        other => drop(found.insert(name.to_owned(), format!("{other:?}"))),
+        DeValue::Integer(number) => drop(found.insert(name.to_owned(), number.as_str().to_owned())),
+        DeValue::Float(number) => drop(found.insert(name.to_owned(), number.as_str().to_owned())),
+        DeValue::Boolean(is) => drop(found.insert(name.to_owned(), is.to_string())),
+        DeValue::Datetime(time) => drop(found.insert(name.to_owned(), time.to_string())),
     }
 }
 
@@ -54,6 +60,8 @@ mod tests {
         let same = "a   =   1 # with a word\nqueue = { max_ready = 7, max_age = '5d' }\n[[listener]]\naddress = 'x'\n";
         assert!(changed_keys(old, same).is_empty());
         let new = "b = 1\n[queue]\nmax_age = \"6d\"\nmax_ready = 7\n[[listener]]\naddress = \"x\"\n[[listener]]\naddress = \"y\"\n";
+        assert_eq!(values(old)["queue.max_ready"], "7");
+        assert_eq!(values("a = [true, 'x']")["a[0]"], "true");
         assert_eq!(changed_keys(old, new), ["a", "b", "listener[1].address", "queue.max_age"]);
     }
 }

@@ -9,7 +9,7 @@ mod reference;
 mod section;
 mod value;
 
-pub use change::changed_keys;
+pub use change::{changed_keys, values};
 pub use complaint::{Complaint, Complaints};
 pub use reference::{KeyDoc, describe, markdown};
 pub use section::Section;

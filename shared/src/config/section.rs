@@ -185,6 +185,19 @@ impl<'d> Section<'d> {
         table.iter().filter_map(read).collect()
     }
 
+    /// Documents keys that other code declares, under one name in the reference.
+    pub fn also(&self, keys: &'static str, kind: &'static str, doc: &'static str) {
+        if let Some(docs) = &self.context.docs {
+            let section = self.path.clone();
+            docs.borrow_mut().push(KeyDoc { section, key: keys, kind, default: None, required: false, doc });
+        }
+    }
+
+    /// Whether it holds keys other than these.
+    pub fn holds_more_than(&self, keys: &[&str]) -> bool {
+        self.table.is_some_and(|table| table.keys().any(|name| !keys.contains(&name.get_ref().as_ref())))
+    }
+
     /// Complains about `key` of this section, where it stands in the file.
     pub fn complain(&self, key: &'static str, message: impl Into<String>) {
         let at = self.find(key).map_or(self.at, |e| e.span().start);

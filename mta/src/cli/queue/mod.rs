@@ -204,11 +204,14 @@ struct Scope {
     /// To this domain.
     #[arg(long)]
     domain: Option<String>,
+    /// Led by this route, or to this domain's hosts; an empty one is mail that is led by its own domain.
+    #[arg(long, value_name = "ROUTE")]
+    routing: Option<String>,
     /// To this site, by its name as `queue ready` shows it.
     #[arg(long)]
     site: Option<String>,
-    /// One queue by its name, campaign:tenant@domain.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["campaign", "tenant", "domain", "site"])]
+    /// One queue by its name, campaign:tenant@domain!routing.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["campaign", "tenant", "domain", "routing", "site"])]
     queue: Option<String>,
     /// Everything that is queued.
     #[arg(long)]
@@ -219,8 +222,13 @@ impl Scope {
     /// The body of an order about it.
     fn body(&self) -> Value {
         let mut body = json!({ "scope": {} });
-        let given =
-            [("campaign", &self.campaign), ("tenant", &self.tenant), ("domain", &self.domain), ("site", &self.site)];
+        let given = [
+            ("campaign", &self.campaign),
+            ("tenant", &self.tenant),
+            ("domain", &self.domain),
+            ("routing", &self.routing),
+            ("site", &self.site),
+        ];
         for (key, value) in given.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
             body["scope"][key] = json!(value);
         }

@@ -71,6 +71,9 @@ pub(in crate::cli) struct Rebind {
     /// The domain that it is routed to; recipients stay as they are.
     #[arg(long, value_name = "DOMAIN")]
     to_domain: Option<String>,
+    /// The route or the domain that leads it from now on; an empty one takes it away.
+    #[arg(long, value_name = "ROUTE")]
+    to_routing: Option<String>,
     /// The pool from now on.
     #[arg(long, value_name = "POOL")]
     to_pool: Option<String>,
@@ -173,6 +176,7 @@ pub(super) async fn rebind(order: Rebind) -> anyhow::Result<()> {
         ("campaign", &order.to_campaign),
         ("tenant", &order.to_tenant),
         ("domain", &order.to_domain),
+        ("routing", &order.to_routing),
         ("pool", &order.to_pool),
     ];
     body["to"] = json!({ "requeue": order.requeue });

@@ -23,6 +23,9 @@ pub(in crate::cli) struct Listing {
     /// To this domain.
     #[arg(long)]
     domain: Option<String>,
+    /// Led by this route, or to this domain's hosts; an empty one is mail that is led by its own domain.
+    #[arg(long, value_name = "ROUTE")]
+    routing: Option<String>,
     /// To this site.
     #[arg(long)]
     site: Option<String>,
@@ -91,14 +94,15 @@ pub(super) async fn list(asked: Listing) -> anyhow::Result<()> {
         ("campaign", &asked.campaign),
         ("tenant", &asked.tenant),
         ("domain", &asked.domain),
+        ("routing", &asked.routing),
         ("site", &asked.site),
         ("pool", &asked.pool),
     ];
     let rows = asked.admin.get(&limited("/v1/queues", asked.limit, &given)).await?;
-    let header = ["queue", "pool", "held", "due", "oldest", "next due", "leads to", "suspended by"];
+    let header = ["queue", "pool", "priority", "held", "due", "oldest", "next due", "leads to", "suspended by"];
     print(&asked.admin, &rows, &header, |row| {
         let next = if row["next_due"].is_null() { "-".to_owned() } else { until(&row["next_due"]) };
-        let cells = ["queue", "pool", "held", "due"].map(|key| cell(&row[key]));
+        let cells = ["queue", "pool", "priority", "held", "due"].map(|key| cell(&row[key]));
         [&cells[..], &[span(&row["oldest"]), next, cell(&row["lead"]), cell(&row["suspended_by"])]].concat()
     })
 }

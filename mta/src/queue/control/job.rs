@@ -182,7 +182,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn wake_queues(&mut self, queues: VecDeque<QueueKey>) {
+    pub(in crate::queue) fn wake_queues(&mut self, queues: VecDeque<QueueKey>) {
         self.add_chore(Chore::Wake(queues));
     }
 
@@ -281,8 +281,8 @@ impl Engine {
     /// Moves a part that waits at a timer or in a due list.
     fn move_entry(&mut self, key: EntryKey, to: &Move, now: UnixMs, acts: &mut Vec<Act>) -> Outcome {
         let Some(entry) = self.entries.get(key) else { return Outcome::Skipped };
-        let (from, (name, pool)) = (entry.queue, &self.queues[entry.queue].key);
-        let wanted = (to.name(name), to.pool.clone().unwrap_or_else(|| pool.clone()));
+        let (from, (name, pool, priority)) = (entry.queue, &self.queues[entry.queue].key);
+        let wanted = (to.name(name), to.pool.clone().unwrap_or_else(|| pool.clone()), *priority);
         let target = self.queue_of(wanted);
         let is_early = to.requeue && entry_is_early(self, key, now);
         if target == from && !is_early {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use slotmap::SecondaryMap;
 
 use super::words::{ControlId, Scope};
-use crate::message::MessageId;
+use crate::message::{MessageId, Priority};
 use crate::queue::engine::{Engine, QueueKey};
 use crate::queue::scheduled::{Entry, Lead, Place, Scheduled};
 use crate::queue::words::EntryKey;
@@ -32,10 +32,12 @@ pub struct Filter {
 /// A scheduled queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct QueueRow {
-    /// Its name, `campaign:tenant@domain`.
+    /// Its name, `campaign:tenant@domain!routing`.
     pub queue: String,
     /// Its pool.
     pub pool: Arc<str>,
+    /// How soon its mail goes out where others wait.
+    pub priority: Priority,
     /// Parts in it, wherever they are.
     pub held: usize,
     /// Parts that are due and wait for a site or for room.
@@ -110,6 +112,8 @@ pub struct PartRow {
     pub queue: String,
     /// Its pool.
     pub pool: Arc<str>,
+    /// How soon it goes out where others wait.
+    pub priority: Priority,
     /// `timer`, `due`, `ready`, `session` or `reporting`.
     pub place: &'static str,
     /// Attempts that counted.
@@ -165,6 +169,7 @@ impl Engine {
         Some(QueueRow {
             queue: queue.key.0.to_string(),
             pool: queue.key.1.clone(),
+            priority: queue.priority(),
             held: queue.held,
             due: queue.waiting,
             oldest: ages.map(|(oldest, _)| oldest),
@@ -187,6 +192,7 @@ impl Engine {
                 scope.campaign.is_none()
                     && scope.tenant.is_none()
                     && scope.domain.is_none()
+                    && scope.routing.is_none()
                     && scope.fits_path(&source, &site)
             };
             let suspended_by = self.controls.blocking().find(|(_, scope)| closes(scope)).map(|(id, _)| id);
@@ -212,7 +218,7 @@ impl Engine {
     pub fn show_summary(&self, limit: usize) -> Summary {
         let mut sums: [HashMap<&str, SumRow>; 4] = Default::default();
         for queue in self.queues.values().filter(|queue| queue.held > 0) {
-            let (name, pool) = &queue.key;
+            let (name, pool, _) = &queue.key;
             let names = [name.tenant().unwrap_or(""), name.campaign().unwrap_or(""), name.domain(), pool];
             for (sums, name) in sums.iter_mut().zip(names) {
                 let empty = || SumRow { name: name.to_owned(), queues: 0, held: 0, due: 0 };
@@ -242,7 +248,7 @@ impl Engine {
     fn part_row(&mut self, key: EntryKey, now: UnixMs) -> Option<PartRow> {
         let waits_for = self.why_part(key, now)?.blockers.into_iter().map(|blocker| blocker.text).collect();
         let entry = self.entries.get(key)?;
-        let (queue, pool) = &self.queues.get(entry.queue)?.key;
+        let &(ref queue, ref pool, priority) = &self.queues.get(entry.queue)?.key;
         let place = match entry.place {
             Place::Timer => "timer",
             Place::Due => "due",
@@ -253,7 +259,7 @@ impl Engine {
         let Entry { part, attempts, due, received, .. } = *entry;
         let expires = received.plus(self.options.max_age);
         let (queue, pool, settled) = (queue.to_string(), pool.clone(), entry.settled.to_vec());
-        Some(PartRow { part, queue, pool, place, attempts, due, expires, settled, waits_for })
+        Some(PartRow { part, queue, pool, priority, place, attempts, due, expires, settled, waits_for })
     }
 }
 
@@ -262,6 +268,6 @@ fn lead_text(lead: &Lead) -> String {
         Lead::Unknown => "not looked up yet".to_owned(),
         Lead::Asked => "the DNS is being asked".to_owned(),
         Lead::Known(site, _) => site.name.to_string(),
-        Lead::Failed(_, why) => format!("no answer of the DNS: {why}"),
+        Lead::Failed(_, why) => format!("no site is known: {why}"),
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::words::{ControlId, Scope};
 use crate::message::MessageId;
 use crate::queue::engine::{Engine, QueueKey, ReadyKey};
-use crate::queue::scheduled::{Entry, Lead, Place};
+use crate::queue::scheduled::{Entry, Lead, Place, Scheduled};
 use crate::queue::words::{EntryKey, HELD};
 use crate::routing::source::Source;
 
@@ -235,7 +235,7 @@ impl Engine {
             found.add(self.order(by));
         }
         let queue = &self.queues[key];
-        let (about, held, due) = (format!("{}, pool {}", queue.key.0, queue.key.1), queue.held, queue.waiting);
+        let (about, held, due) = (about(queue), queue.held, queue.waiting);
         if due == 0 && next_due.is_some() {
             let words = queue.last.as_ref().map_or_else(String::new, |last| format!("; last answer: {}", last.text));
             let text = format!("no part is due before the next attempt{words}");
@@ -315,9 +315,10 @@ impl Engine {
             found.add(held(ready));
         } else if !ready.waiting.is_empty() {
             let (waiting, open) = (ready.waiting.len(), ready.sessions);
-            let most = if ready.failures > 0 { 1 } else { self.connection_limit };
+            let most = if ready.failures > 0 { 1 } else { self.sites.get(ready.site).map_or(1, |slot| slot.limit) };
             let why = ready.why.as_ref().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
-            let text = format!("{waiting} parts have their turns in {open} sessions, of at most {most}{why}");
+            let by_class = by_class(ready.waiting.counts());
+            let text = format!("{waiting} parts{by_class} have their turns in {open} sessions, of at most {most}{why}");
             found.add(Blocker::new(What::Turn, Setter::Limit, text).lasting(None, None).of(&ready.source));
         }
     }
@@ -328,7 +329,7 @@ impl Engine {
         let (site, until) = match &queue.lead {
             Lead::Known(site, until) => (site, *until),
             Lead::Failed(until, why) => {
-                let text = format!("no answer of the DNS: {why}");
+                let text = format!("no site is known: {why}");
                 return found.add(Blocker::new(What::Dns, Setter::Dns, text).lasting(None, Some(*until)));
             }
             Lead::Asked => return found.add(Blocker::new(What::Dns, Setter::Dns, "the DNS is being asked")),
@@ -356,7 +357,9 @@ impl Engine {
             if let Some(ready) = ready.filter(|ready| ready.held_until > now) {
                 own.add(held(ready));
             }
-            if let Some(ready) = ready.filter(|ready| !ready.has_room(&queue.tenant, self.options.max_ready)) {
+            if let Some(ready) =
+                ready.filter(|r| !r.waiting.has_room(queue.priority(), &queue.tenant, self.options.max_ready))
+            {
                 let text = format!("{} parts wait before it, as many as may", ready.waiting.len());
                 own.add(Blocker::new(What::Room, Setter::Limit, text).of(source));
             }
@@ -400,8 +403,20 @@ impl Engine {
     }
 }
 
+/// A queue in words.
+fn about(queue: &Scheduled) -> String {
+    let (name, pool, priority) = &queue.key;
+    let priority = if priority.is_normal() { String::new() } else { format!(", priority {priority}") };
+    format!("{name}, pool {pool}{priority}")
+}
+
 fn holds(ready: &crate::queue::ready::Ready, key: EntryKey) -> bool {
     ready.waiting.iter().any(|entry| entry == key)
+}
+
+/// How many wait of each priority, if they are not all normal.
+fn by_class([high, normal, low]: [usize; 3]) -> String {
+    if high + low == 0 { String::new() } else { format!(" ({high} high, {normal} normal, {low} low)") }
 }
 
 /// A path that rests.

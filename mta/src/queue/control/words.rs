@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::QueueName;
 
-/// Which mail: all that is given must fit. An empty campaign or tenant means mail that has none.
+/// Which mail: all that is given must fit. An empty campaign, tenant or routing means mail that has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scope {
@@ -23,6 +23,10 @@ pub struct Scope {
     /// To this domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<Arc<str>>,
+    /// Led by the route of this name, or to this domain's hosts, instead of by its own domain; an empty one means mail
+    /// that is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routing: Option<Arc<str>>,
     /// From this source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Arc<str>>,
@@ -39,6 +43,7 @@ impl Scope {
             campaign: text(name.campaign()),
             tenant: text(name.tenant()),
             domain: text(Some(name.domain())),
+            routing: text(name.routing()),
             ..Self::default()
         }
     }
@@ -48,12 +53,15 @@ impl Scope {
         *self == Self::default()
     }
 
-    /// Whether campaign, tenant and domain fit.
+    /// Whether campaign, tenant, domain and routing fit.
     pub fn fits_name(&self, name: &QueueName) -> bool {
         let is = |wanted: &Option<Arc<str>>, found: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| wanted == found.unwrap_or_default())
         };
-        is(&self.campaign, name.campaign()) && is(&self.tenant, name.tenant()) && is(&self.domain, Some(name.domain()))
+        is(&self.campaign, name.campaign())
+            && is(&self.tenant, name.tenant())
+            && is(&self.domain, Some(name.domain()))
+            && is(&self.routing, name.routing())
     }
 
     /// Whether source and site fit.
@@ -77,6 +85,7 @@ impl Scope {
         within(&self.campaign, &other.campaign)
             && within(&self.tenant, &other.tenant)
             && within(&self.domain, &other.domain)
+            && within(&self.routing, &other.routing)
             && within(&self.source, &other.source)
             && within(&self.site, &other.site)
     }
@@ -88,6 +97,7 @@ impl fmt::Display for Scope {
             ("campaign", &self.campaign),
             ("tenant", &self.tenant),
             ("domain", &self.domain),
+            ("routing", &self.routing),
             ("source", &self.source),
             ("site", &self.site),
         ];
@@ -184,8 +194,8 @@ pub struct Control {
     pub expires: UnixMs,
 }
 
-/// Where mail is moved: what is given replaces that part of the queue's name, an empty campaign or
-/// tenant takes it away.
+/// Where mail is moved: what is given replaces that part of the queue's name, an empty campaign, tenant or routing
+/// takes it away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Move {
@@ -193,8 +203,10 @@ pub struct Move {
     pub campaign: Option<String>,
     /// The tenant.
     pub tenant: Option<String>,
-    /// The domain that it is routed to; recipients stay as they are.
+    /// The domain that it is routed to, unless a routing leads it; recipients stay as they are.
     pub domain: Option<String>,
+    /// The route or the domain that leads it.
+    pub routing: Option<String>,
     /// The pool.
     pub pool: Option<Arc<str>>,
     /// Be due at once.
@@ -209,12 +221,18 @@ impl Move {
         }
         let campaign = piece(self.campaign.as_deref(), old.campaign());
         let tenant = piece(self.tenant.as_deref(), old.tenant());
-        QueueName::new(campaign, tenant, self.domain.as_deref().unwrap_or_else(|| old.domain()))
+        let routing = piece(self.routing.as_deref(), old.routing());
+        let domain = self.domain.as_deref().unwrap_or_else(|| old.domain());
+        QueueName::new(campaign, tenant, domain).led_by(routing)
     }
 
     /// True if it moves nothing.
     pub fn is_empty(&self) -> bool {
-        self.campaign.is_none() && self.tenant.is_none() && self.domain.is_none() && self.pool.is_none()
+        self.campaign.is_none()
+            && self.tenant.is_none()
+            && self.domain.is_none()
+            && self.routing.is_none()
+            && self.pool.is_none()
     }
 }
 
@@ -223,7 +241,7 @@ impl Move {
 pub enum Refused {
     /// Nothing is named.
     #[error(
-        "say what to {0}: a campaign, tenant, domain, source or site; to mean everything, use --everything (in the API, \"everything\": true)"
+        "say what to {0}: a campaign, tenant, domain, routing, source or site; to mean everything, use --everything (in the API, \"everything\": true)"
     )]
     NoScope(&'static str),
     /// Something and everything.
@@ -239,7 +257,7 @@ pub enum Refused {
     #[error("there is no pool {0:?} in the configuration; it has {1}")]
     UnknownPool(Arc<str>, String),
     /// Nothing would change.
-    #[error("say where to: a campaign, tenant, domain or pool")]
+    #[error("say where to: a campaign, tenant, domain, routing or pool")]
     NoMove,
     /// No control has that id.
     #[error("there is no control {0}; it may have ended, `controls` lists those that last")]
@@ -275,6 +293,9 @@ mod tests {
             Scope::of_queue(&name).fits_name(&name)
                 && !Scope::of_queue(&name).fits_name(&QueueName::new(None, Some("t"), "a.test"))
         );
+        let led = name.clone().led_by(Some("relay"));
+        assert!(scope(None, Some("a.test")).fits_name(&led) && !Scope::of_queue(&name).fits_name(&led));
+        assert!(Scope::of_queue(&led).fits_name(&led) && !Scope::of_queue(&led).fits_name(&name));
         assert_eq!(scope(Some("t"), Some("x")).to_string(), "tenant=t domain=x");
     }
 
@@ -292,6 +313,10 @@ mod tests {
         let to = Move { tenant: Some("u".into()), campaign: Some(String::new()), ..Move::default() };
         assert_eq!(to.name(&old).as_str(), "u@a.test");
         assert_eq!(Move::default().name(&old), old);
+        let led = old.clone().led_by(Some("relay"));
+        assert_eq!(Move::default().name(&led), led);
+        let to = |routing: &str| Move { routing: Some(routing.to_owned()), ..Move::default() };
+        assert_eq!((to("b.test").name(&led).as_str(), to("").name(&led)), ("c:t@a.test!b.test", old));
     }
 
     #[test]

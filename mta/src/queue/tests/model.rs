@@ -70,8 +70,18 @@ impl Pair {
                 let (id, received) = (MessageId::generate(), world.now);
                 let queue = QueueName::new(None, is_of_tenant.then_some("t"), "a.test");
                 let (pool, settled) = ("p".into(), Vec::new());
-                let admit =
-                    Admit { id, part: 0, queue, pool, recipients: 1, received, attempts: 0, due: None, settled };
+                let admit = Admit {
+                    id,
+                    part: 0,
+                    queue,
+                    pool,
+                    priority: Priority::Normal,
+                    recipients: 1,
+                    received,
+                    attempts: 0,
+                    due: None,
+                    settled,
+                };
                 world.engine.admit(admit, world.now, &mut world.acts);
                 world.play();
                 self.known.insert(

@@ -38,7 +38,9 @@ fn take(world: &mut World, step: &Step) {
         Step::Admit(n) => {
             let domain = ["a.test", "b.test", "c.test"][usize::from(n % 3)];
             let tenant = ["t", "u"].get(usize::from(n / 3 % 3)).copied();
-            world.put(QueueName::new(None, tenant, domain));
+            let routing = [None, None, Some("b.test")][usize::from(n / 9 % 3)];
+            let priority = Priority::ALL[usize::from(n / 27 % 3)];
+            world.put_as(priority, QueueName::new(None, tenant, domain).led_by(routing));
             world.play();
         }
         Step::Dns(n) if n % 4 == 0 => {
@@ -79,6 +81,7 @@ fn target(n: u8) -> Target {
         campaign: None,
         tenant: some(&["t", "u", ""], n % 5),
         domain: some(&["a.test", "b.test"], n / 5 % 4),
+        routing: some(&["b.test", ""], n % 7),
         source: some(&["s0"], n / 20 % 4),
         site: some(&["a.test", "b.test"], n / 80),
     };
@@ -91,7 +94,7 @@ fn order(world: &mut World, what: u8, target: &Target, more: u8) {
     let now = world.now;
     let lasts = MINUTE * u32::from(more);
     let (engine, acts) = (&mut world.engine, &mut world.acts);
-    match what % 8 {
+    match what % 9 {
         0 | 1 => drop(engine.suspend(target, "because".into(), lasts, now, acts)),
         2 => drop(engine.bounce(target, "gone", more.is_multiple_of(2), None, now, acts)),
         3 => drop(engine.bounce(target, "gone", more.is_multiple_of(2), Some(lasts), now, acts)),
@@ -101,6 +104,7 @@ fn order(world: &mut World, what: u8, target: &Target, more: u8) {
                 campaign: None,
                 tenant: some(more & 1 > 0, ["t", "u", ""][usize::from(more / 8 % 3)]),
                 domain: some(more & 2 > 0, ["a.test", "b.test"][usize::from(more / 24 % 2)]),
+                routing: some(more & 8 > 0, ["b.test", ""][usize::from(more / 32 % 2)]),
                 pool: (more & 4 > 0).then(|| "p".into()),
                 requeue: more & 64 > 0,
             };
@@ -108,6 +112,7 @@ fn order(world: &mut World, what: u8, target: &Target, more: u8) {
         }
         5 => drop(engine.requeue(target, now)),
         6 => drop(engine.resume_all(target, now, acts)),
+        7 => engine.lead_anew(),
         _ => {
             let (retry_interval, max_age) = (MINUTE / (1 + u32::from(more % 4)), MINUTE * (1 + u32::from(more)) * 10);
             engine.set_options(QueueOptions { retry_interval, max_age, ..options() });

@@ -91,7 +91,18 @@ fn what_may_have_been_taken_is_held_over_a_restart_until_an_operator_decides() {
     let mut after = World::new(1, 1);
     let (queue, pool, received) = (QueueName::of_domain("a.test"), "p".into(), after.now);
     let settled = Vec::new();
-    let part = Admit { id, part: 0, queue, pool, recipients: 1, received, attempts: 1, due: Some(due), settled };
+    let part = Admit {
+        id,
+        part: 0,
+        queue,
+        pool,
+        priority: Priority::Normal,
+        recipients: 1,
+        received,
+        attempts: 1,
+        due: Some(due),
+        settled,
+    };
     after.engine.readmit(Readmit { part, is_moved: false }, after.now, &mut after.acts);
     after.pass(10 * 60 * MINUTE);
     assert!(after.asked.is_empty() && after.busy().is_empty());

@@ -1,0 +1,236 @@
+//! `explain`: what would become of a message, by the configuration alone and the DNS. Floor 6.
+
+mod text;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use clap::Args;
+use egret_shared::config::values;
+use egret_shared::text::Line;
+use serde_json::{Value, json};
+
+use crate::config::{self, Config};
+use crate::dns::lead::lead;
+use crate::dns::resolver::{Failure, Resolver};
+use crate::dns::site::{MxHost, Protocol, Site};
+use crate::message::{Address, Part, is_domain};
+use crate::routing::pool::Pool;
+use crate::routing::route::Route;
+use crate::routing::rule::{Assigned, Facts};
+use crate::routing::source::{Source, Way};
+use crate::routing::ways::Ways;
+
+/// `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  egret-mta explain --from news@acme.example --to bob@example.com --header 'X-Tenant: acme'
+  egret-mta explain --from '<>' --to bob@example.com --message mail.eml --no-dns --json")]
+pub(super) struct Explain {
+    /// The reverse-path; `<>` is the null sender.
+    #[arg(long, value_name = "ADDRESS")]
+    from: String,
+    /// A forward-path; may be given several times.
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    to: Vec<String>,
+    /// A header, `Name: value`; may be given several times.
+    #[arg(long, value_name = "HEADER", conflicts_with = "message")]
+    header: Vec<String>,
+    /// A file that holds the message.
+    #[arg(long, value_name = "FILE")]
+    message: Option<PathBuf>,
+    /// The listener that it would come in by; the first if absent.
+    #[arg(long, value_name = "IP:PORT")]
+    listener: Option<SocketAddr>,
+    /// The address that it would come from; this host's own if absent.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    client: IpAddr,
+    /// Do not ask the DNS.
+    #[arg(long)]
+    no_dns: bool,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/egret/mta.toml")]
+    config: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(asked: &Explain) -> anyhow::Result<ExitCode> {
+    let read = config::read_with_text(&asked.config).map_err(|complaints| anyhow::anyhow!("{complaints}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let told = runtime.block_on(explain(asked, &read.0, &read.1))?;
+    if asked.json {
+        println!("{told:#}");
+    } else {
+        print!("{}", text::of(&told));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn explain(asked: &Explain, config: &Config, file: &str) -> anyhow::Result<Value> {
+    let sender = match asked.from.as_str() {
+        "<>" | "" => None,
+        from => Some(address(from)?),
+    };
+    let recipients = asked.to.iter().map(|to| address(to)).collect::<anyhow::Result<Vec<_>>>()?;
+    let (labels, message) = config.labels.take(message(asked)?).map_err(|bad| anyhow::anyhow!("refused: {bad}"))?;
+    let listener = asked.listener.or_else(|| config.listeners.first().map(|listener| listener.address));
+    let facts = Facts { message: &message, sender: sender.as_ref(), listener, client: Some(asked.client) };
+    let assigned: Vec<Assigned> = recipients.iter().map(|to| config.rules.assign(&facts, to, &labels)).collect();
+    let (edited, added) = config.rules.edit(message.clone(), &assigned);
+    let (ways, resolver) = (config.ways(), Resolver::new(config.dns.clone())?);
+    let values = values(file);
+    let mut told = Vec::new();
+    for (recipient, assigned) in recipients.into_iter().zip(&assigned) {
+        let parts = ways.split(vec![recipient.clone()], std::slice::from_ref(assigned));
+        let Some(part) = parts.first() else { continue };
+        let way = way(asked, &ways, &resolver, part).await;
+        told.push(json!({
+            "recipient": recipient.as_str(),
+            "rules": rules(config, assigned),
+            "tenant": assigned.labels.texts().1,
+            "campaign": assigned.labels.texts().0,
+            "queue": part.queue,
+            "priority": part.priority,
+            "route": way.route.map(|route| json!({
+                "name": route.name,
+                "place": route.place + 1,
+                "by": if part.queue.routing().is_some() { "rule" } else { "domain" },
+            })),
+            "routing_domain": part.queue.routing().filter(|routing| is_domain(routing)),
+            "pool": pool(config, part, way.site.as_deref()),
+            "destination": way.told,
+            "options": options(&values, way.route),
+        }));
+    }
+    Ok(json!({
+        "recipients": told,
+        "removed_headers": removed(config, &assigned),
+        "added_headers": added.iter().map(Line::as_str).collect::<Vec<_>>(),
+        "signatures": config.signers.of_message(&edited),
+    }))
+}
+
+fn address(text: &str) -> anyhow::Result<Address> {
+    Address::parse(text.trim_start_matches('<').trim_end_matches('>'))
+        .map_err(|error| anyhow::anyhow!("{text:?} is no address: {error}"))
+}
+
+/// The message, with lines that end as SMTP ends them.
+fn message(asked: &Explain) -> anyhow::Result<Bytes> {
+    let Some(file) = &asked.message else {
+        if let Some(bad) = asked.header.iter().find(|header| !header.contains(':') || header.contains(['\r', '\n'])) {
+            bail!("--header {bad:?} is no header; write it like \"X-Class: bulk\"");
+        }
+        let headers = asked.header.iter().map(|header| header.clone() + "\r\n").collect::<String>();
+        return Ok((headers + "\r\n").into());
+    };
+    let text = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let lines = text.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    Ok(lines.collect::<Vec<_>>().join(&b"\r\n"[..]).into())
+}
+
+fn rules(config: &Config, assigned: &Assigned) -> Vec<Value> {
+    let told = |place: &usize| {
+        let rule = config.rules.get(*place)?;
+        Some(json!({ "place": place + 1, "name": rule.name, "stop": rule.then.stop }))
+    };
+    assigned.rules.iter().filter_map(told).collect()
+}
+
+/// The headers that rules, and the reading of labels, take out.
+fn removed(config: &Config, assigned: &[Assigned]) -> Vec<String> {
+    let labels = [&config.labels.tenant, &config.labels.campaign];
+    let labels = labels.into_iter().flatten().filter(|_| config.labels.remove);
+    let applied = assigned.iter().flat_map(|one| &one.rules).filter_map(|place| config.rules.get(*place));
+    let all = labels.chain(applied.flat_map(|rule| &rule.then.remove_headers)).map(ToString::to_string);
+    let mut names = Vec::new();
+    for name in all {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The sources of the part's pool, and whether each can reach an address of the site.
+fn pool(config: &Config, part: &Part, site: Option<&Site>) -> Value {
+    let Some(pool) = config.pools.iter().find(|pool: &&Pool| pool.name == part.pool) else { return Value::Null };
+    let total: u32 = pool.members.iter().map(|(_, weight)| weight).sum();
+    let fits = |source: &Source| site.map(|site| source.address.is_none_or(|from| site.has_family_of(from)));
+    let source = |(source, weight): &(Arc<Source>, u32)| {
+        let proxies: Vec<&str> = source.ways.iter().filter_map(Way::proxy).map(|proxy| &*proxy.name).collect();
+        json!({
+            "source": source.name, "address": source.address, "proxies": proxies,
+            "weight": weight, "of": total, "fits": fits(source),
+        })
+    };
+    json!({ "name": pool.name, "sources": pool.members.iter().map(source).collect::<Vec<_>>() })
+}
+
+/// Where a part would go.
+struct Led<'w> {
+    route: Option<&'w Route>,
+    site: Option<Arc<Site>>,
+    told: Value,
+}
+
+async fn way<'w>(asked: &Explain, ways: &'w Ways, resolver: &Resolver, part: &'w Part) -> Led<'w> {
+    let (domain, route) = match ways.lead(&part.queue) {
+        Ok(led) => led,
+        // Rules name routes that are there.
+        Err(unknown) => return Led { route: None, site: None, told: json!({ "waits": unknown.to_string() }) },
+    };
+    let by = if route.is_some_and(|route| !route.hosts.is_empty()) { "route" } else { "DNS" };
+    if by == "DNS" && asked.no_dns {
+        return Led { route, site: None, told: json!({ "by": format!("DNS, not asked about {domain}") }) };
+    }
+    let (site, told) = match lead(ways, resolver, &part.queue).await {
+        Ok(resolved) => {
+            let told = json!({ "by": by, "site": resolved.site.name, "hosts": hosts(&resolved.site) });
+            (Some(resolved.site), told)
+        }
+        Err(Failure::Permanent { response }) => (None, json!({ "by": by, "bounces": response.to_string() })),
+        Err(Failure::Temporary { response }) => (None, json!({ "by": by, "waits": response.to_string() })),
+    };
+    Led { route, site, told }
+}
+
+fn hosts(site: &Site) -> Vec<Value> {
+    let protocol = if site.protocol == Protocol::Lmtp { "lmtp" } else { "smtp" };
+    let host = |host: &MxHost| json!({ "host": host.name, "addresses": host.addresses, "port": host.port, "protocol": protocol });
+    site.hosts.iter().map(host).collect()
+}
+
+/// The options of the path that the file says, other than by default, and where.
+fn options(values: &BTreeMap<String, String>, route: Option<&Route>) -> Vec<Value> {
+    let mut all = Vec::new();
+    for key in config::path_keys() {
+        let said_of = |table: &str| said(values, &format!("{table}.{}", key.key));
+        let by_route = route.and_then(|route| said_of(&format!("route[{}]", route.place)));
+        let by_all = said_of("delivery");
+        let default = key.default.unwrap_or_default().trim_matches('"');
+        let is_told = by_route.is_some() && by_all.is_some();
+        let by = if by_route.is_some() { "route" } else { "delivery" };
+        let Some(value) = by_route.or(by_all).filter(|value| is_told || value != default) else { continue };
+        let value = if key.key.contains("password") { "(hidden)".to_owned() } else { value };
+        all.push(json!({ "option": key.key, "value": value, "by": by }));
+    }
+    all
+}
+
+/// What a file says of a key: a value, or a list of them.
+fn said(values: &BTreeMap<String, String>, key: &str) -> Option<String> {
+    let items = || {
+        let all = values.iter().filter(|(name, _)| name.strip_prefix(key).is_some_and(|rest| rest.starts_with('[')));
+        let all: Vec<&str> = all.map(|(_, value)| value.as_str()).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    };
+    values.get(key).cloned().or_else(items)
+}

@@ -1,0 +1,100 @@
+//! What `explain` tells, in words. Floor 6.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// The words.
+pub(super) fn of(told: &Value) -> String {
+    let mut text = String::new();
+    for one in each(&told["recipients"]) {
+        recipient(one, &mut text);
+    }
+    for (key, what) in
+        [("removed_headers", "headers removed"), ("added_headers", "headers added"), ("signatures", "signed by")]
+    {
+        let all: Vec<&str> = each(&told[key]).filter_map(Value::as_str).collect();
+        let _ = writeln!(text, "{what}: {}", if all.is_empty() { "none".to_owned() } else { all.join(", ") });
+    }
+    text
+}
+
+fn each(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn words(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+fn recipient(one: &Value, text: &mut String) {
+    let rules: Vec<&str> = each(&one["rules"]).map(|rule| words(&rule["name"])).collect();
+    let rules = if rules.is_empty() { "none".to_owned() } else { rules.join(", ") };
+    let _ = writeln!(text, "{}", words(&one["recipient"]));
+    for (key, value) in [
+        ("rules", rules.as_str()),
+        ("tenant", words(&one["tenant"])),
+        ("campaign", words(&one["campaign"])),
+        ("queue", words(&one["queue"])),
+        ("priority", words(&one["priority"])),
+        ("route", &route(one)),
+        ("pool", words(&one["pool"]["name"])),
+    ] {
+        let _ = writeln!(text, "  {key:<9} {value}");
+    }
+    for source in each(&one["pool"]["sources"]) {
+        let _ = writeln!(text, "  source    {}", source_line(source));
+    }
+    let destination = &one["destination"];
+    if let Some(site) = destination["site"].as_str() {
+        let _ = writeln!(text, "  site      {site}");
+    }
+    let _ = writeln!(text, "  goes to   {}", destination_line(destination));
+    for option in each(&one["options"]) {
+        let by = if option["by"] == "route" { "its route" } else { "[delivery]" };
+        let _ = writeln!(text, "  option    {} = {} (by {by})", words(&option["option"]), words(&option["value"]));
+    }
+}
+
+fn route(one: &Value) -> String {
+    let route = &one["route"];
+    let place = || match route["name"].as_str() {
+        Some(name) => format!("{name} ([[route]] {})", route["place"]),
+        None => format!("[[route]] {}", route["place"]),
+    };
+    match (one["routing_domain"].as_str(), route.is_null(), route["by"] == "rule") {
+        (Some(domain), true, _) => format!("as {domain}, by a rule"),
+        (Some(domain), false, _) => format!("{}, as {domain}, by a rule", place()),
+        (None, true, _) => "-".to_owned(),
+        (None, false, true) => format!("{}, by a rule", place()),
+        (None, false, false) => format!("{}, by its domain", place()),
+    }
+}
+
+fn source_line(source: &Value) -> String {
+    let proxies: Vec<&str> = each(&source["proxies"]).filter_map(Value::as_str).collect();
+    let way = if proxies.is_empty() { "directly".to_owned() } else { format!("by {}", proxies.join(", then ")) };
+    let address = source["address"].as_str().unwrap_or("any address");
+    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+    let fits = match source["fits"].as_bool() {
+        Some(false) => format!(", but there is no {family} address to go to"),
+        _ => String::new(),
+    };
+    format!("{} ({address}) {way}: {} of {}{fits}", words(&source["source"]), source["weight"], source["of"])
+}
+
+fn destination_line(destination: &Value) -> String {
+    let by = destination["by"].as_str().map_or_else(String::new, |by| format!(" (by {by})"));
+    for (key, what) in [("bounces", "bounces"), ("waits", "waits")] {
+        if let Some(words) = destination[key].as_str() {
+            return format!("nowhere, it {what}: {words}{by}");
+        }
+    }
+    let host = |host: &Value| {
+        let addresses: Vec<&str> = each(&host["addresses"]).filter_map(Value::as_str).collect();
+        let protocol = if host["protocol"] == "lmtp" { " by LMTP" } else { "" };
+        format!("{} [{}] port {}{protocol}", words(&host["host"]), addresses.join(" "), host["port"])
+    };
+    let hosts: Vec<String> = each(&destination["hosts"]).map(host).collect();
+    format!("{}{by}", hosts.join(", then ")).trim_start().to_owned()
+}
