@@ -73,7 +73,9 @@ impl House {
         let origin = Origin { file: directory.path().join("mta.toml"), text: String::new() };
         let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()));
         let tracer = Tracer::default();
-        let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer };
+        let reports = crate::tls_report::TlsReports::new(Clock::system());
+        let hostname = "mail.us.test".into();
+        let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, reports, hostname };
         tokio::spawn(http::serve(listener, router(api), CancellationToken::new()));
         Self { at, queues, spool, _directory: directory }
     }

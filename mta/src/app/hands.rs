@@ -11,7 +11,8 @@ use tracing::warn;
 use super::reporter::Reporter;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
-use crate::delivery::{self, BrokenTls, Deps, Metrics, Path, Seat};
+use crate::delivery::{self, BrokenTls, Deps, Metrics, Path, Policing, Seat};
+use crate::dns::policed::Policed;
 use crate::dns::resolver::{Failure, Resolver};
 use crate::event::record::Record;
 use crate::intake::Ways;
@@ -29,6 +30,7 @@ pub(super) struct AppHands {
     pub deps: Deps<Bodies, Told>,
     pub options: Arc<PathOptions>,
     pub resolver: Resolver,
+    pub policed: Policed,
     pub ways: Arc<Ways>,
     pub keeper: Keeper,
     /// Cancelled when sessions shall end now.
@@ -64,27 +66,30 @@ pub(super) fn deps(
     spool: &Spool,
     events: &Journal,
     clock: &Clock,
-    tls: ClientTls,
+    tls: Arc<ClientTls>,
     tracer: Tracer,
+    policing: Policing,
 ) -> Deps<Bodies, Told> {
     Deps {
         messages: Bodies(spool.clone()),
         events: Told(events.clone()),
         clock: clock.clone(),
-        tls: Arc::new(tls),
+        tls,
         metrics: Metrics::new(),
         tracer,
         broken_tls: BrokenTls::default(),
+        policing,
     }
 }
 
 impl Hands for AppHands {
     fn resolve(&self, domain: &str) -> impl Future<Output = Resolution> + Send + 'static {
-        let (resolver, ways, domain) = (self.resolver.clone(), self.ways.clone(), domain.to_owned());
+        let (resolver, policed) = (self.resolver.clone(), self.policed.clone());
+        let (ways, domain) = (self.ways.clone(), domain.to_owned());
         async move {
             let found = match ways.routes.find(&domain) {
                 Some(route) if !route.hosts.is_empty() => resolver.fixed_site(&route.hosts, route.protocol).await,
-                _ => resolver.site(&domain).await,
+                _ => policed.site(&domain).await,
             };
             found.map(|resolved| (resolved.site, resolved.expires_in)).map_err(|failure| match failure {
                 Failure::Permanent { response } => NoSite::Permanent(response),

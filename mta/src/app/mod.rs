@@ -10,6 +10,7 @@ mod recovery;
 mod reload;
 mod reporter;
 mod smtp_in;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +23,6 @@ use egret_shared::lifecycle::{Stop, notify};
 use egret_shared::metrics::upkeep;
 use egret_shared::net::accept::Heart;
 use egret_shared::net::socket::{Share, listen};
-use egret_shared::net::tls_client::ClientTls;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,7 +36,7 @@ use crate::admin::{self, Api};
 use crate::config::Config;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
-use crate::dns::resolver::{Resolver, ResolverError};
+use crate::dns::resolver::ResolverError;
 use crate::intake::{Intake, Signing, Ways};
 use crate::message::MessageId;
 use crate::queue::Engine;
@@ -50,6 +50,7 @@ use memory::Memory;
 pub use reload::{Origin, Reloaded, Reloader};
 use reporter::Reporter;
 use smtp_in::Behind;
+use tls::Secured;
 
 /// How long sessions that were told to end now may take to hand their work back.
 const CUT_WAIT: Duration = Duration::from_secs(5);
@@ -191,7 +192,8 @@ fn start(
     let (spool, found) = Spool::open(config.spool.clone(), clock.clone())?;
     let (keeper, controls) = open_controls(config)?;
     let memory = Memory::new(config);
-    let resolver = Resolver::new(config.dns.clone())?;
+    let Secured { client, resolver, policed, policing } = tls::build(config, clock)?;
+    let reports = policing.reports.clone();
     let watching = memory.watch(memory::reliefs(&resolver, &spool));
     let (queues, inbox) = channel();
     let ways = Arc::new(Ways { routes: config.routes.clone(), default_pool: config.default_pool.clone() });
@@ -199,9 +201,6 @@ fn start(
     let intake =
         Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), ways.clone(), signing.clone());
     let cut = CancellationToken::new();
-    let tls_options = &config.path.tls;
-    let client_tls = ClientTls::configured(tls_options.own(), &tls_options.rustls_cipher_suites)
-        .map_err(|error| StartError::Tls(error.to_string()))?;
     let tracer = Tracer::default();
     let hands = AppHands {
         reporter: Reporter {
@@ -211,9 +210,10 @@ fn start(
             clock: clock.clone(),
             hostname: config.hostname.clone(),
         },
-        deps: hands::deps(&spool, &events, clock, client_tls, tracer.clone()),
+        deps: hands::deps(&spool, &events, clock, client, tracer.clone(), policing),
         options: Arc::new(config.path.clone()),
         resolver,
+        policed,
         ways,
         keeper: keeper.clone(),
         cut: cut.clone(),
@@ -237,7 +237,8 @@ fn start(
         driver: driver.abort_handle(),
     };
     let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing);
-    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer };
+    let hostname = config.hostname.clone();
+    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, reports, hostname };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
 }
 

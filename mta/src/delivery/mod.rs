@@ -1,6 +1,6 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
 //! `reply` and `content` floor 1 · `auth`, `capabilities`, `dialogue`, `transaction`, `outcome`, `plan`,
-//! `broken_tls`, `leg`, `trace` 2 · `way`, `inquiry`, `connection` 3 · `session`, `current`, `open`, `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
+//! `broken_tls`, `leg`, `trace` 2 · `way`, `inquiry`, `connection`, `policy` 3 · `session`, `current`, `open`, `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
 
 mod auth;
 mod broken_tls;
@@ -14,6 +14,7 @@ mod leg;
 mod open;
 pub mod outcome;
 mod plan;
+mod policy;
 pub mod reply;
 mod report;
 mod session;
@@ -22,5 +23,6 @@ mod transaction;
 mod way;
 
 pub use broken_tls::BrokenTls;
+pub use policy::Policing;
 pub use report::Metrics;
 pub use session::{Deps, Events, Path, Reader, Seat, run};

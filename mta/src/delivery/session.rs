@@ -20,6 +20,7 @@ use super::dialogue::{Act, Decided, Envelope, Finished, Lost};
 use super::open::{Opened, Secure, Unopened, open};
 use super::outcome::Judgement;
 use super::plan::{Empty, Plan};
+use super::policy::Policing;
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
 use super::way::examine;
@@ -77,6 +78,8 @@ pub struct Deps<R, E> {
     pub tracer: Tracer,
     /// Hosts whose TLS is broken.
     pub broken_tls: BrokenTls,
+    /// TLS by the policies of domains.
+    pub policing: Policing,
 }
 
 /// Where messages are read.
@@ -250,8 +253,9 @@ impl<R: Reader, E: Events> Session<R, E> {
                 tell_fault(&self.deps, fault, &current.ticket, &self.path, wire);
             }
         };
-        let Deps { tls, metrics, broken_tls, clock, .. } = &self.deps;
-        let secure = Secure { tls, broken: broken_tls, now: clock.wall() };
+        let Deps { tls, metrics, broken_tls, clock, policing, .. } = &self.deps;
+        let domain = self.current.as_ref().map_or("", |current| current.ticket.queue.domain());
+        let secure = Secure { tls, broken: broken_tls, now: clock.wall(), policing, domain };
         open(&self.path, plan, secure, metrics, &self.tap(), tell).await
     }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_mta::delivery::trace::Tracer;
-use egret_mta::delivery::{BrokenTls, Deps, Events, Metrics, Path, Reader, Seat, run};
-use egret_mta::dns::site::{MxHost, Protocol, Site};
+use egret_mta::delivery::{BrokenTls, Deps, Events, Metrics, Path, Policing, Reader, Seat, run};
+use egret_mta::dns::site::{HostPolicy, MxHost, Protocol, Site};
+use egret_mta::dns::sts::cache::PolicyCache;
 use egret_mta::event::record::{Kind, Record};
 use egret_mta::message::{
     Address, Content as Bytes, FromSession, Message, MessageId, Metadata, Part, QueueName, Ticket, Verdict,
 };
 use egret_mta::routing::source::{Source, Way};
 use egret_mta::shaping::options::{PathOptions, SmtpOptions, Timeouts};
+use egret_mta::tls_report::TlsReports;
 use egret_shared::clock::{Clock, UnixMs};
 use egret_shared::fault::Fault;
 use egret_shared::net::tls_client::ClientTls;
@@ -111,6 +113,8 @@ pub struct Bench {
     pub protocol: Protocol,
     pub tls: ClientTls,
     pub broken_tls: BrokenTls,
+    pub host_policy: HostPolicy,
+    pub policing: Policing,
     pub stop: CancellationToken,
 }
 
@@ -132,6 +136,8 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         protocol: Protocol::Smtp,
         tls: ClientTls::new().expect("a provider"),
         broken_tls: BrokenTls::default(),
+        host_policy: HostPolicy::None,
+        policing: Policing { policies: PolicyCache::default(), reports: TlsReports::new(Clock::system()) },
         stop: CancellationToken::new(),
     }
 }
@@ -142,7 +148,12 @@ impl Bench {
         let (sender, work) = mpsc::channel(1);
         let (report, mut reports) = mpsc::channel(100);
         let name = |n: usize| format!("mx{n}.test").into();
-        let host = |(n, at): (usize, &SocketAddr)| MxHost { name: name(n), addresses: vec![at.ip()], port: at.port() };
+        let host = |(n, at): (usize, &SocketAddr)| MxHost {
+            name: name(n),
+            addresses: vec![at.ip()],
+            port: at.port(),
+            policy: self.host_policy.clone(),
+        };
         let hosts = self.hosts.iter().enumerate().map(host).collect();
         let site = Site { name: "mx.test".into(), hosts, protocol: self.protocol };
         let source = Source {
@@ -164,6 +175,7 @@ impl Bench {
             tls: Arc::new(self.tls),
             tracer: Tracer::default(),
             broken_tls: self.broken_tls,
+            policing: self.policing,
             metrics: Metrics::new(),
         };
         tokio::spawn(run(seat, deps));
