@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use egret_mta::dns::site::{MxHost, Protocol, Site};
+use egret_mta::dns::site::{HostPolicy, MxHost, Protocol, Site};
 use egret_mta::message::{
     FromSession, MessageId, PartResult, Priority, QueueName, RecipientResult, Response, Ticket, Verdict,
 };
@@ -63,7 +63,7 @@ fn main() {
     let argument = |n: usize, default: usize| std::env::args().nth(n).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (messages, domains) = (argument(1, 1_000_000), argument(2, 1000));
     let queues: Vec<_> = (0..domains).map(|n| QueueName::of_domain(&format!("d{n}.test"))).collect();
-    let host = MxHost { name: "mx".into(), addresses: vec![[127, 0, 0, 1].into()], port: 25 };
+    let host = MxHost { name: "mx".into(), addresses: vec![[127, 0, 0, 1].into()], port: 25, policy: HostPolicy::None };
     let site = Arc::new(Site { name: "mx".into(), hosts: vec![host], protocol: Protocol::Smtp });
     let (mut engine, mut acts, mut told, mut done) = (engine(), Vec::new(), Vec::new(), 0usize);
     let started = Instant::now();

@@ -191,6 +191,8 @@ fn reception(message: &Message, client: Option<Peer>) -> Record {
         party: None,
         reason: None,
         tls: None,
+        tls_policy: None,
+        tls_result: None,
         uncertain: false,
         timing: Timing::default(),
     }

@@ -20,3 +20,4 @@ pub mod routing;
 pub mod shaping;
 pub mod sign;
 pub mod spool;
+pub mod tls_report;

@@ -1,5 +1,6 @@
 //! Sites from a real DNS server: each kind of answer, and what it means for the mail.
 
+mod policies;
 mod support;
 
 use std::net::IpAddr;

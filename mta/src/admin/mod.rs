@@ -1,10 +1,11 @@
 //! The HTTP API beside health and metrics: the queues, and an operator's orders. Documented in
 //! `docs/reference/mta-api.md`. Floor 6. Without access control: its address is a private one.
-//! `show` and `why` answer questions, `trace` shows live sessions, `order` takes orders.
+//! `show`, `why` and `tls_report` answer questions, `trace` shows live sessions, `order` takes orders.
 //! Always: an order that lasts is on stable storage when it is confirmed.
 
 mod order;
 mod show;
+mod tls_report;
 mod trace;
 mod why;
 
@@ -25,6 +26,7 @@ use crate::queue::control::words::{Refused, Scope};
 use crate::queue::run::{Queues, Stopped};
 use crate::routing::ways::Ways;
 use crate::spool::Spool;
+use crate::tls_report::TlsReports;
 
 /// What the API asks.
 #[derive(Clone)]
@@ -41,6 +43,10 @@ pub struct Api {
     pub tracer: Tracer,
     /// Routes by their names.
     pub ways: Arc<ArcSwap<Ways>>,
+    /// What came of TLS towards each domain.
+    pub reports: TlsReports,
+    /// The name of this host, which reports tell.
+    pub hostname: Arc<str>,
 }
 
 /// `/v1/…`.
@@ -54,6 +60,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/jobs", get(show::jobs))
         .route("/v1/why", get(why::why))
         .route("/v1/trace", get(trace::trace))
+        .route("/v1/tls-report", get(tls_report::tls_report))
         .route("/v1/suspend", post(order::suspend))
         .route("/v1/resume", post(order::resume))
         .route("/v1/bounce", post(order::bounce))

@@ -80,8 +80,10 @@ impl House {
         let live = Live::build(ways, &PathOptions::default(), 25, Arc::new([])).expect("TLS");
         let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), live.clone());
         let tracer = Tracer::default();
-        let ways = live.ways;
-        let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways };
+        let reports = crate::tls_report::TlsReports::new(Clock::system());
+        let (ways, hostname) = (live.ways, "mail.us.test".into());
+        let api =
+            Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
         tokio::spawn(http::serve(listener, router(api), CancellationToken::new()));
         Self { at, queues, spool, _directory: directory }
     }

@@ -12,9 +12,10 @@ use super::live::{Live, Setup};
 use super::reporter::Reporter;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
-use crate::delivery::{self, BrokenTls, Deps, Metrics, OutcomeRules, Path, Seat};
+use crate::delivery::{self, BrokenTls, Deps, Metrics, OutcomeRules, Path, Policing, Seat};
 use crate::dns::lead::lead;
-use crate::dns::resolver::{Failure, Resolver};
+use crate::dns::policed::Policed;
+use crate::dns::resolver::Failure;
 use crate::event::record::Record;
 use crate::message::{Mark, Message, MessageId, QueueName};
 use crate::queue::control::words::Control;
@@ -28,7 +29,7 @@ pub(super) struct AppHands {
     pub reporter: Reporter,
     pub deps: Deps<Bodies, Told>,
     pub live: Live,
-    pub resolver: Resolver,
+    pub policed: Policed,
     pub keeper: Keeper,
     /// Cancelled when sessions shall end now.
     pub cut: CancellationToken,
@@ -66,6 +67,7 @@ pub(super) fn deps(
     tls: Arc<ClientTls>,
     tracer: Tracer,
     outcomes: OutcomeRules,
+    policing: Policing,
 ) -> Deps<Bodies, Told> {
     Deps {
         messages: Bodies(spool.clone()),
@@ -76,14 +78,15 @@ pub(super) fn deps(
         tracer,
         broken_tls: BrokenTls::default(),
         outcomes,
+        policing,
     }
 }
 
 impl Hands for AppHands {
     fn resolve(&self, queue: &QueueName) -> impl Future<Output = Resolution> + Send + 'static {
-        let (resolver, ways, queue) = (self.resolver.clone(), self.live.ways.load_full(), queue.clone());
+        let (policed, ways, queue) = (self.policed.clone(), self.live.ways.load_full(), queue.clone());
         async move {
-            let found = lead(&ways, &resolver, &queue).await;
+            let found = lead(&ways, &policed, &queue).await;
             found.map(|resolved| (resolved.site, resolved.expires_in)).map_err(|failure| match failure {
                 Failure::Permanent { response } => NoSite::Permanent(response),
                 Failure::Temporary { response } => NoSite::Temporary(response),

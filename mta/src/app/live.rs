@@ -112,7 +112,11 @@ fn setups(options: &PerSite<Arc<PathOptions>>) -> Result<PerSite<Setup>, ClientT
         if let Some(setup) = made.iter().find(same) {
             return Ok(Setup { options: options.clone(), tls: setup.tls.clone() });
         }
-        let tls = ClientTls::configured(options.tls.own(), &options.tls.rustls_cipher_suites)?;
+        let tls = ClientTls::configured(
+            options.tls.own(),
+            &options.tls.rustls_cipher_suites,
+            options.tls.tls_authorities.as_deref(),
+        )?;
         let setup = Setup { options: options.clone(), tls: Arc::new(tls) };
         made.push(setup.clone());
         Ok(setup)

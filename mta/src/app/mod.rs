@@ -11,6 +11,7 @@ mod recovery;
 mod reload;
 mod reporter;
 mod smtp_in;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,7 +37,7 @@ use crate::admin::{self, Api};
 use crate::config::Config;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
-use crate::dns::resolver::{Resolver, ResolverError};
+use crate::dns::resolver::ResolverError;
 use crate::intake::{Intake, Signing};
 use crate::message::MessageId;
 use crate::queue::Engine;
@@ -51,6 +52,8 @@ use memory::Memory;
 pub use reload::{Origin, Reloaded, Reloader};
 use reporter::Reporter;
 use smtp_in::Behind;
+use tls::Secured;
+pub(crate) use tls::policed;
 
 /// How long sessions that were told to end now may take to hand their work back.
 const CUT_WAIT: Duration = Duration::from_secs(5);
@@ -192,7 +195,8 @@ fn start(
     let (spool, found) = Spool::open(config.spool.clone(), clock.clone())?;
     let (keeper, controls) = open_controls(config)?;
     let memory = Memory::new(config);
-    let resolver = Resolver::new(config.dns.clone())?;
+    let Secured { resolver, policed, policing } = tls::build(config, clock)?;
+    let reports = policing.reports.clone();
     let watching = memory.watch(memory::reliefs(&resolver, &spool));
     let (queues, inbox) = channel();
     let live = Live::new(config).map_err(|error| StartError::Tls(error.to_string()))?;
@@ -209,9 +213,9 @@ fn start(
             clock: clock.clone(),
             hostname: config.hostname.clone(),
         },
-        deps: hands::deps(&spool, &events, clock, live.tls(), tracer.clone(), live.outcomes.clone()),
+        deps: hands::deps(&spool, &events, clock, live.tls(), tracer.clone(), live.outcomes.clone(), policing),
         live: live.clone(),
-        resolver,
+        policed,
         keeper: keeper.clone(),
         cut: cut.clone(),
     };
@@ -240,7 +244,8 @@ fn start(
         driver: driver.abort_handle(),
     };
     let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, live.clone());
-    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways: live.ways };
+    let (hostname, ways) = (config.hostname.clone(), live.ways);
+    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
 }
 

@@ -94,6 +94,8 @@ impl Reporter {
             party: None,
             reason: None,
             tls: None,
+            tls_policy: None,
+            tls_result: None,
             uncertain: false,
             timing: Timing { waited_ms, ..Timing::default() },
         }

@@ -3,6 +3,7 @@
 mod explain;
 mod queue;
 mod spool;
+mod tls_report;
 mod trace;
 mod why;
 
@@ -16,6 +17,7 @@ use egret_shared::{config as shared_config, lifecycle, metrics};
 use self::explain::Explain;
 use self::queue::QueueCommand;
 use self::spool::SpoolCommand;
+use self::tls_report::Report;
 use self::trace::Trace;
 use self::why::Question;
 use crate::app::{self, Origin, Sockets};
@@ -50,6 +52,8 @@ enum Command {
     Explain(Explain),
     /// Say what keeps mail back, in order: who set it, since when, and when it can go.
     Why(Question),
+    /// Say what came of TLS towards each domain today or yesterday, by DANE, MTA-STS or neither.
+    TlsReport(Report),
     /// Show live sessions of a running MTA, line by line.
     Trace(Trace),
     /// Have a running MTA read its configuration anew, as SIGHUP does.
@@ -84,6 +88,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Queue(command) => told(queue::run(*command)),
         Command::Explain(asked) => told(explain::run(&asked)),
         Command::Why(asked) => told(why::run(&asked)),
+        Command::TlsReport(asked) => told(tls_report::run(&asked)),
         Command::Trace(asked) => told(trace::run(&asked)),
         Command::Reload(admin) => told(queue::reload(&admin)),
         Command::Spool(command) => told(spool::run(command)),

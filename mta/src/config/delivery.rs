@@ -1,5 +1,6 @@
 //! `[queue]`, `[dns]` and `[delivery]`: how long mail waits, how its way is found, how it is sent. Floor 5.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use egret_shared::address::{Network, Networks};
@@ -7,7 +8,7 @@ use egret_shared::config::Section;
 use egret_shared::units::Span;
 
 use super::path;
-use crate::dns::resolver::DnsOptions;
+use crate::dns::resolver::{DnsOptions, trust_anchors};
 use crate::queue::QueueOptions;
 use crate::shaping::options::PathOptions;
 
@@ -61,11 +62,19 @@ pub(super) fn delivery(root: &Section<'_>) -> (DnsOptions, PathOptions) {
     }
     let mut options = PathOptions::default();
     path::replace(&section, &mut options);
+    dns.enable_dane = options.tls.asks_dane();
     (dns, options)
 }
 
 fn dns(root: &Section<'_>) -> DnsOptions {
     let section = root.section("dns");
+    let trust_anchor = section.optional::<PathBuf>(
+        "trust_anchor",
+        "The keys that DNSSEC trusts where enable_dane is set: DNSKEY records in the form of a zone file, read at the start. None are those of the root, compiled in.",
+    );
+    if let Err(error) = trust_anchors(trust_anchor.as_deref()) {
+        section.complain("trust_anchor", error);
+    }
     DnsOptions {
         servers: section.with_default(
             "servers",
@@ -74,6 +83,7 @@ fn dns(root: &Section<'_>) -> DnsOptions {
         ),
         timeout: section.with_default::<Span>("timeout", "\"5s\"", "How long one question may take.").0,
         concurrency: section.with_default("concurrency", "128", "Questions that are open at once."),
+        trust_anchor,
         ..DnsOptions::default()
     }
 }

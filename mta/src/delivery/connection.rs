@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use egret_shared::net::tls_client::{Check, ClientTls, describe, is_certificate};
+use egret_shared::net::tls_client::{Check, ClientTls, TlsFault, describe};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -36,8 +36,8 @@ type Stream = Layer<Leg>;
 /// Why there is no TLS.
 pub(super) struct NoTls {
     pub text: String,
-    /// The handshake went well, but for the certificate.
-    pub is_certificate: bool,
+    /// What kind of fault it is.
+    pub fault: TlsFault,
 }
 
 /// A connection and its dialogue.
@@ -193,9 +193,15 @@ impl Connection {
         .await
     }
 
-    /// Does the TLS handshake.
-    pub async fn upgrade(&mut self, tls: &ClientTls, check: Check, name: &str) -> Result<(), NoTls> {
-        let broken = |text| NoTls { text, is_certificate: false };
+    /// Does the TLS handshake. Judges the certificate too, if that `is_judged`, though it decides nothing.
+    pub async fn upgrade(
+        &mut self,
+        tls: &ClientTls,
+        check: Check<'_>,
+        name: &str,
+        is_judged: bool,
+    ) -> Result<Result<(), TlsFault>, NoTls> {
+        let broken = |text| NoTls { text, fault: TlsFault::Broken };
         let Stream::Clear(stream) = std::mem::replace(&mut self.stream, Stream::Gone) else {
             return Err(broken("TLS is on already".to_owned()));
         };
@@ -204,14 +210,15 @@ impl Connection {
         let late = |_| broken(format!("TLS handshake with {name}: no answer within {} s", limit.as_secs()));
         let stream = stream.map_err(late)?.map_err(|error| NoTls {
             text: format!("TLS handshake with {name}: {error}"),
-            is_certificate: is_certificate(&error),
+            fault: TlsFault::of(&error),
         })?;
         let used = describe(&stream);
         self.tap.tell(What::Tls, || &used);
         self.tls = Some(used);
+        let judged = if is_judged { tls.judge(&stream, name) } else { Ok(()) };
         self.stream = Stream::Tls(Box::new(stream));
         self.dialogue.upgraded(&mut self.send);
-        Ok(())
+        Ok(judged)
     }
 
     /// Waits for more work, within the idle limit. `None`: there is none, or the other side spoke or left.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Party, Reason};
-use egret_shared::net::tls_client::{Check, ClientTls};
+use egret_shared::net::tls_client::ClientTls;
 
 use super::auth::Login;
 use super::broken_tls::BrokenTls;
@@ -16,13 +16,18 @@ use super::dialogue::{Act, Dialogue, Manner, Refused};
 use super::inquiry;
 use super::outcome::{Judgement, Seen, Stage, judge};
 use super::plan::{Plan, Target};
+use super::policy::{Demand, Policing, ends, result_of};
 use super::report::{Metrics, Wire};
 use super::session::Path;
 use super::trace::{Tap, What};
 use super::way::{dial, examine};
-use crate::dns::site::{MxHost, Protocol};
+use crate::dns::site::{HostPolicy, MxHost, Protocol};
+use crate::event::tls::TlsResult;
 use crate::message::{EnhancedCode, Response};
 use crate::shaping::options::{AuthOptions, Secret, Tls};
+
+/// There is no TLS as it must be (RFC 3463: cryptographic failure).
+const NO_TLS: EnhancedCode = EnhancedCode::new(4, 7, 5);
 
 /// A session that can carry messages.
 pub(super) struct Opened {
@@ -36,13 +41,17 @@ pub(super) struct Secure<'a> {
     pub tls: &'a ClientTls,
     pub broken: &'a BrokenTls,
     pub now: UnixMs,
+    pub policing: &'a Policing,
+    /// Whose mail the session is opened for.
+    pub domain: &'a str,
 }
 
 impl Secure<'_> {
     /// What is asked of an address: nothing, if its handshake failed of late and clear text will do.
-    fn mode(&self, path: &Path, address: SocketAddr, metrics: &Metrics) -> Tls {
+    fn mode(&self, path: &Path, host: &MxHost, address: SocketAddr, metrics: &Metrics) -> Tls {
         let (wanted, span) = (path.options.tls_wanted(), path.options.tls.remember_broken_tls);
-        if wanted.is_required() || span.is_zero() || !self.broken.knows(address, self.now) {
+        let is_free = !wanted.is_required() && host.policy == HostPolicy::None;
+        if !is_free || span.is_zero() || !self.broken.knows(address, self.now) {
             return wanted;
         }
         metrics.tls_skipped();
@@ -100,10 +109,10 @@ pub(super) async fn open(
     })?;
     while let Some(Target { host, address }) = plan.take() {
         let Some(host) = path.site.hosts.get(host) else { continue };
-        let with = With { tls: secure.tls, mode: secure.mode(path, address, metrics), login: login.as_ref() };
+        let with = With { secure, mode: secure.mode(path, host, address, metrics), login: login.as_ref() };
         let mut wire = Wire::to(&host.name, address);
         let tap = tap.towards(&host.name, address);
-        let mut tried = attempt(path, with, &tap, host, address).await;
+        let mut tried = attempt(path, with, &tap, host, &mut wire, address).await;
         if let Err(failed) = &tried
             && failed.in_handshake
         {
@@ -112,7 +121,7 @@ pub(super) async fn open(
             let options = &path.options.tls;
             if options.opportunistic_tls_reconnect_on_failed_handshake && !path.options.tls_wanted().is_required() {
                 tell(&failed.fault, &wire);
-                tried = attempt(path, With { mode: Tls::Disabled, ..with }, &tap, host, address).await;
+                tried = attempt(path, With { mode: Tls::Disabled, ..with }, &tap, host, &mut wire, address).await;
             }
         }
         match tried {
@@ -164,7 +173,7 @@ async fn login(options: &AuthOptions) -> Result<Option<Login>, Fault> {
 /// With what an address is tried.
 #[derive(Clone, Copy)]
 struct With<'a> {
-    tls: &'a ClientTls,
+    secure: Secure<'a>,
     mode: Tls,
     login: Option<&'a Login>,
 }
@@ -174,17 +183,25 @@ async fn attempt(
     with: With<'_>,
     tap: &Tap,
     host: &MxHost,
+    wire: &mut Wire,
     address: SocketAddr,
 ) -> Result<Connection, Failed> {
     let options = &path.options;
-    let With { tls, mode, login } = with;
+    let With { secure, mode, login } = with;
+    let Secure { policing, domain, .. } = secure;
+    let demand = policing.demand(&options.tls, mode, host, domain, secure.now);
+    wire.tls_policy = Some(demand.posture);
+    let mut count = |result: TlsResult| {
+        wire.tls_result = Some(result);
+        policing.count(domain, &demand, result, ends(path.source.address, host, address));
+    };
     tap.tell(What::Dial, || via(path));
     let dialed = dial(&path.source, &path.way, address, options.smtp.timeouts.connect).await;
     let dialed = dialed.inspect_err(|fault| tap.tell(What::Fault, || fault.to_string()))?;
     tap.tell(What::Connected, String::new);
     let manner = Manner {
         protocol: if options.smtp.use_lmtp { Protocol::Lmtp } else { path.site.protocol },
-        tls: mode,
+        tls: demand.mode,
         may_pipeline: options.smtp.enable_pipelining,
         may_chunk: options.smtp.enable_chunking,
         ignore_8bit_checks: options.smtp.ignore_8bit_checks,
@@ -193,17 +210,33 @@ async fn attempt(
     let dialogue = Dialogue::new(hello(path), manner).authenticate(login.cloned());
     let local = dialed.local;
     let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts, tap.clone());
+    let mut judged = Ok(());
     loop {
         match connection.next().await {
-            Act::Ready => return Ok(connection),
+            Act::Ready => {
+                if let Some(result) = demand.result(host, connection.tls.is_some(), judged) {
+                    count(result);
+                }
+                return Ok(connection);
+            }
             Act::Upgrade => {
-                let check = if mode.checks_certificate() { Check::Certificate } else { Check::Nothing };
-                if let Err(error) = connection.upgrade(tls, check, &host.name).await {
-                    tap.tell(What::Tls, || &error.text);
-                    return Err(handshake_failed(path, &error).await);
+                match connection.upgrade(secure.tls, demand.check, &host.name, demand.wants_judgement()).await {
+                    Ok(found) => judged = found,
+                    Err(error) => {
+                        tap.tell(What::Tls, || &error.text);
+                        let failed = handshake_failed(path, &error, &demand, domain).await;
+                        if failed.fault.party() == Party::Remote {
+                            count(result_of(error.fault));
+                        }
+                        return Err(failed);
+                    }
                 }
             }
-            Act::Refused(refused) => {
+            Act::Refused(mut refused) => {
+                if is_about_tls(connection.dialogue.stage(), &refused) {
+                    count(TlsResult::StarttlsNotSupported);
+                    explain(&mut refused.response, &demand, domain);
+                }
                 let is_broken = connection.dialogue.is_broken();
                 return Err(refusal(path, host, address, local, is_broken, refused).await);
             }
@@ -230,16 +263,31 @@ fn via(path: &Path) -> String {
     }
 }
 
+/// Whether a session was refused because there is no TLS.
+fn is_about_tls(stage: Stage, refused: &Refused) -> bool {
+    let is_our_word = refused.response.command.is_none() && refused.response.enhanced == Some(NO_TLS);
+    is_our_word || (stage == Stage::StartTls && refused.response.command.is_some())
+}
+
+/// Says whose policy makes our own words.
+fn explain(response: &mut Response, demand: &Demand<'_>, domain: &str) {
+    if response.command.is_none() {
+        *response = Response::own(response.code, NO_TLS, &demand.explain(domain, response.text.as_str()));
+    }
+}
+
 /// A handshake that broke, or whose certificate did not pass: where that is asked for, clear text is no way round it.
-async fn handshake_failed(path: &Path, error: &NoTls) -> Failed {
-    if !error.is_certificate
+async fn handshake_failed(path: &Path, error: &NoTls, demand: &Demand<'_>, domain: &str) -> Failed {
+    if !error.fault.is_certificate()
         && let Some(fault) = examine(&path.way).await
     {
         return fault.into();
     }
-    let response = Response::own(451, EnhancedCode::new(4, 7, 5), &error.text);
-    let fault = Fault::new(Reason::RemoteClosed, &*error.text);
-    Failed { fault, response: Some(response), in_handshake: !error.is_certificate }
+    let text = demand.explain(domain, &error.text);
+    let response = Response::own(451, NO_TLS, &text);
+    let fault = Fault::new(Reason::RemoteClosed, text);
+    let in_handshake = !error.fault.is_certificate() && !demand.is_policy();
+    Failed { fault, response: Some(response), in_handshake }
 }
 
 /// A greeting of 421, or an end without a word, may be the proxy's, if it was asked by a PROXY header.

@@ -110,7 +110,7 @@ mod tests {
     use egret_shared::address::Networks;
 
     use super::*;
-    use crate::dns::site::{MxHost, Protocol};
+    use crate::dns::site::{HostPolicy, MxHost, Protocol};
 
     fn site(hosts: &[&[&str]]) -> Site {
         let ip = |text: &&str| text.parse().expect("an address");
@@ -118,6 +118,7 @@ mod tests {
             name: format!("mx{n}.test").into(),
             addresses: all.iter().map(ip).collect(),
             port: 25,
+            policy: HostPolicy::None,
         };
         Site { name: Arc::from("s"), hosts: hosts.iter().enumerate().map(host).collect(), protocol: Protocol::Smtp }
     }

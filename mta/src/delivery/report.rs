@@ -12,6 +12,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use super::outcome_rule::{OutcomeRules, Said};
 use super::session::Path;
 use crate::event::record::{Kind, Peer, Record, Timing};
+use crate::event::tls::{Posture, TlsResult};
 use crate::message::{Message, RecipientResult, Response, Ticket, Verdict};
 
 /// The metrics of delivery. Make it once, after the recorder is installed. Cheap to clone.
@@ -123,11 +124,13 @@ impl Drop for Active {
 pub(super) struct Wire {
     pub peer: Option<Peer>,
     pub tls: Option<String>,
+    pub tls_policy: Option<Posture>,
+    pub tls_result: Option<TlsResult>,
 }
 
 impl Wire {
     pub fn to(name: &str, address: SocketAddr) -> Self {
-        Self { peer: Some(Peer { name: name.to_owned(), address: Some(address) }), tls: None }
+        Self { peer: Some(Peer { name: name.to_owned(), address: Some(address) }), ..Self::default() }
     }
 }
 
@@ -221,6 +224,8 @@ fn blank(kind: Kind, ticket: &Ticket, path: &Path, wire: &Wire, now: UnixMs) -> 
         party: None,
         reason: None,
         tls: wire.tls.clone(),
+        tls_policy: wire.tls_policy,
+        tls_result: wire.tls_result,
         uncertain: false,
         timing: Timing::default(),
     }

@@ -21,6 +21,7 @@ use super::open::{Opened, Secure, Unopened, open};
 use super::outcome::Judgement;
 use super::outcome_rule::OutcomeRules;
 use super::plan::{Empty, Plan};
+use super::policy::Policing;
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
 use super::way::examine;
@@ -80,6 +81,8 @@ pub struct Deps<R, E> {
     pub broken_tls: BrokenTls,
     /// What the operator says of answers.
     pub outcomes: OutcomeRules,
+    /// TLS by the policies of domains.
+    pub policing: Policing,
 }
 
 /// Where messages are read.
@@ -253,8 +256,9 @@ impl<R: Reader, E: Events> Session<R, E> {
                 tell_fault(&self.deps, fault, &current.ticket, &self.path, wire);
             }
         };
-        let Deps { tls, metrics, broken_tls, clock, .. } = &self.deps;
-        let secure = Secure { tls, broken: broken_tls, now: clock.wall() };
+        let Deps { tls, metrics, broken_tls, clock, policing, .. } = &self.deps;
+        let domain = self.current.as_ref().map_or("", |current| current.ticket.queue.domain());
+        let secure = Secure { tls, broken: broken_tls, now: clock.wall(), policing, domain };
         open(&self.path, plan, secure, metrics, &self.tap(), tell).await
     }
 

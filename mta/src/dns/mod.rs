@@ -1,8 +1,12 @@
-//! From a domain to the hosts that take its mail. `site` is floor 0, `exchanger` and
-//! `naming` floor 1, `resolver` and `lead` floor 3.
+//! From a domain to the hosts that take its mail, and how they want it. `site` is floor 0, `exchanger`, `naming`
+//! and `sts::policy` floor 1, `sts::cache` floor 2, `answer`, `resolver`, `tlsa`, `sts`, `policed` and `lead` floor 3.
 
+mod answer;
 pub mod exchanger;
 pub mod lead;
 pub mod naming;
+pub mod policed;
 pub mod resolver;
 pub mod site;
+pub mod sts;
+mod tlsa;

@@ -5,26 +5,31 @@
 //! `concurrency` questions are open at once, each ends within `timeout`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::address::{Networks, canonical, special_use};
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{ResolverBuilder, TokioResolver};
-use metrics::Counter;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
+use super::answer::{Answer, Counters, Found, Trouble, Vouched, interleave};
 use super::exchanger::{self, Chosen, Exchanger};
 use super::naming;
-use super::site::{MxHost, Protocol, Site};
+use super::site::{HostPolicy, MxHost, Protocol, Site};
+use super::tlsa::Host;
 use crate::message::{EnhancedCode, Response};
 use crate::routing::route::{RouteHost, port_of, site_name};
+use crate::tls_report::TlsReports;
+
+pub use super::tlsa::trust_anchors;
 
 /// The shortest time for which an answer is used, and that of an answer of which a part is missing.
 pub const MIN_LIFE: Duration = Duration::from_secs(30);
@@ -52,6 +57,10 @@ pub struct DnsOptions {
     pub max_hosts: usize,
     /// Addresses of a host that are used.
     pub max_addresses: usize,
+    /// Whether answers are checked by DNSSEC and TLSA records are asked (RFC 7672).
+    pub enable_dane: bool,
+    /// The file of the keys that DNSSEC trusts; none are those of the root.
+    pub trust_anchor: Option<PathBuf>,
 }
 
 impl Default for DnsOptions {
@@ -64,15 +73,21 @@ impl Default for DnsOptions {
             allow_special_destinations: Networks::default(),
             max_hosts: 20,
             max_addresses: 10,
+            enable_dane: false,
+            trust_anchor: None,
         }
     }
 }
 
 /// The resolver could not be made.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("name servers of the system: {why}; list the servers in the configuration")]
-pub struct ResolverError {
-    why: String,
+pub enum ResolverError {
+    /// The system's servers cannot be read.
+    #[error("name servers of the system: {0}; list the servers in the configuration")]
+    Servers(String),
+    /// The keys that DNSSEC trusts; the text names the file.
+    #[error("trust anchor {0}")]
+    TrustAnchor(String),
 }
 
 /// A site, and for how long it may be used.
@@ -82,6 +97,8 @@ pub struct Resolved {
     pub site: Arc<Site>,
     /// When to ask again: 30 seconds to a day.
     pub expires_in: Duration,
+    /// The names of all its hosts, also of those without an address just now.
+    pub names: Vec<Arc<str>>,
 }
 
 /// Why a domain has no site, in the words that its messages get.
@@ -124,30 +141,12 @@ struct Inner {
     options: DnsOptions,
     open: Semaphore,
     counters: Counters,
+    reports: Option<TlsReports>,
 }
-
-struct Counters {
-    answered: Counter,
-    absent: Counter,
-    failed: Counter,
-}
-
-/// What the DNS says definitely.
-enum Answer {
-    Records(Vec<RData>, Duration),
-    /// The name has no record of this kind; proven by the zone's SOA.
-    NoData {
-        proven: bool,
-    },
-    NoDomain,
-}
-
-/// The DNS gave no definite answer.
-struct Trouble(String);
 
 /// What became of the look-up of one host.
 enum HostFound {
-    Usable(Vec<IpAddr>, Duration),
+    Usable(Vec<IpAddr>, Duration, Vouched),
     Prohibited(IpAddr, &'static str),
     NoAddress,
     NoDomain,
@@ -162,14 +161,51 @@ impl Resolver {
     /// A resolver that asks as `options` say.
     ///
     /// # Errors
-    /// If the system's servers are wanted and cannot be read.
+    /// If the system's servers are wanted and cannot be read, or the trust anchor cannot.
     pub fn new(options: DnsOptions) -> Result<Self, ResolverError> {
-        let failed = |e: NetError| ResolverError { why: e.to_string() };
+        Self::reporting(options, None)
+    }
+
+    /// The same; TLSA records that cannot be had are counted in `reports`.
+    ///
+    /// # Errors
+    /// As [`Resolver::new`].
+    pub fn reporting(options: DnsOptions, reports: Option<TlsReports>) -> Result<Self, ResolverError> {
+        let failed = |e: NetError| ResolverError::Servers(e.to_string());
         let mut builder = builder(&options.servers).map_err(failed)?;
         tune(builder.options_mut(), &options);
+        if options.enable_dane {
+            let anchors = trust_anchors(options.trust_anchor.as_deref()).map_err(ResolverError::TrustAnchor)?;
+            builder = builder.with_trust_anchor(anchors);
+        }
         let dns = builder.build().map_err(failed)?;
         let open = Semaphore::new(options.concurrency.max(1));
-        Ok(Self(Arc::new(Inner { dns, options, open, counters: Counters::new() })))
+        Ok(Self(Arc::new(Inner { dns, options, open, counters: Counters::new(), reports })))
+    }
+
+    pub(super) fn reports(&self) -> Option<&TlsReports> {
+        self.0.reports.as_ref()
+    }
+
+    /// The texts of a name; none also if there is no answer.
+    pub(super) async fn texts(&self, name: &str) -> Vec<String> {
+        let Some(name) = absolute(name) else { return Vec::new() };
+        let Ok(answer) = self.ask(&name, RecordType::TXT).await else { return Vec::new() };
+        let text = |record: RData| match record {
+            RData::TXT(txt) => String::from_utf8(txt.txt_data.concat()).ok(),
+            _ => None,
+        };
+        answer.records().0.into_iter().filter_map(text).collect()
+    }
+
+    /// The addresses of a host that a domain names, none of special use unless that is allowed; the error is for people.
+    pub(super) async fn addresses_of(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        match self.host(host).await {
+            Ok(HostFound::Usable(addresses, ..)) => Ok(addresses),
+            Ok(HostFound::Prohibited(ip, what)) => Err(format!("{host} is {ip}: {what}")),
+            Ok(HostFound::NoAddress | HostFound::NoDomain) => Err(format!("{host} has no address")),
+            Err(Trouble(why)) => Err(format!("looking up {why}")),
+        }
     }
 
     /// The site of `domain`: a domain in its canonical spelling (lower case, A-labels), or an address
@@ -182,7 +218,7 @@ impl Resolver {
         match self.ask(&name, RecordType::MX).await.map_err(|t| Failure::temporary(domain, &t))? {
             Answer::NoDomain => Err(Failure::no_domain(domain)),
             Answer::NoData { .. } => self.implicit_site(domain).await,
-            Answer::Records(records, life) => self.explicit_site(domain, &records, life).await,
+            Answer::Records(found) => self.explicit_site(domain, &found).await,
         }
     }
 
@@ -201,7 +237,7 @@ impl Resolver {
             match found {
                 Ok((addresses, host_life)) => {
                     life = life.min(host_life);
-                    usable.push(MxHost { name: host.as_str().into(), addresses, port });
+                    usable.push(MxHost { name: host.as_str().into(), addresses, port, policy: HostPolicy::None });
                 }
                 Err(t) => trouble = Some((host, t)),
             }
@@ -226,9 +262,9 @@ impl Resolver {
 
     fn literal_site(&self, domain: &str, ip: Option<IpAddr>) -> Result<Resolved, Failure> {
         let ip = ip.ok_or_else(|| Failure::no_domain(domain))?;
-        match self.addresses(vec![ip], MAX_LIFE) {
-            HostFound::Usable(addresses, life) => {
-                let host = MxHost { name: domain.into(), addresses, port: self.0.options.smtp_port };
+        match self.addresses(vec![ip], MAX_LIFE, Vouched::default()) {
+            HostFound::Usable(addresses, life, _) => {
+                let host = self.mx_host(domain, addresses);
                 Ok(resolved(domain.into(), vec![host], life, Protocol::Smtp))
             }
             HostFound::Prohibited(ip, what) => Err(prohibited(domain, ip, what)),
@@ -239,9 +275,9 @@ impl Resolver {
     /// No MX: the domain itself is the host (RFC 5321 section 5.1).
     async fn implicit_site(&self, domain: &str) -> Result<Resolved, Failure> {
         match self.host(domain).await.map_err(|t| Failure::temporary(domain, &t))? {
-            HostFound::Usable(addresses, life) => {
-                let host = MxHost { name: domain.into(), addresses, port: self.0.options.smtp_port };
-                Ok(resolved(domain.into(), vec![host], life, Protocol::Smtp))
+            HostFound::Usable(addresses, life, vouched) => {
+                let host = self.mx_host(domain, addresses);
+                self.finished(domain, domain.into(), vec![(host, vouched)], life).await
             }
             HostFound::Prohibited(ip, what) => Err(prohibited(domain, ip, what)),
             HostFound::NoDomain => Err(Failure::no_domain(domain)),
@@ -251,8 +287,26 @@ impl Resolver {
         }
     }
 
-    async fn explicit_site(&self, domain: &str, records: &[RData], life: Duration) -> Result<Resolved, Failure> {
-        let exchanges = records.iter().filter_map(|record| match record {
+    fn mx_host(&self, name: &str, addresses: Vec<IpAddr>) -> MxHost {
+        MxHost { name: name.into(), addresses, port: self.0.options.smtp_port, policy: HostPolicy::None }
+    }
+
+    /// The site of these hosts, under DANE where that is asked.
+    async fn finished(
+        &self,
+        domain: &str,
+        name: Arc<str>,
+        hosts: Vec<Host>,
+        life: Duration,
+    ) -> Result<Resolved, Failure> {
+        if self.0.options.enable_dane {
+            return self.secured(domain, name, hosts, life).await;
+        }
+        Ok(resolved(name, hosts.into_iter().map(|(host, _)| host).collect(), life, Protocol::Smtp))
+    }
+
+    async fn explicit_site(&self, domain: &str, mx: &Found) -> Result<Resolved, Failure> {
+        let exchanges = mx.records.iter().filter_map(|record| match record {
             RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
             _ => None,
         });
@@ -268,7 +322,14 @@ impl Resolver {
         let name = naming::site_name(&hosts);
         exchanger::shuffle(&mut hosts);
         let found = self.find_all(&hosts).await;
-        self.combine(domain, name, &hosts, found, life)
+        let (mut usable, life) = self.combine(domain, &hosts, found, mx.life)?;
+        if !mx.vouched.all {
+            // Whoever could forge the MX could name any host, with records of its own.
+            usable.iter_mut().for_each(|(_, vouched)| *vouched = Vouched::default());
+        }
+        let mut resolved = self.finished(domain, name, usable, life).await?;
+        resolved.names = hosts.iter().map(|host| host.name.as_str().into()).collect();
+        Ok(resolved)
     }
 
     /// Looks up all hosts at once; the answers stand in the order of `hosts`.
@@ -286,18 +347,16 @@ impl Resolver {
     fn combine(
         &self,
         domain: &str,
-        name: Arc<str>,
         hosts: &[Exchanger],
         found: Vec<Result<HostFound, Trouble>>,
         mut life: Duration,
-    ) -> Result<Resolved, Failure> {
+    ) -> Result<(Vec<Host>, Duration), Failure> {
         let (mut usable, mut trouble, mut refused) = (Vec::new(), None, None);
         for (host, found) in hosts.iter().zip(found) {
             match found {
-                Ok(HostFound::Usable(addresses, host_life)) => {
+                Ok(HostFound::Usable(addresses, host_life, vouched)) => {
                     life = life.min(host_life);
-                    let port = self.0.options.smtp_port;
-                    usable.push(MxHost { name: host.name.as_str().into(), addresses, port });
+                    usable.push((self.mx_host(&host.name, addresses), vouched));
                 }
                 Ok(HostFound::Prohibited(ip, what)) => refused = Some((ip, what)),
                 Ok(HostFound::NoAddress | HostFound::NoDomain) => debug!(domain, host = host.name, "has no address"),
@@ -313,7 +372,7 @@ impl Resolver {
         }
         // A host that could not be looked up just now is asked for again soon.
         let life = if trouble.is_some() { MIN_LIFE } else { life };
-        Ok(resolved(name, usable, life, Protocol::Smtp))
+        Ok((usable, life))
     }
 
     /// The addresses of a host, both families asked at once.
@@ -326,16 +385,22 @@ impl Resolver {
                 return self.unproven(&name).await;
             }
             // One family is enough to deliver with; without it, the other's trouble leaves all open.
-            (Ok(Answer::Records(v4, life)), Err(_)) => ((v4, life), (Vec::new(), MIN_LIFE)),
-            (Err(_), Ok(Answer::Records(v6, life))) => ((Vec::new(), MIN_LIFE), (v6, life)),
+            (Ok(Answer::Records(v4)), Err(_)) => (Some(Found { life: MIN_LIFE, ..v4 }), None),
+            (Err(_), Ok(Answer::Records(v6))) => (None, Some(Found { life: MIN_LIFE, ..v6 })),
             (Err(trouble), _) | (_, Err(trouble)) => return Err(trouble),
-            (Ok(v4), Ok(v6)) => (v4.records(), v6.records()),
+            (Ok(v4), Ok(v6)) => (v4.found(), v6.found()),
         };
-        let life = v4.1.min(v6.1);
-        Ok(self.addresses(interleave(&v4.0, &v6.0), life))
+        let records = |found: &Option<Found>| found.as_ref().map(|found| found.records.clone()).unwrap_or_default();
+        let addresses = interleave(&records(&v4), &records(&v6));
+        let life = [&v4, &v6].into_iter().flatten().map(|found| found.life).min().unwrap_or(MAX_LIFE);
+        let vouched = match (v4, v6) {
+            (Some(v4), Some(v6)) => v4.vouched.and(v6.vouched),
+            (one, other) => one.or(other).map(|found| found.vouched).unwrap_or_default(),
+        };
+        Ok(self.addresses(addresses, life, vouched))
     }
 
-    fn addresses(&self, all: Vec<IpAddr>, life: Duration) -> HostFound {
+    fn addresses(&self, all: Vec<IpAddr>, life: Duration, vouched: Vouched) -> HostFound {
         let mut refused = None;
         let mut usable = Vec::new();
         for ip in all.into_iter().map(canonical) {
@@ -346,16 +411,16 @@ impl Resolver {
             }
         }
         match (usable.is_empty(), refused) {
-            (false, _) => HostFound::Usable(usable, life),
+            (false, _) => HostFound::Usable(usable, life, vouched),
             (true, Some((ip, what))) => HostFound::Prohibited(ip, what),
             (true, None) => HostFound::NoAddress,
         }
     }
 
     /// Asks one question.
-    async fn ask(&self, name: &Name, kind: RecordType) -> Result<Answer, Trouble> {
+    pub(super) async fn ask(&self, name: &Name, kind: RecordType) -> Result<Answer, Trouble> {
         let answer = match self.question(name, kind).await {
-            Ok(lookup) => Ok(Answer::of(&lookup, kind)),
+            Ok(lookup) => Ok(Answer::of(&lookup, name, kind)),
             Err(error) => Answer::negative(name, &error),
         };
         self.0.counters.count(&answer);
@@ -375,50 +440,6 @@ impl Resolver {
         match self.question(name, RecordType::CNAME).await {
             Ok(_) => Err(Trouble(format!("{name} is an alias that leads nowhere"))),
             Err(_) => Ok(HostFound::NoAddress),
-        }
-    }
-}
-
-impl Answer {
-    /// The records of the wanted kind: an answer may hold the aliases that led to them.
-    fn of(lookup: &Lookup, kind: RecordType) -> Self {
-        let life = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
-        let wanted = lookup.answers().iter().filter(|record| record.record_type() == kind);
-        let records: Vec<_> = wanted.map(|record| record.data.clone()).collect();
-        if records.is_empty() {
-            return Self::NoData { proven: false };
-        }
-        Self::Records(records, Duration::from_secs(life.into()))
-    }
-
-    /// Tells a definite no from trouble.
-    fn negative(name: &Name, error: &NetError) -> Result<Self, Trouble> {
-        match error {
-            NetError::Dns(DnsError::NoRecordsFound(_)) if error.is_nx_domain() => Ok(Self::NoDomain),
-            NetError::Dns(DnsError::NoRecordsFound(none)) => Ok(Self::NoData { proven: none.soa.is_some() }),
-            _ => Err(Trouble(format!("{name} {error}"))),
-        }
-    }
-
-    fn records(self) -> (Vec<RData>, Duration) {
-        match self {
-            Self::Records(records, life) => (records, life),
-            Self::NoData { .. } | Self::NoDomain => (Vec::new(), MAX_LIFE),
-        }
-    }
-}
-
-impl Counters {
-    fn new() -> Self {
-        let of = |result| metrics::counter!("egret_mta_dns_questions_total", "result" => result);
-        Self { answered: of("answered"), absent: of("absent"), failed: of("failed") }
-    }
-
-    fn count(&self, answer: &Result<Answer, Trouble>) {
-        match answer {
-            Ok(Answer::Records(..)) => self.answered.increment(1),
-            Ok(Answer::NoData { .. } | Answer::NoDomain) => self.absent.increment(1),
-            Err(_) => self.failed.increment(1),
         }
     }
 }
@@ -445,24 +466,17 @@ fn tune(dns: &mut ResolverOpts, options: &DnsOptions) {
     dns.max_active_requests = QUESTIONS_PER_CONNECTION;
     dns.positive_max_ttl = Some(MAX_LIFE);
     dns.negative_max_ttl = Some(Duration::from_hours(1));
+    if options.enable_dane {
+        // Under DNSSEC the resolver forgets how long a "no" lives, and would ask for missing TLSA records each time.
+        dns.negative_min_ttl = Some(MIN_LIFE);
+    }
 }
 
 /// The name with its root, so that no search list is applied.
-fn absolute(domain: &str) -> Option<Name> {
+pub(super) fn absolute(domain: &str) -> Option<Name> {
     let mut name = Name::from_ascii(domain).ok()?;
     name.set_fqdn(true);
     Some(name).filter(|name| !name.is_root())
-}
-
-/// Both families in turn, so that a cap never cuts off one of them.
-fn interleave(v4: &[RData], v6: &[RData]) -> Vec<IpAddr> {
-    let ip = |record: &RData| match record {
-        RData::A(a) => Some(IpAddr::V4(a.0)),
-        RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
-        _ => None,
-    };
-    let longest = v4.len().max(v6.len());
-    (0..longest).flat_map(|at| [v4.get(at), v6.get(at)]).flatten().filter_map(ip).collect()
 }
 
 fn prohibited(domain: &str, ip: IpAddr, what: &str) -> Failure {
@@ -470,6 +484,7 @@ fn prohibited(domain: &str, ip: IpAddr, what: &str) -> Failure {
     Failure::permanent(550, 4, 4, &format!("{domain} points only to addresses of special use ({ip}: {what})"))
 }
 
-fn resolved(name: Arc<str>, hosts: Vec<MxHost>, life: Duration, protocol: Protocol) -> Resolved {
-    Resolved { site: Arc::new(Site { name, hosts, protocol }), expires_in: life.clamp(MIN_LIFE, MAX_LIFE) }
+pub(super) fn resolved(name: Arc<str>, hosts: Vec<MxHost>, life: Duration, protocol: Protocol) -> Resolved {
+    let names = hosts.iter().map(|host| host.name.clone()).collect();
+    Resolved { site: Arc::new(Site { name, hosts, protocol }), expires_in: life.clamp(MIN_LIFE, MAX_LIFE), names }
 }

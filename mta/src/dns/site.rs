@@ -4,10 +4,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use egret_shared::net::dane::Dane;
+
 /// The set of hosts that a group of domains shares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// Its name: what the host names have in common said once, as KumoMTA names sites.
+    /// Its name: what the host names have in common said once, as KumoMTA names sites; behind it a mark like `+dane` or
+    /// `+sts` if a policy rules how they are spoken to.
     pub name: Arc<str>,
     /// Its hosts, best first.
     pub hosts: Vec<MxHost>,
@@ -52,4 +55,18 @@ pub struct MxHost {
     pub addresses: Vec<IpAddr>,
     /// The port.
     pub port: u16,
+    /// By what TLS is ruled there, whatever the options of a path say.
+    pub policy: HostPolicy,
+}
+
+/// What rules TLS towards a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// The options of the path.
+    #[default]
+    None,
+    /// The MTA-STS policy of the domain: TLS with a valid certificate, or no delivery (RFC 8461).
+    Sts,
+    /// TLSA records of the host: TLS with a certificate that they vouch for, or no delivery (RFC 7672).
+    Dane(Arc<Dane>),
 }

@@ -2,3 +2,4 @@
 //! records to a journal.
 
 pub mod record;
+pub mod tls;

@@ -7,6 +7,7 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Party, Reason};
 use serde::{Deserialize, Serialize};
 
+use super::tls::{Posture, TlsResult};
 use crate::message::{MessageId, Response};
 
 /// What happened.
@@ -109,6 +110,12 @@ pub struct Record {
     /// TLS version and cipher; absent in clear.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
+    /// What was asked of TLS, and by whom; absent where no host was reached for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_policy: Option<Posture>,
+    /// What came of it; absent where TLS was not wanted, or its turn did not come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_result: Option<TlsResult>,
     /// The connection died after the final dot: the destination may have taken it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub uncertain: bool,
@@ -124,7 +131,7 @@ mod tests {
         "recipients":["d@e.f"],"queue":"c:t@e.f","tenant":"t","campaign":"c","site":"e.f","size":9,"attempt":1,"source":"s","source_address":"192.0.2.1",
         "proxy":"p","peer":{"name":"e.f","address":"198.51.100.1:25"},
         "response":{"code":550,"enhanced":"5.1.1","text":"no such user","command":"RCPT"},"class":"InvalidRecipient",
-        "party":"remote","reason":"connection_refused","tls":"TLSv1.3","uncertain":true,
+        "party":"remote","reason":"connection_refused","tls":"TLSv1.3","tls_policy":"sts-enforce","tls_result":"success","uncertain":true,
         "timing":{"waited_ms":1,"connect_ms":2,"transaction_ms":3}}"#;
 
     #[test]

@@ -62,7 +62,12 @@ fn source(name: &str) -> Arc<Source> {
 }
 
 fn site(name: &str) -> Arc<Site> {
-    let host = MxHost { name: name.into(), addresses: vec![[127, 0, 0, 9].into()], port: 25 };
+    let host = MxHost {
+        name: name.into(),
+        addresses: vec![[127, 0, 0, 9].into()],
+        port: 25,
+        policy: crate::dns::site::HostPolicy::None,
+    };
     Arc::new(Site { name: name.into(), hosts: vec![host], protocol: Protocol::Smtp })
 }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_mta::delivery::trace::Tracer;
-use egret_mta::delivery::{BrokenTls, Deps, Events, Metrics, OutcomeRules, Path, Reader, Seat, run};
-use egret_mta::dns::site::{MxHost, Protocol, Site};
+use egret_mta::delivery::{BrokenTls, Deps, Events, Metrics, OutcomeRules, Path, Policing, Reader, Seat, run};
+use egret_mta::dns::site::{HostPolicy, MxHost, Protocol, Site};
+use egret_mta::dns::sts::cache::PolicyCache;
 use egret_mta::event::record::{Kind, Record};
 use egret_mta::message::{
     Address, Content as Bytes, FromSession, Message, MessageId, Metadata, Part, Priority, QueueName, Ticket, Verdict,
 };
 use egret_mta::routing::source::{Source, Way};
 use egret_mta::shaping::options::{PathOptions, SmtpOptions, Timeouts};
+use egret_mta::tls_report::TlsReports;
 use egret_shared::clock::{Clock, UnixMs};
 use egret_shared::fault::Fault;
 use egret_shared::net::tls_client::ClientTls;
@@ -112,6 +114,8 @@ pub struct Bench {
     pub tls: ClientTls,
     pub broken_tls: BrokenTls,
     pub outcomes: OutcomeRules,
+    pub host_policy: HostPolicy,
+    pub policing: Policing,
     pub stop: CancellationToken,
 }
 
@@ -134,6 +138,8 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         tls: ClientTls::new().expect("a provider"),
         broken_tls: BrokenTls::default(),
         outcomes: OutcomeRules::default(),
+        host_policy: HostPolicy::None,
+        policing: Policing { policies: PolicyCache::default(), reports: TlsReports::new(Clock::system()) },
         stop: CancellationToken::new(),
     }
 }
@@ -144,7 +150,12 @@ impl Bench {
         let (sender, work) = mpsc::channel(1);
         let (report, mut reports) = mpsc::channel(100);
         let name = |n: usize| format!("mx{n}.test").into();
-        let host = |(n, at): (usize, &SocketAddr)| MxHost { name: name(n), addresses: vec![at.ip()], port: at.port() };
+        let host = |(n, at): (usize, &SocketAddr)| MxHost {
+            name: name(n),
+            addresses: vec![at.ip()],
+            port: at.port(),
+            policy: self.host_policy.clone(),
+        };
         let hosts = self.hosts.iter().enumerate().map(host).collect();
         let site = Site { name: "mx.test".into(), hosts, protocol: self.protocol };
         let source = Source {
@@ -167,6 +178,7 @@ impl Bench {
             tracer: Tracer::default(),
             broken_tls: self.broken_tls,
             outcomes: self.outcomes,
+            policing: self.policing,
             metrics: Metrics::new(),
         };
         tokio::spawn(run(seat, deps));

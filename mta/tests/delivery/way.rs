@@ -173,13 +173,14 @@ async fn our_own_certificate_is_shown_and_suites_can_be_chosen() {
     let steps = script(&[starttls(Arc::new(config).into()), taken(), vec![Listen]]);
     let (at, _) = serve("127.0.0.1:0", vec![steps]).await;
     let mut bench = bench(&[at]);
-    bench.tls = ClientTls::configured(Some((&certificate, &secret)), std::slice::from_ref(&suite)).expect("a set-up");
+    bench.tls =
+        ClientTls::configured(Some((&certificate, &secret)), std::slice::from_ref(&suite), None).expect("a set-up");
     let store = bench.store.clone();
     let ticket = store.add(&["a@b.test"], "x\r\n");
     let end = bench.run(vec![ticket]).await;
     assert_eq!(end.verdicts(), [Verdict::Delivered], "{}", end.words());
     assert_eq!(store.events.lock()[0].tls, Some(format!("TLSv1_3 {suite}")));
-    let error = ClientTls::configured(None, &["TLS_ROT13".to_owned()]).err().expect("unknown").to_string();
+    let error = ClientTls::configured(None, &["TLS_ROT13".to_owned()], None).err().expect("unknown").to_string();
     assert!(error.contains("TLS_ROT13") && error.contains(&suite), "{error}");
 }
 

@@ -1,5 +1,6 @@
 //! A real DNS server (hickory-server) on a loopback port, UDP and TCP: one zone `test.` in memory,
-//! names that fail on purpose, and a count of the questions for each name.
+//! names that fail on purpose, and a count of the questions for each name. The zone can be signed; zones below it are
+//! then delegated without a signature.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,9 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hickory_proto::dnssec::crypto::EcdsaSigningKey;
+use hickory_proto::dnssec::rdata::DNSKEY;
+use hickory_proto::dnssec::{Algorithm, DnssecSigner, SigningKey as _};
 use hickory_proto::op::{Header, HeaderCounts, Metadata, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA};
-use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, SOA, TLSA, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType, RrKey};
+use hickory_server::dnssec::NxProofKind;
 use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server};
 use hickory_server::store::in_memory::InMemoryZoneHandler;
@@ -30,17 +35,25 @@ pub struct Zone {
     records: Vec<Record>,
     failing: BTreeMap<String, Fails>,
     ttl: u32,
+    key: Option<DnssecSigner>,
+    anchor: String,
+    children: Vec<(Name, Vec<Record>)>,
+    unsigned: Vec<(Name, RecordType)>,
 }
 
 /// A running server. It stops when it is dropped.
 pub struct DnsServer {
     pub address: SocketAddr,
+    /// The zone's key, as a trust anchor file has it; empty if it is not signed.
+    pub anchor: String,
     asked: Arc<Mutex<BTreeMap<String, usize>>>,
     _server: Server<Handler>,
 }
 
 struct Handler {
     catalog: Catalog,
+    /// Without the zones below: it knows their delegations.
+    parent: Catalog,
     failing: BTreeMap<String, Fails>,
     asked: Arc<Mutex<BTreeMap<String, usize>>>,
 }
@@ -58,7 +71,46 @@ impl Zone {
             records: vec![Record::from_rdata(name("test"), 60, RData::SOA(soa))],
             failing: BTreeMap::new(),
             ttl: 300,
+            key: None,
+            anchor: String::new(),
+            children: Vec::new(),
+            unsigned: Vec::new(),
         }
+    }
+
+    /// The zone is signed, by a key of its own.
+    pub fn signed(mut self) -> Self {
+        let pkcs8 = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256).expect("a key");
+        let key = EcdsaSigningKey::from_pkcs8(&pkcs8, Algorithm::ECDSAP256SHA256).expect("the key");
+        let dnskey = DNSKEY::from_key(&key.to_public_key().expect("its public part"));
+        self.anchor = format!("test. 300 IN DNSKEY {dnskey}\n");
+        self.key = Some(DnssecSigner::new(dnskey, Box::new(key), name("test"), Duration::from_hours(24)));
+        self
+    }
+
+    /// A zone below that is not signed; records of names in it belong to it.
+    pub fn unsigned_child(mut self, child: &str) -> Self {
+        let soa = SOA::new(name("ns.test"), name("root.test"), 1, 3600, 600, 86_400, 60);
+        let ns = RData::NS(NS(name("ns.test")));
+        let own = [RData::SOA(soa), ns.clone()].map(|data| Record::from_rdata(name(child), 60, data)).to_vec();
+        self = self.with(child, ns);
+        self.children.push((name(child), own));
+        self
+    }
+
+    /// The signatures of these records are left out.
+    pub fn stripped(mut self, owner: &str, kind: RecordType) -> Self {
+        self.unsigned.push((name(owner), kind));
+        self
+    }
+
+    pub fn tlsa(self, owner: &str, usage: u8, selector: u8, matching: u8, data: &[u8]) -> Self {
+        let tlsa = TLSA::new(usage.into(), selector.into(), matching.into(), data.to_vec());
+        self.with(owner, RData::TLSA(tlsa))
+    }
+
+    pub fn txt(self, owner: &str, text: &str) -> Self {
+        self.with(owner, RData::TXT(TXT::new(vec![text.to_owned()])))
     }
 
     /// The time to live, in seconds, of the records that follow.
@@ -88,26 +140,51 @@ impl Zone {
     }
 
     fn with(mut self, owner: &str, data: RData) -> Self {
-        self.records.push(Record::from_rdata(name(owner), self.ttl, data));
+        let record = Record::from_rdata(name(owner), self.ttl, data);
+        let child = self.children.iter_mut().find(|(child, _)| child.zone_of(&record.name));
+        child.map_or(&mut self.records, |(_, records)| records).push(record);
         self
     }
 
     /// Serves the zone on a free port.
     pub async fn serve(self) -> DnsServer {
-        let mut zone =
-            InMemoryZoneHandler::<TokioRuntimeProvider>::empty(name("test"), ZoneType::Primary, AxfrPolicy::Deny);
-        for record in self.records {
-            assert!(zone.upsert_mut(record.clone(), 1), "{record} was not taken");
-        }
         let mut catalog = Catalog::new();
-        catalog.upsert(name("test").into(), vec![Arc::new(zone)]);
+        for (child, records) in self.children {
+            catalog.upsert(child.clone().into(), vec![Arc::new(handler(child, records, None))]);
+        }
+        let proof = self.key.is_some().then_some(NxProofKind::Nsec);
+        let mut zone = handler(name("test"), self.records, proof);
+        if let Some(key) = self.key {
+            zone.add_zone_signing_key_mut(key).expect("a key of the zone");
+            zone.secure_zone_mut().expect("signed");
+        }
+        for (owner, kind) in self.unsigned {
+            let set = zone.records_get_mut().get_mut(&RrKey::new(owner.into(), kind)).expect("records of the test");
+            Arc::make_mut(set).clear_rrsigs();
+        }
+        let zone = Arc::new(zone);
+        catalog.upsert(name("test").into(), vec![zone.clone()]);
+        let mut parent = Catalog::new();
+        parent.upsert(name("test").into(), vec![zone]);
         let asked = Arc::new(Mutex::new(BTreeMap::new()));
-        let mut server = Server::new(Handler { catalog, failing: self.failing, asked: asked.clone() });
+        let mut server = Server::new(Handler { catalog, parent, failing: self.failing, asked: asked.clone() });
         let (address, udp, tcp) = free_port().await;
         server.register_socket(udp);
         server.register_listener(tcp, Duration::from_secs(5), 1 << 16);
-        DnsServer { address, asked, _server: server }
+        DnsServer { address, anchor: self.anchor, asked, _server: server }
     }
+}
+
+fn handler(
+    origin: Name,
+    records: Vec<Record>,
+    proof: Option<NxProofKind>,
+) -> InMemoryZoneHandler<TokioRuntimeProvider> {
+    let mut zone = InMemoryZoneHandler::empty(origin, ZoneType::Primary, AxfrPolicy::Deny, proof);
+    for record in records {
+        assert!(zone.upsert_mut(record.clone(), 1), "{record} was not taken");
+    }
+    zone
 }
 
 /// One port that is free for both protocols.
@@ -134,7 +211,9 @@ impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut respond: R) -> ResponseInfo {
         let asked = request.request_info().map(|info| info.query.name().to_string()).unwrap_or_default();
         *self.asked.lock().expect("no panic while counting").entry(asked.clone()).or_default() += 1;
+        let is_ds = request.request_info().is_ok_and(|info| info.query.query_type() == RecordType::DS);
         match self.failing.get(&asked) {
+            None if is_ds => self.parent.handle_request::<R, T>(request, respond).await,
             None => self.catalog.handle_request::<R, T>(request, respond).await,
             Some(Fails::With(code)) => {
                 let answer = MessageResponseBuilder::from_message_request(request).error_msg(&request.metadata, *code);

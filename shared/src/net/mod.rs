@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod certificate;
+pub mod dane;
 pub mod errno;
 pub mod kernel;
 pub mod socket;

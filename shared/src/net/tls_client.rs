@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -17,15 +18,60 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::dane::{self, Dane};
 use super::tls::{CertificateError, certificates, private_key};
 
 /// How the certificate is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
+pub enum Check<'a> {
     /// Not at all (RFC 7435).
     Nothing,
     /// It must be valid for the host's name and come from a known root.
     Certificate,
+    /// As the TLSA records of the host say (RFC 7672).
+    Dane(&'a Dane),
+}
+
+/// What is wrong with a TLS handshake, as reports tell it (RFC 8460 section 4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFault {
+    /// The certificate is not valid now.
+    Expired,
+    /// The certificate is for other names.
+    WrongName,
+    /// Nobody known vouches for the certificate, or it is unfit.
+    Untrusted,
+    /// There was no handshake.
+    Broken,
+}
+
+impl TlsFault {
+    /// What an error of a handshake means.
+    pub fn of(error: &io::Error) -> Self {
+        let source = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
+        source.map_or(Self::Broken, Self::of_tls)
+    }
+
+    fn of_tls(error: &rustls::Error) -> Self {
+        use rustls::CertificateError as Wrong;
+        match error {
+            rustls::Error::InvalidCertificate(wrong) => match wrong {
+                Wrong::Expired
+                | Wrong::ExpiredContext { .. }
+                | Wrong::NotValidYet
+                | Wrong::NotValidYetContext { .. } => Self::Expired,
+                Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => Self::WrongName,
+                _ => Self::Untrusted,
+            },
+            rustls::Error::NoCertificatesPresented => Self::Untrusted,
+            _ => Self::Broken,
+        }
+    }
+
+    /// The handshake went well, but for the certificate.
+    pub fn is_certificate(self) -> bool {
+        self != Self::Broken
+    }
 }
 
 /// Our own certificate chain and its key.
@@ -54,6 +100,10 @@ pub enum ClientTlsError {
 pub struct ClientTls {
     unchecked: TlsConnector,
     checked: TlsConnector,
+    /// Judges a certificate that was not checked in the handshake.
+    judge: Arc<WebPkiServerVerifier>,
+    provider: Arc<CryptoProvider>,
+    own: Option<Own>,
 }
 
 impl ClientTls {
@@ -73,12 +123,16 @@ impl ClientTls {
         Self::build(&Arc::new(provider()), roots, None)
     }
 
-    /// With the roots of the Mozilla root program, a certificate of our own (PEM: the chain, and its key), and these
-    /// cipher suites only, by their names in rustls; none are all that are safe.
+    /// With the roots of the Mozilla root program and those in `authorities` (PEM), a certificate of our own (PEM: the
+    /// chain, and its key), and these cipher suites only, by their names in rustls; none are all that are safe.
     ///
     /// # Errors
     /// Which file or name is at fault, and why.
-    pub fn configured(own: Option<(&Path, &Path)>, suites: &[String]) -> Result<Self, ClientTlsError> {
+    pub fn configured(
+        own: Option<(&Path, &Path)>,
+        suites: &[String],
+        authorities: Option<&Path>,
+    ) -> Result<Self, ClientTlsError> {
         let mut provider = provider();
         if !suites.is_empty() {
             let name = |suite: &rustls::SupportedCipherSuite| suite.suite().as_str().unwrap_or("?");
@@ -94,23 +148,16 @@ impl ClientTls {
             None => None,
             Some((certificate, key)) => Some((certificates(certificate)?, private_key(key)?)),
         };
-        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
-        Ok(Self::build(&Arc::new(provider), roots, own)?)
+        Ok(Self::build(&Arc::new(provider), roots_with(authorities)?, own)?)
     }
 
     fn build(provider: &Arc<CryptoProvider>, roots: RootCertStore, own: Option<Own>) -> Result<Self, rustls::Error> {
-        let builder = || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
+        let judge = judge.map_err(|error| rustls::Error::General(error.to_string()))?;
         let any = Arc::new(AnyCertificate(provider.clone()));
-        let unchecked = builder()?.dangerous().with_custom_certificate_verifier(any);
-        let checked = builder()?.with_root_certificates(roots);
-        let (unchecked, checked) = match own {
-            None => (unchecked.with_no_client_auth(), checked.with_no_client_auth()),
-            Some((chain, key)) => (
-                unchecked.with_client_auth_cert(chain.clone(), key.clone_key())?,
-                checked.with_client_auth_cert(chain, key)?,
-            ),
-        };
-        Ok(Self { unchecked: Arc::new(unchecked).into(), checked: Arc::new(checked).into() })
+        let unchecked = client_config(provider, any, own.as_ref())?;
+        let checked = client_config(provider, judge.clone(), own.as_ref())?;
+        Ok(Self { unchecked: unchecked.into(), checked: checked.into(), judge, provider: provider.clone(), own })
     }
 
     /// Does the handshake. `name` is the host's name from its MX record (A-labels).
@@ -119,17 +166,65 @@ impl ClientTls {
     /// What went wrong in the handshake, or with the certificate.
     pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        check: Check,
+        check: Check<'_>,
         name: &str,
         stream: S,
     ) -> io::Result<TlsStream<S>> {
-        let name = name.trim_end_matches('.').to_owned();
-        let name = ServerName::try_from(name).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let unfit = |e| io::Error::new(io::ErrorKind::InvalidInput, e);
         match check {
-            Check::Nothing => self.unchecked.connect(name, stream).await,
-            Check::Certificate => self.checked.connect(name, stream).await,
+            Check::Nothing => self.unchecked.connect(server_name(name).map_err(unfit)?, stream).await,
+            Check::Certificate => self.checked.connect(server_name(name).map_err(unfit)?, stream).await,
+            Check::Dane(dane) => {
+                // A configuration of its own: nothing that other records vouched for is resumed under these.
+                let verifier = dane::Verifier { dane: dane.clone(), provider: self.provider.clone() };
+                let config = client_config(&self.provider, Arc::new(verifier), self.own.as_ref());
+                let connector = TlsConnector::from(config.map_err(io::Error::other)?);
+                connector.connect(server_name(&dane.base).map_err(unfit)?, stream).await
+            }
         }
     }
+
+    /// Whether the certificate of a stream would have passed [`Check::Certificate`], and if not, why.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn judge<S>(&self, stream: &TlsStream<S>, name: &str) -> Result<(), TlsFault> {
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let (Some((end, others)), Ok(name)) = (chain.split_first(), server_name(name)) else {
+            return Err(TlsFault::Untrusted);
+        };
+        let judged = self.judge.verify_server_cert(end, others, &name, &[], UnixTime::now());
+        judged.map(|_| ()).map_err(|error| TlsFault::of_tls(&error))
+    }
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, rustls::pki_types::InvalidDnsNameError> {
+    ServerName::try_from(name.trim_end_matches('.').to_owned())
+}
+
+/// The roots of the Mozilla root program, and those in a file (PEM).
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn roots_with(authorities: Option<&Path>) -> Result<RootCertStore, ClientTlsError> {
+    let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+    if let Some(file) = authorities {
+        certificates(file)?.into_iter().try_for_each(|authority| roots.add(authority))?;
+    }
+    Ok(roots)
+}
+
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    own: Option<&Own>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    Ok(Arc::new(match own {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
+    }))
 }
 
 /// Why TLS towards a known server cannot be set up.
@@ -199,12 +294,6 @@ impl PartialEq for KnownServer {
 }
 
 impl Eq for KnownServer {}
-
-/// Whether a handshake failed because the other side's certificate did not pass.
-pub fn is_certificate(error: &io::Error) -> bool {
-    let source = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
-    matches!(source, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
-}
 
 /// Version and cipher of a stream: `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
 pub fn describe<S>(stream: &TlsStream<S>) -> String {

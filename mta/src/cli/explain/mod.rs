@@ -15,9 +15,11 @@ use egret_shared::config::values;
 use egret_shared::text::Line;
 use serde_json::{Value, json};
 
+use crate::app::policed;
 use crate::config::{self, Config};
 use crate::dns::lead::lead;
-use crate::dns::resolver::{Failure, Resolver};
+use crate::dns::policed::Policed;
+use crate::dns::resolver::Failure;
 use crate::dns::site::{MxHost, Protocol, Site};
 use crate::message::{Address, Part, is_domain};
 use crate::routing::pool::Pool;
@@ -84,13 +86,13 @@ async fn explain(asked: &Explain, config: &Config, file: &str) -> anyhow::Result
     let facts = Facts { message: &message, sender: sender.as_ref(), listener, client: Some(asked.client) };
     let assigned: Vec<Assigned> = recipients.iter().map(|to| config.rules.assign(&facts, to, &labels)).collect();
     let (edited, added) = config.rules.edit(message.clone(), &assigned);
-    let (ways, resolver) = (config.ways(), Resolver::new(config.dns.clone())?);
+    let (ways, policed) = (config.ways(), policed(&config)?);
     let values = values(file);
     let mut told = Vec::new();
     for (recipient, assigned) in recipients.into_iter().zip(&assigned) {
         let parts = ways.split(vec![recipient.clone()], std::slice::from_ref(assigned));
         let Some(part) = parts.first() else { continue };
-        let way = way(asked, &ways, &resolver, part).await;
+        let way = way(asked, &ways, &policed, part).await;
         told.push(json!({
             "recipient": recipient.as_str(),
             "rules": rules(config, assigned),
@@ -181,7 +183,7 @@ struct Led<'w> {
     told: Value,
 }
 
-async fn way<'w>(asked: &Explain, ways: &'w Ways, resolver: &Resolver, part: &'w Part) -> Led<'w> {
+async fn way<'w>(asked: &Explain, ways: &'w Ways, policed: &Policed, part: &'w Part) -> Led<'w> {
     let (domain, route) = match ways.lead(&part.queue) {
         Ok(led) => led,
         // Rules name routes that are there.
@@ -191,7 +193,7 @@ async fn way<'w>(asked: &Explain, ways: &'w Ways, resolver: &Resolver, part: &'w
     if by == "DNS" && asked.no_dns {
         return Led { route, site: None, told: json!({ "by": format!("DNS, not asked about {domain}") }) };
     }
-    let (site, told) = match lead(ways, resolver, &part.queue).await {
+    let (site, told) = match lead(ways, policed, &part.queue).await {
         Ok(resolved) => {
             let told = json!({ "by": by, "site": resolved.site.name, "hosts": hosts(&resolved.site) });
             (Some(resolved.site), told)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use egret_shared::config::Section;
-use egret_shared::net::tls_client::{ClientTls, ClientTlsError};
+use egret_shared::net::tls_client::{ClientTls, ClientTlsError, roots_with};
 use egret_shared::units::Span;
 
 use crate::shaping::options::{Tls, TlsOptions};
@@ -18,6 +18,18 @@ pub(super) fn replace(section: &Section<'_>, options: &mut TlsOptions) {
         &mut options.enable_tls,
     );
     section.replace(
+        "enable_mta_sts",
+        "true",
+        "Whether the MTA-STS policies of domains are looked for and kept to (RFC 8461): under one that is enforced only its hosts get the domain's mail, in TLS with a valid certificate. Not where enable_tls is \"Disabled\".",
+        &mut options.enable_mta_sts,
+    );
+    section.replace(
+        "enable_dane",
+        "false",
+        "Whether DNS answers are checked by DNSSEC, and TLSA records of mail exchangers looked for and kept to (RFC 7672): where there are any, only TLS with a certificate that they vouch for will do. Wants name servers that hand on DNSSEC records. Not where enable_tls is \"Disabled\".",
+        &mut options.enable_dane,
+    );
+    section.replace(
         "opportunistic_tls_reconnect_on_failed_handshake",
         "true",
         "Whether a handshake that broke is followed by a second connection to the same address, in clear; not where TLS is required, nor for a certificate that is not valid.",
@@ -29,6 +41,17 @@ pub(super) fn replace(section: &Section<'_>, options: &mut TlsOptions) {
         "For how long a host whose handshake failed is used in clear at once, without another try; not where TLS is required. \"0s\" tries each time.",
         &mut options.remember_broken_tls,
     );
+    let authorities = section.optional::<PathBuf>(
+        "tls_authorities",
+        "Authorities (PEM) that may vouch for mail exchangers and for the servers of MTA-STS policies, beside those of the Mozilla root program: a private one, for example.",
+    );
+    if authorities.is_some() {
+        options.tls_authorities = authorities;
+    }
+    if let Err(error) = roots_with(options.tls_authorities.as_deref()) {
+        section.complain("tls_authorities", error.to_string());
+        return;
+    }
     let certificate = section.optional::<PathBuf>(
         "tls_certificate",
         "Our own certificate (PEM, the chain), shown to servers that ask for one.",
@@ -48,7 +71,7 @@ pub(super) fn replace(section: &Section<'_>, options: &mut TlsOptions) {
     if certificate.is_some() {
         (options.tls_certificate, options.tls_private_key) = (certificate, key);
     }
-    if let Err(error) = ClientTls::configured(options.own(), &options.rustls_cipher_suites) {
+    if let Err(error) = ClientTls::configured(options.own(), &options.rustls_cipher_suites, None) {
         let key = if matches!(error, ClientTlsError::Suite { .. }) { "rustls_cipher_suites" } else { CERTIFICATE };
         section.complain(key, error.to_string());
     }

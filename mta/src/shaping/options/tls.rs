@@ -59,6 +59,10 @@ impl std::str::FromStr for Tls {
 pub struct TlsOptions {
     /// Whether TLS is used, and what is asked of the certificate.
     pub enable_tls: Tls,
+    /// Whether the MTA-STS policies of domains are kept to (RFC 8461).
+    pub enable_mta_sts: bool,
+    /// Whether the TLSA records of hosts are kept to (RFC 7672).
+    pub enable_dane: bool,
     /// After a failed handshake where TLS is not required: the same address once more, in clear.
     pub opportunistic_tls_reconnect_on_failed_handshake: bool,
     /// For how long a host whose handshake failed is used in clear at once, where TLS is not required; zero is not at
@@ -70,6 +74,8 @@ pub struct TlsOptions {
     pub tls_private_key: Option<PathBuf>,
     /// Cipher suites by their names in rustls; none are all.
     pub rustls_cipher_suites: Vec<String>,
+    /// Authorities that may vouch for servers, beside those of the Mozilla root program.
+    pub tls_authorities: Option<PathBuf>,
 }
 
 impl TlsOptions {
@@ -77,17 +83,30 @@ impl TlsOptions {
     pub fn own(&self) -> Option<(&Path, &Path)> {
         self.tls_certificate.as_deref().zip(self.tls_private_key.as_deref())
     }
+
+    /// Whether MTA-STS policies are asked for.
+    pub fn asks_mta_sts(&self) -> bool {
+        self.enable_mta_sts && self.enable_tls != Tls::Disabled
+    }
+
+    /// Whether TLSA records are asked for.
+    pub fn asks_dane(&self) -> bool {
+        self.enable_dane && self.enable_tls != Tls::Disabled
+    }
 }
 
 impl Default for TlsOptions {
     fn default() -> Self {
         Self {
             enable_tls: Tls::OpportunisticInsecure,
+            enable_mta_sts: true,
+            enable_dane: false,
             opportunistic_tls_reconnect_on_failed_handshake: true,
             remember_broken_tls: Duration::ZERO,
             tls_certificate: None,
             tls_private_key: None,
             rustls_cipher_suites: Vec::new(),
+            tls_authorities: None,
         }
     }
 }
