@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use egret_mta::dns::site::{MxHost, Protocol, Site};
 use egret_mta::message::{FromSession, MessageId, PartResult, QueueName, RecipientResult, Response, Ticket, Verdict};
-use egret_mta::queue::{Act, Admit, Engine, QueueOptions};
+use egret_mta::queue::{Act, Admit, DelayNotice, Engine, QueueOptions};
 use egret_mta::routing::pool::Pool;
 use egret_mta::routing::source::{Source, Way};
 use egret_shared::clock::UnixMs;
@@ -32,6 +32,7 @@ fn engine() -> Engine {
         max_retry_interval: Duration::from_secs(3600),
         max_age: Duration::from_secs(86_400),
         max_ready: 1000,
+        delay_notice: DelayNotice::default(),
     };
     Engine::new(options, 32, vec![pool], "p".into(), 7)
 }
@@ -47,13 +48,14 @@ fn admit(n: usize, queues: &[QueueName]) -> Admit {
         attempts: 0,
         due: None,
         settled: Vec::new(),
+        hears_of_delay: false,
     }
 }
 
 fn settled(session: u64, ticket: Ticket) -> FromSession {
     let response = Response::own(250, egret_mta::message::EnhancedCode::new(2, 0, 0), "ok");
     let results = vec![RecipientResult { recipient: 0, verdict: Verdict::Delivered, response }];
-    FromSession::Settled { session, result: PartResult { ticket, results } }
+    FromSession::Settled { session, result: PartResult { ticket, results, witness: None } }
 }
 
 fn main() {
@@ -81,7 +83,7 @@ fn main() {
                     Act::Release { session } => {
                         told.push(Ok(FromSession::Ended { session, fault: None, returned: Vec::new() }));
                     }
-                    Act::Failed(_) | Act::Keep(_) => {}
+                    Act::Report(_) | Act::Keep(_) => {}
                 }
             }
             for word in told.drain(..) {

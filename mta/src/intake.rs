@@ -12,7 +12,7 @@ use bytes::Bytes;
 use egret_shared::clock::{Clock, UnixMs};
 
 use crate::event::record::{Kind, Peer, Record, Timing};
-use crate::message::{Address, Content, Message, MessageId, Metadata, Part, QueueName};
+use crate::message::{Address, Content, Message, MessageId, MessageWish, Metadata, Part, QueueName, Wishes};
 use crate::queue::Admit;
 use crate::queue::run::Queues;
 use crate::routing::route::Routes;
@@ -28,6 +28,10 @@ pub struct Draft {
     pub sender: Option<Address>,
     /// The forward-paths: at least one.
     pub recipients: Vec<Address>,
+    /// What was said of reports about the message.
+    pub wish: MessageWish,
+    /// What was said of reports about its recipients.
+    pub wishes: Wishes,
     /// It holds bytes over 127.
     pub eight_bit: bool,
     /// It needs SMTPUTF8.
@@ -134,14 +138,14 @@ impl Intake {
     ) -> Result<Durable, NotTaken> {
         self.gate()?;
         let (id, received) = (MessageId::generate(), self.clock.wall());
-        let Draft { sender, recipients, eight_bit, smtputf8, not_before, body, assigned, client } = draft;
+        let Draft { sender, recipients, wish, wishes, eight_bit, smtputf8, not_before, body, assigned, client } = draft;
         // Our own trace stands above the signature, which does not cover it.
         let signatures = self.signing.sign(&body).await;
         let added = added(id, received);
         let added = if signatures.is_empty() { added } else { [added, signatures].concat().into() };
         let content = Content { added, body };
-        let parts = self.ways.split(recipients, &assigned);
-        let meta = Metadata { received, sender, eight_bit, smtputf8, not_before, parts };
+        let parts = self.ways.split(recipients, &assigned, &wishes);
+        let meta = Metadata { received, sender, eight_bit, smtputf8, not_before, wish, parts };
         let message = Arc::new(Message { id, meta, content });
         let durable = self.spool.store(message.clone()).await?;
         self.events.write(&reception(&message, client));
@@ -153,7 +157,7 @@ impl Intake {
 
 impl Ways {
     /// One part for each queue and pool, in the order in which they come first.
-    pub fn split(&self, recipients: Vec<Address>, assigned: &[Assigned]) -> Vec<Part> {
+    pub fn split(&self, recipients: Vec<Address>, assigned: &[Assigned], wishes: &Wishes) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         let mut known: HashMap<(QueueName, Arc<str>), usize> = HashMap::new();
         let nobodys = Assigned::default();
@@ -164,11 +168,14 @@ impl Ways {
             let pool = assigned.pool.clone().or_else(by_route).unwrap_or_else(|| self.default_pool.clone());
             let key = (QueueName::new(campaign, tenant, &domain), pool);
             if let Some(part) = known.get(&key).and_then(|at| parts.get_mut(*at)) {
+                wishes.copy_to(at, &mut part.wishes, part.recipients.len());
                 part.recipients.push(recipient);
                 continue;
             }
             let (queue, pool) = key.clone();
-            parts.push(Part { queue, pool, recipients: vec![recipient] });
+            let mut own = Wishes::default();
+            wishes.copy_to(at, &mut own, 0);
+            parts.push(Part { queue, pool, recipients: vec![recipient], wishes: own });
             known.insert(key, parts.len() - 1);
         }
         parts
@@ -186,6 +193,7 @@ fn admits(message: &Message) -> Vec<Admit> {
         attempts: 0,
         due: message.meta.not_before,
         settled: Vec::new(),
+        hears_of_delay: message.meta.hears_of_delay(part),
     };
     message.meta.parts.iter().enumerate().map(admit).collect()
 }
@@ -226,6 +234,7 @@ fn reception(message: &Message, client: Option<Peer>) -> Record {
 mod tests {
     use super::*;
     use crate::dns::site::Protocol;
+    use crate::message::{Notify, RecipientWish};
     use crate::routing::label::Labels;
     use crate::routing::route::{Pattern, Route};
 
@@ -238,19 +247,34 @@ mod tests {
         let mut routes = Routes::default();
         let warm = Route { hosts: Vec::new(), protocol: Protocol::Smtp, pool: Some("warm".into()) };
         assert!(routes.add(Pattern::Domain("b.test".to_owned()), Arc::new(warm)));
-        let ways = Ways { routes, default_pool: "main".into() };
-        let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]), &[]);
+        let (ways, none) = (Ways { routes, default_pool: "main".into() }, Wishes::default());
+        let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]), &[], &none);
         let found: Vec<_> =
             parts.iter().map(|part| (part.queue.as_str(), &*part.pool, part.recipients.len())).collect();
         assert_eq!(found, [("@a.test", "main", 2), ("@b.test", "warm", 1), ("@[192.0.2.1]", "main", 1)]);
         let labels = Labels { tenant: "T".parse().ok(), campaign: "c".parse().ok() };
         let all = Assigned { labels, ..Assigned::default() };
-        let parts = ways.split(addresses(&["1@a.test", "2@b.test"]), std::slice::from_ref(&all));
+        let parts = ways.split(addresses(&["1@a.test", "2@b.test"]), std::slice::from_ref(&all), &none);
         let found: Vec<_> = parts.iter().map(|part| (part.queue.as_str(), &*part.pool)).collect();
         assert_eq!(found, [("c:t@a.test", "main"), ("c:t@b.test", "warm")]);
         let other = Assigned { pool: Some("vip".into()), ..all.clone() };
-        let parts = ways.split(addresses(&["1@b.test", "2@b.test", "3@b.test"]), &[all.clone(), other, all]);
+        let parts = ways.split(addresses(&["1@b.test", "2@b.test", "3@b.test"]), &[all.clone(), other, all], &none);
         let found: Vec<_> = parts.iter().map(|part| (&*part.pool, part.recipients.len())).collect();
         assert_eq!(found, [("warm", 2), ("vip", 1)], "what a rule says counts before the route");
+    }
+
+    #[test]
+    fn what_was_said_of_a_recipient_goes_with_it_into_its_part() {
+        let ways = Ways { routes: Routes::default(), default_pool: "main".into() };
+        let mut wishes = Wishes::default();
+        for (at, text) in [(0, "NEVER"), (3, "SUCCESS"), (4, "DELAY")] {
+            wishes.push(at, RecipientWish { notify: Notify::parse(text), original: None });
+        }
+        let all = addresses(&["1@a.test", "2@b.test", "3@a.test", "4@a.test", "5@b.test"]);
+        let parts = ways.split(all, &[], &wishes);
+        let said = |part: &Part, at| part.wishes.get(at).and_then(|w| w.notify).map(|n| n.to_string());
+        let found: Vec<_> = parts.iter().map(|part| [0, 1, 2].map(|at| said(part, at))).collect();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(found, [[some("NEVER"), None, some("SUCCESS")], [None, some("DELAY"), None]]);
     }
 }

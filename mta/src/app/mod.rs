@@ -211,6 +211,7 @@ fn start(
             intake: intake.clone(),
             clock: clock.clone(),
             hostname: config.hostname.clone(),
+            max_returned_bytes: usize::try_from(config.max_returned_bytes).unwrap_or(usize::MAX),
         },
         deps: hands::deps(&spool, &events, clock, client_tls, tracer.clone(), outcomes.clone()),
         options: Arc::new(config.path.clone()),

@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::dns::resolver::{Failure, Resolver};
 use crate::dns::site::{Protocol, Site};
 use crate::intake::Ways;
-use crate::message::{Address, Part};
+use crate::message::{Address, Part, Wishes};
 use crate::routing::pool::Pool;
 use crate::routing::rule::{Assigned, Facts};
 use crate::routing::source::Way;
@@ -82,7 +82,7 @@ async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
     let resolver = Resolver::new(config.dns.clone())?;
     let mut told = Vec::new();
     for (recipient, assigned) in recipients.into_iter().zip(&assigned) {
-        let parts = ways.split(vec![recipient.clone()], std::slice::from_ref(assigned));
+        let parts = ways.split(vec![recipient.clone()], std::slice::from_ref(assigned), &Wishes::default());
         let Some(part) = parts.first() else { continue };
         told.push(json!({
             "recipient": recipient.as_str(),

@@ -5,10 +5,13 @@ mod address;
 mod handover;
 mod id;
 mod metadata;
+mod notify;
 mod verdict;
+pub mod xtext;
 
 pub use address::{Address, BadAddress};
-pub use handover::{FromSession, PartResult, Ticket};
+pub use handover::{FromSession, PartResult, Ticket, Witness};
 pub use id::MessageId;
 pub use metadata::{Content, Mark, Message, Metadata, Moved, Part, QueueName};
+pub use notify::{MessageWish, Notify, Original, RecipientWish, Return, Wishes};
 pub use verdict::{EnhancedCode, RecipientResult, Response, Verdict};

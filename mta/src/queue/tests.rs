@@ -67,7 +67,13 @@ fn site(name: &str) -> Arc<Site> {
 }
 
 fn options() -> QueueOptions {
-    QueueOptions { retry_interval: MINUTE, max_retry_interval: 20 * MINUTE, max_age: 24 * 60 * MINUTE, max_ready: 4 }
+    QueueOptions {
+        retry_interval: MINUTE,
+        max_retry_interval: 20 * MINUTE,
+        max_age: 24 * 60 * MINUTE,
+        max_ready: 4,
+        delay_notice: DelayNotice::default(),
+    }
 }
 
 /// The engine with everything around it played by the test.
@@ -79,7 +85,7 @@ struct World {
     idle: HashSet<u64>,
     opened: Vec<(Arc<str>, u64)>,
     asked: Vec<PartKey>,
-    failed: Vec<Failed>,
+    failed: Vec<Notice>,
     marks: HashMap<MessageId, Mark>,
     kept: Vec<Control>,
 }
@@ -107,8 +113,9 @@ impl World {
         let id = MessageId::generate();
         let queue = QueueName::of_domain(domain);
         let (pool, received) = ("p".into(), self.now);
-        let admit =
-            Admit { id, part: 0, queue, pool, recipients, received, attempts: 0, due: None, settled: Vec::new() };
+        let (settled, hears_of_delay) = (Vec::new(), true);
+        let (part, attempts, due) = (0, 0, None);
+        let admit = Admit { id, part, queue, pool, recipients, received, attempts, due, settled, hears_of_delay };
         self.engine.admit(admit, self.now, &mut self.acts);
         self.play();
         id
@@ -117,8 +124,9 @@ impl World {
     /// Admits one to a queue without checking the engine, which takes long when it holds much.
     fn put(&mut self, queue: QueueName) {
         let (id, pool, received) = (MessageId::generate(), "p".into(), self.now);
-        let settled = Vec::new();
-        let admit = Admit { id, part: 0, queue, pool, recipients: 1, received, attempts: 0, due: None, settled };
+        let (settled, hears_of_delay) = (Vec::new(), false);
+        let (part, recipients, attempts, due) = (0, 1, 0, None);
+        let admit = Admit { id, part, queue, pool, recipients, received, attempts, due, settled, hears_of_delay };
         self.engine.admit(admit, self.now, &mut self.acts);
     }
 
@@ -152,7 +160,7 @@ impl World {
                 }
                 Act::Release { session } => self.end_unchecked(session, None),
                 Act::Mark { id, mark, .. } => drop(self.marks.insert(id, mark)),
-                Act::Failed(failed) => self.failed.push(failed),
+                Act::Report(failed) => self.failed.push(failed),
                 Act::Keep(controls) => self.kept = controls,
             }
         }
@@ -184,7 +192,7 @@ impl World {
         self.engine.session(FromSession::Connected { session }, self.now, &mut self.acts);
         let response = Response::own(250, EnhancedCode::new(2, 0, 0), "said the test");
         let results = vec![RecipientResult { recipient: 0, verdict, response }];
-        let result = PartResult { ticket, results };
+        let result = PartResult { ticket, results, witness: None };
         self.idle.insert(session);
         self.engine.session(FromSession::Settled { session, result }, self.now, &mut self.acts);
         self.perform();
@@ -395,6 +403,7 @@ fn what_was_held_is_tried_and_its_age_counts_from_the_end_of_the_hold() {
         attempts: 0,
         due: Some(due),
         settled: Vec::new(),
+        hears_of_delay: true,
     };
     world.engine.admit(admit, world.now, &mut world.acts);
     world.play();
@@ -434,7 +443,7 @@ fn a_long_due_list_expires_in_steps() {
         assert!(began.elapsed() < Duration::from_millis(200), "one turn took {:?}", began.elapsed());
         assert!(world.acts.len() <= 600, "{} acts in one turn", world.acts.len());
         for act in std::mem::take(&mut world.acts) {
-            if let Act::Failed(failed) = act {
+            if let Act::Report(failed) = act {
                 world.engine.reported(failed.key, world.now, &mut Vec::new());
             }
         }
@@ -444,5 +453,6 @@ fn a_long_due_list_expires_in_steps() {
 
 mod control;
 mod model;
+mod notice;
 mod property;
 mod why;

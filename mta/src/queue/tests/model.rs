@@ -69,9 +69,10 @@ impl Pair {
             Step::Admit(is_of_tenant) => {
                 let (id, received) = (MessageId::generate(), world.now);
                 let queue = QueueName::new(None, is_of_tenant.then_some("t"), "a.test");
-                let (pool, settled) = ("p".into(), Vec::new());
+                let (pool, settled, hears_of_delay) = ("p".into(), Vec::new(), true);
+                let (part, recipients, attempts, due) = (0, 1, 0, None);
                 let admit =
-                    Admit { id, part: 0, queue, pool, recipients: 1, received, attempts: 0, due: None, settled };
+                    Admit { id, part, queue, pool, recipients, received, attempts, due, settled, hears_of_delay };
                 world.engine.admit(admit, world.now, &mut world.acts);
                 world.play();
                 self.known.insert(
