@@ -9,7 +9,7 @@ use egret_mta::dns::site::{HostPolicy, MxHost, Protocol, Site};
 use egret_mta::message::{
     FromSession, MessageId, PartResult, Priority, QueueName, RecipientResult, Response, Ticket, Verdict,
 };
-use egret_mta::queue::{Act, Admit, Engine, QueueOptions};
+use egret_mta::queue::{Act, Admit, DelayNotice, Engine, QueueOptions};
 use egret_mta::routing::pool::Pool;
 use egret_mta::routing::source::{Source, Way};
 use egret_shared::clock::UnixMs;
@@ -34,6 +34,7 @@ fn engine() -> Engine {
         max_retry_interval: Duration::from_secs(3600),
         max_age: Duration::from_secs(86_400),
         max_ready: 1000,
+        delay_notice: DelayNotice::default(),
     };
     Engine::new(options, 32, vec![pool], "p".into(), 7)
 }
@@ -50,13 +51,14 @@ fn admit(n: usize, queues: &[QueueName]) -> Admit {
         attempts: 0,
         due: None,
         settled: Vec::new(),
+        hears_of_delay: false,
     }
 }
 
 fn settled(session: u64, ticket: Ticket) -> FromSession {
     let response = Response::own(250, egret_mta::message::EnhancedCode::new(2, 0, 0), "ok");
     let results = vec![RecipientResult { recipient: 0, verdict: Verdict::Delivered, response }];
-    FromSession::Settled { session, result: PartResult { ticket, results } }
+    FromSession::Settled { session, result: PartResult { ticket, results, witness: None } }
 }
 
 fn main() {
@@ -84,7 +86,7 @@ fn main() {
                     Act::Release { session } => {
                         told.push(Ok(FromSession::Ended { session, fault: None, returned: Vec::new() }));
                     }
-                    Act::Failed(_) | Act::Keep(_) => {}
+                    Act::Report(_) | Act::Keep(_) => {}
                 }
             }
             for word in told.drain(..) {

@@ -9,20 +9,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use egret_mta::message::{Content, Mark, Message, MessageId, Metadata, Part, Priority, QueueName};
+use egret_mta::message::{Content, Mark, Message, MessageId, Metadata, Part, Priority, QueueName, Wishes};
 use egret_mta::spool::{Options, Spool};
 use egret_shared::clock::{Clock, UnixMs};
 
 fn message(body: &Bytes) -> Message {
     let recipients = vec![egret_mta::message::Address::parse("someone@example.com").expect("an address")];
-    let part =
-        Part { queue: QueueName::of_domain("example.com"), pool: "p".into(), priority: Priority::Normal, recipients };
+    let part = Part {
+        queue: QueueName::of_domain("example.com"),
+        pool: "p".into(),
+        priority: Priority::Normal,
+        recipients,
+        wishes: Wishes::default(),
+    };
     let meta = Metadata {
         received: UnixMs(0),
         sender: None,
         eight_bit: false,
         smtputf8: false,
         not_before: None,
+        wish: egret_mta::message::MessageWish::default(),
         parts: vec![part],
     };
     let content = Content { added: Bytes::from_static(b"Received: from a by b\r\n"), body: body.clone() };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use egret_shared::clock::{Clock, UnixMs};
 
 use crate::event::record::{Kind, Peer, Record, Timing};
-use crate::message::{Address, Content, Message, MessageId, Metadata, Part, QueueName};
+use crate::message::{Address, Content, Message, MessageId, MessageWish, Metadata, Part, QueueName, Wishes};
 use crate::queue::Admit;
 use crate::queue::run::Queues;
 use crate::routing::rule::Assigned;
@@ -27,6 +27,10 @@ pub struct Draft {
     pub sender: Option<Address>,
     /// The forward-paths: at least one.
     pub recipients: Vec<Address>,
+    /// What was said of reports about the message.
+    pub wish: MessageWish,
+    /// What was said of reports about its recipients.
+    pub wishes: Wishes,
     /// It holds bytes over 127.
     pub eight_bit: bool,
     /// It needs SMTPUTF8.
@@ -131,14 +135,14 @@ impl Intake {
     ) -> Result<Durable, NotTaken> {
         self.gate()?;
         let (id, received) = (MessageId::generate(), self.clock.wall());
-        let Draft { sender, recipients, eight_bit, smtputf8, not_before, body, assigned, client } = draft;
+        let Draft { sender, recipients, wish, wishes, eight_bit, smtputf8, not_before, body, assigned, client } = draft;
         // Our own trace stands above the signature, which does not cover it.
         let signatures = self.signing.sign(&body).await;
         let added = added(id, received);
         let added = if signatures.is_empty() { added } else { [added, signatures].concat().into() };
         let content = Content { added, body };
-        let parts = self.ways.load().split(recipients, &assigned);
-        let meta = Metadata { received, sender, eight_bit, smtputf8, not_before, parts };
+        let parts = self.ways.load().split(recipients, &assigned, &wishes);
+        let meta = Metadata { received, sender, eight_bit, smtputf8, not_before, wish, parts };
         let message = Arc::new(Message { id, meta, content });
         let durable = self.spool.store(message.clone()).await?;
         self.events.write(&reception(&message, client));
@@ -160,6 +164,7 @@ fn admits(message: &Message) -> Vec<Admit> {
         attempts: 0,
         due: message.meta.not_before,
         settled: Vec::new(),
+        hears_of_delay: message.meta.hears_of_delay(part),
     };
     message.meta.parts.iter().enumerate().map(admit).collect()
 }

@@ -261,3 +261,25 @@ async fn a_smuggled_message_is_refused_and_the_session_is_closed() {
     client.is_closed().await;
     assert!(house.offers.recv().await.is_none());
 }
+
+#[tokio::test]
+async fn what_a_sender_wants_to_hear_comes_with_its_message() {
+    let mut house = house(|_| ()).await;
+    let mut client = Client::new(&house).await;
+    // As long as RFC 3461 lets a command be.
+    let long = format!("ORCPT=rfc822;{}@d.test", "x".repeat(486));
+    assert_eq!(long.len(), "ORCPT=".len() + 500);
+    client.say("EHLO c.test\r\nMAIL FROM:<a@b.test> RET=HDRS ENVID=id+2B1\r\n").await;
+    client.say(&format!("RCPT TO:<c@d.test> NOTIFY=SUCCESS,FAILURE,DELAY {long}\r\n")).await;
+    client.say("RCPT TO:<e@d.test> NOTIFY=NEVER,DELAY\r\nRCPT TO:<e@d.test> ORCPT=rfc822;+0D+0A\r\n").await;
+    client.say("RCPT TO:<e@d.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n").await;
+    assert_eq!(client.codes().await, ["250", "250", "250", "501", "501", "250", "354", "250", "221"]);
+    let offered = house.offers.recv().await.expect("an offer");
+    assert_eq!(offered.wish.envid.as_ref().map(Line::as_str), Some("id+1"));
+    assert_eq!(offered.recipients.len(), 2, "what was refused is not there");
+    let wish = offered.wishes.get(0).expect("a wish");
+    assert_eq!(wish.original.as_ref().map(|original| original.address().len()), Some(493));
+    assert!(offered.wishes.get(1).is_none());
+    client.is_closed().await;
+    house.served.await.expect("no panic");
+}

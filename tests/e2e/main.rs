@@ -15,6 +15,7 @@ mod hold;
 mod labels;
 mod memory;
 mod mount;
+mod notify;
 mod pause;
 mod power;
 mod queue;

@@ -15,6 +15,7 @@ const TARGETS: [Target; 10] = [
     ("client", egret_shared::socks5::client::fuzz_client),
     ("dialogue", egret_mta::delivery::dialogue::fuzz_dialogue),
     ("header", egret_shared::proxy_protocol::frame::fuzz_header),
+    ("notification", egret_mta::reception::fuzz_notification),
     ("records", egret_mta::spool::fuzz_records),
     ("replies", egret_mta::delivery::reply::fuzz_replies),
     ("reply", egret_shared::socks5::frame::fuzz_reply),

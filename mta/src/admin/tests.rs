@@ -15,10 +15,10 @@ use egret_shared::journal::Journal;
 use super::*;
 use crate::app::{Live, Origin};
 use crate::intake::Signing;
-use crate::message::{Content, Mark, Message, MessageId, Metadata, Part, Priority, QueueName};
+use crate::message::{Content, Mark, Message, MessageId, MessageWish, Metadata, Part, Priority, QueueName, Wishes};
 use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Hands, Opening, channel};
-use crate::queue::{Admit, Engine, Failed, NoSite, QueueOptions, Resolution};
+use crate::queue::{Admit, DelayNotice, Engine, NoSite, Notice, QueueOptions, Resolution};
 use crate::routing::pool::Pool;
 use crate::routing::route::{Route, Routes};
 use crate::shaping::options::PathOptions;
@@ -33,7 +33,7 @@ impl Hands for Idle {
         async move { Err(NoSite::Temporary(why)) }
     }
     fn open(&self, _: Opening) {}
-    fn report(&self, _: Failed) -> impl Future<Output = ()> + Send + 'static {
+    fn report(&self, _: Notice) -> impl Future<Output = ()> + Send + 'static {
         std::future::ready(())
     }
     fn mark(&self, _: MessageId, _: u16, _: Mark) {}
@@ -63,8 +63,13 @@ impl House {
         let (spool, _) = Spool::open(options, Clock::system()).expect("a spool");
         let (keeper, _) = Keeper::open(directory.path()).expect("a keeper");
         let minute = Duration::from_secs(60);
-        let options =
-            QueueOptions { retry_interval: minute, max_retry_interval: minute, max_age: minute * 60, max_ready: 9 };
+        let options = QueueOptions {
+            retry_interval: minute,
+            max_retry_interval: minute,
+            max_age: minute * 60,
+            max_ready: 9,
+            delay_notice: DelayNotice::default(),
+        };
         let pools = ["p", "warm"].map(|name| Pool { name: name.into(), members: Vec::new() });
         let engine = Engine::new(options, 1, pools.into(), "p".into(), 7);
         let (queues, inbox) = channel();
@@ -102,25 +107,18 @@ impl House {
     async fn take(&self, queue: QueueName) -> MessageId {
         let (id, received) = (MessageId::generate(), Clock::system().wall());
         let recipients = vec![Address::parse("r@a.test").expect("an address")];
-        let part = Part { queue: queue.clone(), pool: "p".into(), priority: Priority::Normal, recipients };
+        let (priority, wishes) = (Priority::Normal, Wishes::default());
+        let part = Part { queue: queue.clone(), pool: "p".into(), priority, recipients, wishes };
         let sender = Some(Address::parse("s@b.test").expect("an address"));
         let parts = vec![part];
-        let meta = Metadata { received, sender, eight_bit: false, smtputf8: false, not_before: None, parts };
+        let wish = MessageWish::default();
+        let meta = Metadata { received, sender, eight_bit: false, smtputf8: false, not_before: None, wish, parts };
         let content = Content { added: Bytes::from_static(b"X: y\r\n"), body: Bytes::from_static(b"\r\nhello\r\n") };
         let stored = self.spool.store(Arc::new(Message { id, meta, content })).await.expect("stored");
-        let (pool, settled) = ("p".into(), Vec::new());
-        let admit = Admit {
-            id,
-            part: 0,
-            queue,
-            pool,
-            priority: Priority::Normal,
-            recipients: 1,
-            received,
-            attempts: 0,
-            due: None,
-            settled,
-        };
+        let (pool, settled, hears_of_delay) = ("p".into(), Vec::new(), false);
+        let (part, recipients, attempts, due) = (0, 1, 0, None);
+        let admit =
+            Admit { id, part, queue, pool, priority, recipients, received, attempts, due, settled, hears_of_delay };
         self.queues.admit(vec![admit]).await.expect("running");
         stored.id()
     }

@@ -20,7 +20,7 @@ use crate::event::record::Record;
 use crate::message::{Mark, Message, MessageId, QueueName};
 use crate::queue::control::words::Control;
 use crate::queue::run::{Hands, Opening};
-use crate::queue::{Failed, NoSite, Resolution};
+use crate::queue::{NoSite, Notice, Resolution};
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
 
@@ -102,14 +102,14 @@ impl Hands for AppHands {
         tokio::spawn(delivery::run(seat, Deps { tls, ..self.deps.clone() }));
     }
 
-    fn report(&self, failed: Failed) -> impl Future<Output = ()> + Send + 'static {
+    fn report(&self, notice: Notice) -> impl Future<Output = ()> + Send + 'static {
         let (reporter, cut) = (self.reporter.clone(), self.cut.clone());
         async move {
-            let id = failed.ticket.id;
+            let id = notice.ticket.id;
             tokio::select! {
-                () = reporter.report(failed) => {}
+                () = reporter.report(notice) => {}
                 () = cut.cancelled() => {
-                    warn!(%id, "its sender is told of the failure after the next start");
+                    warn!(%id, "its sender is told after the next start");
                     // The part must not be marked as done now.
                     tokio::time::sleep(Duration::MAX).await;
                 }

@@ -212,6 +212,7 @@ fn start(
             intake: intake.clone(),
             clock: clock.clone(),
             hostname: config.hostname.clone(),
+            max_returned_bytes: usize::try_from(config.max_returned_bytes).unwrap_or(usize::MAX),
         },
         deps: hands::deps(&spool, &events, clock, live.tls(), tracer.clone(), live.outcomes.clone(), policing),
         live: live.clone(),

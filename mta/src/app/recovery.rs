@@ -71,7 +71,7 @@ fn tell(report: &Report, took: Duration) {
 fn admit(recovered: Recovered) -> Option<Readmit> {
     let part = recovered.meta.parts.get(usize::from(recovered.part))?;
     let (queue, pool) = recovered.moved.as_deref().map_or((&part.queue, &part.pool), |m| (&m.queue, &m.pool));
-    let is_moved = recovered.moved.is_some();
+    let (is_moved, told) = (recovered.moved.is_some(), recovered.moved.as_deref().map_or(0, |moved| moved.told));
     let part = Admit {
         id: recovered.id,
         part: recovered.part,
@@ -83,6 +83,7 @@ fn admit(recovered: Recovered) -> Option<Readmit> {
         attempts: recovered.attempts,
         due: recovered.due,
         settled: recovered.settled,
+        hears_of_delay: recovered.meta.hears_of_delay(part),
     };
-    Some(Readmit { part, is_moved })
+    Some(Readmit { part, is_moved, told })
 }

@@ -1,27 +1,29 @@
-//! Tells senders of recipients that failed for good, and the event log of those failures that no
+//! Tells senders what became of recipients, and the event log of those failures that no
 //! session saw. Floor 6. Composes spool, event log, the DSN writer and intake.
-//! Always: it returns when the report is on stable storage or none is due; until then the failed part
-//! stays in the spool, so that a crash repeats a report rather than losing it.
+//! Always: it returns when the report is on stable storage or none is due; until then the part
+//! stays in the spool as it was, so that a crash repeats a report rather than losing it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use egret_shared::clock::Clock;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use crate::bounce::{self, Dsn};
+use crate::bounce::{self, Dsn, News, Told};
 use crate::event::record::{Kind, Record, Timing};
 use crate::intake::{Draft, Intake};
-use crate::message::{Address, Message, MessageId, RecipientResult, Response};
-use crate::queue::{Cause, Failed};
+use crate::message::{
+    Address, Message, MessageId, MessageWish, Notify, Part, RecipientResult, RecipientWish, Response, Verdict, Wishes,
+};
+use crate::queue::{Cause, Notice};
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
 
 /// The first wait after a report could not be stored, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Reports failures. Cheap to clone.
+/// Reports. Cheap to clone.
 #[derive(Clone)]
 pub struct Reporter {
     /// Where the failed message is.
@@ -34,32 +36,34 @@ pub struct Reporter {
     pub clock: Clock,
     /// The name of this host.
     pub hostname: Arc<str>,
+    /// The largest message that a report returns whole.
+    pub max_returned_bytes: usize,
 }
 
 impl Reporter {
-    /// Reports one failure.
-    pub async fn report(self, failed: Failed) {
-        let message = match self.spool.read(failed.ticket.id).await {
+    /// Reports what became of one part.
+    pub async fn report(self, notice: Notice) {
+        let message = match self.spool.read(notice.ticket.id).await {
             Ok(message) => message,
             Err(why) => {
                 // Nothing is left to report about; keeping the part would report it for ever.
-                error!(id = %failed.ticket.id, %why, "a failed message cannot be read, its sender is not told");
+                error!(id = %notice.ticket.id, %why, "a message cannot be read, its sender is not told what became of it");
                 return;
             }
         };
-        if failed.cause != Cause::Answered {
-            self.tell(&message, &failed);
+        if !matches!(notice.cause, Cause::Answered | Cause::Late) {
+            self.tell(&message, &notice);
         }
-        if failed.cause != Cause::Dropped {
-            self.answer(&message, &failed).await;
+        if notice.cause != Cause::Dropped {
+            self.answer(&message, &notice).await;
         }
-        self.spool.forget_body(failed.ticket.id);
+        self.spool.forget_body(notice.ticket.id);
     }
 
     /// The events: one for each group of recipients with the same words.
-    fn tell(&self, message: &Message, failed: &Failed) {
+    fn tell(&self, message: &Message, failed: &Notice) {
         let mut groups: Vec<(&Response, Vec<String>)> = Vec::new();
-        for (recipient, result) in recipients(message, failed) {
+        for (_, recipient, result) in recipients(message, failed) {
             match groups.iter_mut().find(|(response, _)| **response == result.response) {
                 Some((_, group)) => group.push(recipient.to_string()),
                 None => groups.push((&result.response, vec![recipient.to_string()])),
@@ -70,7 +74,7 @@ impl Reporter {
         }
     }
 
-    fn record(&self, message: &Message, failed: &Failed, response: &Response, recipients: Vec<String>) -> Record {
+    fn record(&self, message: &Message, failed: &Notice, response: &Response, recipients: Vec<String>) -> Record {
         let now = self.clock.wall();
         let waited_ms = u64::try_from(now.since(failed.ticket.received).as_millis()).ok();
         Record {
@@ -101,39 +105,39 @@ impl Reporter {
         }
     }
 
-    /// The report to the sender; none for the null sender (RFC 5321 section 4.5.5).
-    async fn answer(&self, message: &Message, failed: &Failed) {
-        let failures: Vec<_> = recipients(message, failed)
-            .map(|(recipient, result)| bounce::Failure {
-                recipient,
-                response: &result.response,
-                remote: None,
-                expired: failed.cause == Cause::Expired,
-            })
-            .collect();
-        let report = bounce::Report {
-            id: MessageId::generate(),
-            hostname: &self.hostname,
-            original: message,
-            received: message.meta.received,
-            now: self.clock.wall(),
-            failures: &failures,
-        };
-        let Some(Dsn { recipient, content, eight_bit, smtputf8 }) = bounce::write(&report) else {
-            info!(id = %message.id, "failed, and has no sender to tell");
-            return;
-        };
-        let draft = Draft {
-            sender: None,
-            recipients: vec![recipient],
-            eight_bit,
-            smtputf8,
-            not_before: None,
-            body: content.body,
-            assigned: Vec::new(),
-            client: None,
-        };
-        self.store(message, draft).await;
+    /// The reports to the sender, of each kind of news at most one; none to the null sender (RFC 5321 section 4.5.5).
+    async fn answer(&self, message: &Message, notice: &Notice) {
+        for news in news(notice) {
+            let told: Vec<_> = self.told(message, notice, news).collect();
+            let report = bounce::Report {
+                id: MessageId::generate(),
+                hostname: &self.hostname,
+                original: message,
+                received: message.meta.received,
+                now: self.clock.wall(),
+                news,
+                recipients: &told,
+                max_returned_bytes: self.max_returned_bytes,
+            };
+            match bounce::write(&report) {
+                Some(dsn) => self.store(message, draft(dsn)).await,
+                None => debug!(id = %message.id, ?news, "nobody wants to hear of it"),
+            }
+        }
+    }
+
+    /// The recipients that there is such news of, and whose sender wants to hear it.
+    fn told<'a>(&self, message: &'a Message, notice: &'a Notice, news: News) -> impl Iterator<Item = Told<'a>> {
+        let (is_answered, now) = (notice.cause == Cause::Answered, self.clock.wall());
+        let remote = notice.witness.as_ref().and_then(|witness| witness.remote.as_deref());
+        let wants = wanted_by(news);
+        recipients(message, notice).filter_map(move |(wish, recipient, result)| {
+            let wants = wish.map_or_else(|| RecipientWish::default().wants(wants), |wish| wish.wants(wants));
+            let (response, is_said) = (&result.response, result.response.command.is_some());
+            let (remote, last_attempt) = (remote.filter(|_| is_said), is_answered.then_some(now));
+            let is_such = wants && is_news_of(news, result.verdict);
+            is_such.then_some(Told { recipient, wish, response, remote, last_attempt })
+        })
     }
 
     async fn store(&self, original: &Message, draft: Draft) {
@@ -141,7 +145,7 @@ impl Reporter {
         loop {
             match self.intake.take(draft.clone(), |_, _| Bytes::new()).await {
                 Ok(durable) => {
-                    info!(id = %original.id, report = %durable.id(), "told its sender of a failure");
+                    info!(id = %original.id, report = %durable.id(), "told its sender what became of it");
                     return;
                 }
                 Err(why) => warn!(id = %original.id, %why, wait_s = wait.as_secs(), "a report cannot be stored yet"),
@@ -152,12 +156,58 @@ impl Reporter {
     }
 }
 
-/// The failed recipients with their results.
+/// Each kind of news that a notice may hold.
+fn news(notice: &Notice) -> [News; 3] {
+    let failed = if notice.cause == Cause::Expired { News::Expired } else { News::Failed };
+    let is_final = notice.witness.as_ref().is_some_and(|witness| witness.is_final);
+    let taken = if is_final { News::Delivered } else { News::Relayed };
+    [failed, taken, News::Delayed { until: notice.until }]
+}
+
+fn is_news_of(news: News, verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Bounce => matches!(news, News::Failed | News::Expired),
+        Verdict::Delivered => matches!(news, News::Relayed | News::Delivered),
+        Verdict::Retry { .. } | Verdict::Hold => matches!(news, News::Delayed { .. }),
+    }
+}
+
+/// What a sender must want to hear for such news.
+fn wanted_by(news: News) -> Notify {
+    match news {
+        News::Failed | News::Expired => Notify::FAILURE,
+        News::Delayed { .. } => Notify::DELAY,
+        News::Relayed | News::Delivered => Notify::SUCCESS,
+    }
+}
+
+/// A report as a message. About itself there is never one.
+fn draft(dsn: Dsn) -> Draft {
+    let Dsn { recipient, content, eight_bit, smtputf8 } = dsn;
+    let mut wishes = Wishes::default();
+    wishes.push(0, RecipientWish { notify: Some(Notify::NEVER), original: None });
+    Draft {
+        sender: None,
+        recipients: vec![recipient],
+        wish: MessageWish::default(),
+        wishes,
+        eight_bit,
+        smtputf8,
+        not_before: None,
+        body: content.body,
+        assigned: Vec::new(),
+        client: None,
+    }
+}
+
+/// The recipients of a notice with what was said of them, and their results.
 fn recipients<'a>(
     message: &'a Message,
-    failed: &'a Failed,
-) -> impl Iterator<Item = (&'a Address, &'a RecipientResult)> {
-    let part = message.meta.parts.get(usize::from(failed.ticket.part));
-    let all = part.map_or(&[][..], |part| &part.recipients);
-    failed.results.iter().filter_map(|result| Some((all.get(usize::from(result.recipient))?, result)))
+    notice: &'a Notice,
+) -> impl Iterator<Item = (Option<&'a RecipientWish>, &'a Address, &'a RecipientResult)> {
+    let part: Option<&Part> = message.meta.parts.get(usize::from(notice.ticket.part));
+    notice.results.iter().filter_map(move |result| {
+        let recipient = part?.recipients.get(usize::from(result.recipient))?;
+        Some((part?.wishes.get(result.recipient), recipient, result))
+    })
 }

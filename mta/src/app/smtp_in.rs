@@ -157,6 +157,8 @@ impl Acceptor for Taking {
         let draft = Draft {
             sender: offered.sender.clone(),
             recipients: offered.recipients.clone(),
+            wish: offered.wish.clone(),
+            wishes: offered.wishes.clone(),
             eight_bit: offered.eight_bit,
             smtputf8: offered.smtputf8,
             not_before: offered.not_before,
@@ -215,6 +217,7 @@ fn settings(taking: &Taking, listener: &ListenerConfig, tls: Option<Arc<ServerCo
         max_message_bytes: listener.max_message_bytes,
         max_recipients: listener.max_recipients.into(),
         max_future_release: listener.max_future_release,
+        dsn: listener.dsn,
         command_timeout: listener.command_timeout,
         data_timeout: listener.data_timeout,
         tls,

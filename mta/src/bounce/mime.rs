@@ -10,7 +10,7 @@ pub const MAX_LINE_BYTES: usize = 998;
 /// Where our own lines are folded (RFC 5322 section 2.1.1).
 const COLUMNS: usize = 76;
 /// A word longer than this is cut, so that a line cannot pass [`MAX_LINE_BYTES`].
-const MAX_WORD_BYTES: usize = 900;
+pub const MAX_WORD_BYTES: usize = 900;
 /// The longest line of quoted-printable (RFC 2045 section 6.7).
 const QUOTED_COLUMNS: usize = 76;
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use egret_shared::address::{Network, Networks};
 use egret_shared::config::Section;
-use egret_shared::units::Span;
+use egret_shared::units::{Size, Span};
 
 use super::path;
 use crate::dns::resolver::{DnsOptions, trust_anchors};
-use crate::queue::QueueOptions;
+use crate::queue::{DelayNotice, QueueOptions};
 use crate::shaping::options::PathOptions;
 
 pub(super) fn queue(root: &Section<'_>) -> QueueOptions {
@@ -32,7 +32,9 @@ pub(super) fn queue(root: &Section<'_>) -> QueueOptions {
             "1000",
             "Messages that wait for a session to one site from one source; more wait in their scheduled queues.",
         ),
+        delay_notice: DelayNotice::default(),
     };
+    let options = QueueOptions { delay_notice: delay_notice(&section, options.max_age), ..options };
     if options.retry_interval < Duration::from_millis(100) {
         section.complain("retry_interval", "is under 100ms, which would hammer destinations");
     }
@@ -43,6 +45,35 @@ pub(super) fn queue(root: &Section<'_>) -> QueueOptions {
         section.complain("max_ready", "is 0, with which nothing would ever be sent");
     }
     options
+}
+
+fn delay_notice(section: &Section<'_>, max_age: Duration) -> DelayNotice {
+    let waits = section.with_default::<Vec<Span>>(
+        "delay_notice",
+        "[]",
+        "After which waits the sender is told that its message is late and still being tried, like [\"4h\", \"2d\"]: at most four; none tells nobody. Senders that asked for other reports only (NOTIFY without DELAY) are not told.",
+    );
+    let waits: Vec<_> = waits.into_iter().map(|wait| wait.0).collect();
+    if waits.len() > DelayNotice::MOST {
+        section.complain("delay_notice", format!("holds {} waits; {} are the most", waits.len(), DelayNotice::MOST));
+    }
+    if waits.iter().any(|wait| *wait < Duration::from_secs(1)) {
+        section.complain("delay_notice", "holds a wait under 1s, before which nothing is late");
+    }
+    if waits.iter().any(|wait| *wait >= max_age) {
+        section.complain("delay_notice", "holds a wait that is not under max_age, at which a message is given up");
+    }
+    DelayNotice::after(&waits)
+}
+
+/// How much of a failed message comes back to its sender, at the most.
+pub(super) fn max_returned_bytes(root: &Section<'_>) -> u64 {
+    let most = root.section("report").with_default::<Size>(
+        "max_returned_size",
+        "\"1MiB\"",
+        "With a report of failure a message up to this size is returned whole if its sender asked for that (RET=FULL), else up to 16KiB; of a larger one, or where the sender asked for that (RET=HDRS), the headers are returned.",
+    );
+    most.0
 }
 
 /// `[dns]` and `[delivery]` together: the port and the networks concern both.

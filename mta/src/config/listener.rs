@@ -29,6 +29,8 @@ pub struct ListenerConfig {
     pub max_sessions: usize,
     /// How long a client may have a message held.
     pub max_future_release: Duration,
+    /// Whether delivery status notifications are offered.
+    pub dsn: bool,
     /// How long a client may be silent between commands.
     pub command_timeout: Duration,
     /// How long a client may be silent within a message.
@@ -79,6 +81,11 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
         "\"0s\"",
         "How long a client may have a message held before its first attempt (SMTP FUTURERELEASE, RFC 4865: HOLDFOR and HOLDUNTIL of MAIL); more is refused. \"0s\" does not offer it.",
     );
+    let dsn = section.with_default::<bool>(
+        "dsn",
+        "true",
+        "Whether senders may say which reports they want (SMTP DSN, RFC 3461: RET, ENVID, NOTIFY, ORCPT). Without it these parameters are refused.",
+    );
     let command =
         section.with_default::<Span>("command_timeout", "\"5m\"", "How long a client may be silent between commands.");
     let data =
@@ -101,6 +108,7 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
         max_hops: hops,
         max_sessions: sessions,
         max_future_release: hold.0,
+        dsn,
         command_timeout: command.0,
         data_timeout: data.0,
     })

@@ -52,6 +52,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Retries and expiry.
     pub queue: QueueOptions,
+    /// How much of a failed message comes back with its report.
+    pub max_returned_bytes: u64,
     /// Where the DNS is asked.
     pub dns: DnsOptions,
     /// Which headers say whose mail a message is.
@@ -138,6 +140,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let spool = spool_options(root);
     let listeners = root.repeated("listener").iter().map(listener::build).collect::<Vec<_>>();
     let queue = delivery::queue(root);
+    let max_returned_bytes = delivery::max_returned_bytes(root);
     let (dns, path) = delivery::delivery(root);
     let memory = memory::build(root);
     let labels = routing::labels(root);
@@ -166,6 +169,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         spool,
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         queue,
+        max_returned_bytes,
         dns,
         labels,
         signers: Arc::new(signers?),

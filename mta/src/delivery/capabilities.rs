@@ -33,6 +33,8 @@ pub struct Capabilities {
     pub eight_bit: bool,
     /// SMTPUTF8.
     pub smtputf8: bool,
+    /// DSN.
+    pub dsn: bool,
     /// SIZE is offered.
     pub size: bool,
     /// The largest message; `None` is no known limit.
@@ -53,6 +55,7 @@ impl Capabilities {
                 "CHUNKING" => found.chunking = true,
                 "8BITMIME" => found.eight_bit = true,
                 "SMTPUTF8" => found.smtputf8 = true,
+                "DSN" => found.dsn = true,
                 "SIZE" => {
                     found.size = true;
                     found.max_size = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);

@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dialogue::{Decided, Envelope};
+use super::dialogue::{Decided, Dialogue, Envelope};
 use super::outcome::Judgement;
-use crate::message::{Address, Message, Part, RecipientResult, Response, Ticket, Verdict};
+use super::wish::Wanted;
+use crate::message::{Address, Message, Part, RecipientResult, Response, Ticket, Verdict, Wishes};
 use crate::shaping::options::Uncertain;
 
 /// The ticket in hand, and what is known of it.
@@ -24,6 +25,18 @@ pub(super) struct Current {
     /// The connection broke during it, and the next address is tried at once: the words about that.
     pub again: Option<Response>,
     pub transaction: Option<Duration>,
+    pub owing: Owing,
+}
+
+/// What is known for reports to the sender.
+#[derive(Debug, Default)]
+pub(super) struct Owing {
+    /// The server tells the sender nothing, and something was said of what it wants to hear.
+    is_silent: bool,
+    /// Recipients for whom such a server has taken the message.
+    pub untold: Vec<u16>,
+    /// Results came from more than one server.
+    pub is_mixed: bool,
 }
 
 impl Current {
@@ -37,7 +50,14 @@ impl Current {
             is_begun: false,
             again: None,
             transaction: None,
+            owing: Owing::default(),
         }
+    }
+
+    /// From now on a server answers; what does it do for the sender?
+    pub fn meets(&mut self, dialogue: &Dialogue, wishes: &Wishes) {
+        self.owing.is_silent = !wishes.is_empty() && !dialogue.capabilities().dsn;
+        self.owing.is_mixed |= !self.results.is_empty();
     }
 
     pub fn conclude(&mut self, recipient: u16, verdict: Verdict, response: Response) {
@@ -77,7 +97,12 @@ impl Current {
         for decided in all {
             let recipient = decided.recipient;
             let verdict = match decided.judgement {
-                Judgement::Delivered => Verdict::Delivered,
+                Judgement::Delivered => {
+                    if self.owing.is_silent {
+                        self.owing.untold.push(recipient);
+                    }
+                    Verdict::Delivered
+                }
                 Judgement::Bounce => Verdict::Bounce,
                 Judgement::Again if is_usable => {
                     // It goes to the end: one that was taken has left, so this ends.
@@ -105,13 +130,15 @@ impl Current {
 }
 
 /// What MAIL needs to know of a message that goes to these recipients of a part.
-pub(super) fn envelope<'m>(message: &'m Message, part: &Part, batch: &[u16]) -> Envelope<'m> {
+pub(super) fn envelope<'m>(message: &'m Message, part: &'m Part, batch: &[u16]) -> Envelope<'m> {
     let meta = &message.meta;
+    let is_wanted = !meta.wish.is_empty() || !part.wishes.is_empty();
     let recipients = || batch.iter().filter_map(|n| part.recipients.get(usize::from(*n)));
     Envelope {
         sender: meta.sender.as_ref(),
         size: message.content.len() as u64,
         eight_bit: meta.eight_bit,
         smtputf8: meta.smtputf8 || meta.sender.iter().chain(recipients()).any(Address::needs_utf8),
+        wanted: is_wanted.then_some(Wanted { message: &meta.wish, recipients: &part.wishes }),
     }
 }

@@ -1,7 +1,7 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
 //! `reply` and `content` floor 1 · `auth`, `capabilities`, `dialogue`, `transaction`, `outcome`, `outcome_rule`, `plan`,
-//! `broken_tls`, `leg`, `trace` 2 · `way`, `inquiry`, `connection`, `policy` 3 · `session`, `current`, `open`, `report` 4.
-//! It does not choose sources, sites or retry times, and never calls the queue.
+//! `broken_tls`, `leg`, `trace`, `wish` 2 · `way`, `inquiry`, `connection`, `policy` 3 · `session`, `current`, `open`,
+//! `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
 
 mod auth;
 mod broken_tls;
@@ -23,6 +23,7 @@ mod session;
 pub mod trace;
 mod transaction;
 mod way;
+mod wish;
 
 pub use broken_tls::BrokenTls;
 pub use outcome_rule::{Action, OutcomeRule, OutcomeRules};

@@ -9,11 +9,13 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Reason};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use super::current::Owing;
 use super::outcome_rule::{OutcomeRules, Said};
 use super::session::Path;
+use crate::dns::site::Protocol;
 use crate::event::record::{Kind, Peer, Record, Timing};
 use crate::event::tls::{Posture, TlsResult};
-use crate::message::{Message, RecipientResult, Response, Ticket, Verdict};
+use crate::message::{Message, Notify, RecipientResult, Response, Ticket, Verdict, Witness};
 
 /// The metrics of delivery. Make it once, after the recorder is installed. Cheap to clone.
 #[derive(Clone)]
@@ -186,6 +188,20 @@ pub(super) fn tell(attempt: &Attempt<'_>, path: &Path, wire: &Wire, metrics: &Me
         metrics.disposed(&record);
         write(record);
     }
+}
+
+/// What reports to the sender need to know of an attempt, if any can be due. Success that is not certain is none.
+pub(super) fn witness(attempt: &Attempt<'_>, owing: &Owing, path: &Path, wire: &Wire) -> Option<Box<Witness>> {
+    let meta = &attempt.message.meta;
+    let wishes = meta.parts.get(usize::from(attempt.ticket.part)).map(|part| &part.wishes);
+    let wants = |recipient: &&u16| wishes.is_some_and(|wishes| wishes.want(**recipient, Notify::SUCCESS));
+    let untold: &[u16] = if meta.sender.is_some() { &owing.untold } else { &[] };
+    let owed: Vec<u16> = untold.iter().filter(wants).copied().collect();
+    if owed.is_empty() && attempt.results.iter().all(|r| r.verdict == Verdict::Delivered) {
+        return None;
+    }
+    let remote = wire.peer.as_ref().filter(|_| !owing.is_mixed).map(|peer| peer.name.as_str().into());
+    Some(Box::new(Witness { remote, owed, is_final: path.site.protocol == Protocol::Lmtp }))
 }
 
 /// The event of a failed dial.

@@ -336,6 +336,7 @@ impl<R: Reader, E: Events> Session<R, E> {
         self.carried += 1;
         connection.tap.carry(&current.ticket);
         let uncertain = self.path.options.smtp.uncertain;
+        current.meets(&connection.dialogue, &part.wishes);
         let limit = usize::try_from(self.path.options.max_recipients_per_batch).unwrap_or(usize::MAX).max(1);
         while !current.open.is_empty() && connection.dialogue.is_usable() {
             let batch: Vec<u16> = current.open.iter().take(limit).copied().collect();
@@ -398,17 +399,19 @@ impl<R: Reader, E: Events> Session<R, E> {
             connect_ms: self.connect.take().map(millis),
             transaction_ms: current.transaction.map(millis),
         };
+        let mut witness = None;
         if let Some(message) = &current.message {
             let Current { ticket, results, uncertain, .. } = &current;
             let (now, outcomes) = (self.deps.clock.wall(), &self.deps.outcomes);
             let attempt = Attempt { ticket, message, results, uncertain, timing, now, outcomes };
             let write = |record| self.deps.events.write(record);
             report::tell(&attempt, &self.path, &self.wire, &self.deps.metrics, write);
+            witness = report::witness(&attempt, &current.owing, &self.path, &self.wire);
         }
         if current.ticket.attempts == 0 {
             self.deps.messages.forget_body(current.ticket.id);
         }
-        let result = PartResult { ticket: current.ticket, results: current.results };
+        let result = PartResult { ticket: current.ticket, results: current.results, witness };
         if let Some(permit) = permit {
             permit.send(FromSession::Settled { session: self.number, result });
         }

@@ -5,6 +5,7 @@
 
 use super::capabilities::Capabilities;
 use super::outcome::{Judgement, Stage};
+use super::wish::{Wanted, of_mail, of_rcpt};
 use crate::message::{Address, Response};
 
 /// What MAIL needs to know of a message.
@@ -18,6 +19,8 @@ pub struct Envelope<'a> {
     pub eight_bit: bool,
     /// It, or an address of it, needs SMTPUTF8.
     pub smtputf8: bool,
+    /// What was said of reports about it, if anything was.
+    pub wanted: Option<Wanted<'a>>,
 }
 
 /// What became of one recipient.
@@ -113,7 +116,9 @@ impl Transaction {
         }
         self.push_mail(envelope, offered);
         for (number, recipient) in recipients {
-            self.push(Command::Rcpt(number), &["RCPT TO:<", recipient.as_str(), ">"]);
+            let wish = envelope.wanted.filter(|_| offered.dsn).and_then(|wanted| wanted.recipients.get(number));
+            let wish = wish.map(|wish| of_rcpt(wish, envelope.smtputf8 && offered.smtputf8)).unwrap_or_default();
+            self.push(Command::Rcpt(number), &["RCPT TO:<", recipient.as_str(), ">", &wish]);
         }
         match body {
             Body::Data => self.push(Command::Data, &["DATA"]),
@@ -137,7 +142,8 @@ impl Transaction {
         let size = if offered.size { format!(" SIZE={}", envelope.size) } else { String::new() };
         let body = if envelope.eight_bit && offered.eight_bit { " BODY=8BITMIME" } else { "" };
         let utf8 = if envelope.smtputf8 && offered.smtputf8 { " SMTPUTF8" } else { "" };
-        self.push(Command::Mail, &["MAIL FROM:<", sender, ">", &size, body, utf8]);
+        let wish = envelope.wanted.filter(|_| offered.dsn).map(|wanted| of_mail(wanted.message)).unwrap_or_default();
+        self.push(Command::Mail, &["MAIL FROM:<", sender, ">", &size, body, utf8, &wish]);
     }
 
     fn push(&mut self, command: Command, pieces: &[&str]) {

@@ -1,6 +1,8 @@
 //! What the queues hand to a delivery session, and what the session hands back.
 //! Plain data. Floor 0: it lies below both rooms, so that neither knows the other.
 
+use std::sync::Arc;
+
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::Fault;
 
@@ -23,6 +25,17 @@ pub struct Ticket {
     pub settled: Vec<u16>,
 }
 
+/// What reports to the sender need to know of an attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Witness {
+    /// The name of the mail server, if one was reached.
+    pub remote: Option<Arc<str>>,
+    /// Recipients for whom it was taken there, of which the sender wants to hear and that server will not tell.
+    pub owed: Vec<u16>,
+    /// What that server has taken is in its mailbox (LMTP), not on its way.
+    pub is_final: bool,
+}
+
 /// What became of one ticket. A recipient without a result was not tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartResult {
@@ -30,6 +43,8 @@ pub struct PartResult {
     pub ticket: Ticket,
     /// One for each recipient that was tried.
     pub results: Vec<RecipientResult>,
+    /// Present if the sender may have to be told.
+    pub witness: Option<Box<Witness>>,
 }
 
 /// What a session tells the queues.

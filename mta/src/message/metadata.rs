@@ -8,7 +8,7 @@ use bytes::Bytes;
 use egret_shared::clock::UnixMs;
 use serde::{Deserialize, Serialize};
 
-use super::{Address, MessageId, Priority, QueueName};
+use super::{Address, MessageId, MessageWish, Notify, Priority, QueueName, Wishes};
 
 /// The recipients of a message that share one scheduled queue, pool and priority: the unit that is scheduled and tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Part {
     pub priority: Priority,
     /// The forward-paths, as given.
     pub recipients: Vec<Address>,
+    /// What was said of reports about them (RFC 3461).
+    #[serde(default, skip_serializing_if = "Wishes::is_empty")]
+    pub wishes: Wishes,
 }
 
 /// What is stored beside the bytes of a message.
@@ -38,6 +41,9 @@ pub struct Metadata {
     /// It is not to be tried before this; `None` is at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<UnixMs>,
+    /// What was said of reports about it (RFC 3461).
+    #[serde(default, skip_serializing_if = "MessageWish::is_empty")]
+    pub wish: MessageWish,
     /// One for each scheduled queue.
     pub parts: Vec<Part>,
 }
@@ -46,6 +52,13 @@ impl Metadata {
     /// From when its age counts: when it was accepted, or the time until which its sender had it held.
     pub fn waits_since(&self) -> UnixMs {
         self.not_before.map_or(self.received, |held| held.max(self.received))
+    }
+
+    /// Whether its sender wants to hear that a part of it is late.
+    pub fn hears_of_delay(&self, part: &Part) -> bool {
+        let Part { recipients, wishes, .. } = part;
+        let wants = || (0u16..).zip(recipients).any(|(number, _)| wishes.want(number, Notify::DELAY));
+        self.sender.is_some() && wants()
     }
 }
 
@@ -107,4 +120,38 @@ pub struct Moved {
     pub queue: QueueName,
     /// The pool.
     pub pool: Arc<str>,
+    /// How many times its sender was told that it is late. Where that is not 0, a part may stand here that is
+    /// where its metadata say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub told: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_without_a_word_about_reports_is_as_it_was_before_there_were_any() {
+        let before = r#"{"received":1000,"sender":"a@b.test","eight_bit":false,"smtputf8":false,"parts":[{"queue":"@d.test","pool":"p","recipients":["c@d.test"]}]}"#;
+        let meta: Metadata = serde_json::from_str(before).expect("readable");
+        assert!(meta.wish.is_empty() && meta.parts[0].wishes.is_empty());
+        assert_eq!(serde_json::to_string(&meta).expect("writable"), before);
+        let before = r#"{"queue":"@d.test","pool":"p"}"#;
+        let moved: Moved = serde_json::from_str(before).expect("readable");
+        assert_eq!((moved.told, serde_json::to_string(&moved).expect("writable").as_str()), (0, before));
+    }
+
+    #[test]
+    fn what_was_said_about_reports_is_stored() {
+        let said = r#"{"received":1000,"sender":null,"eight_bit":false,"smtputf8":false,"wish":{"ret":"full","envid":"x y"},"parts":[{"queue":"@d.test","pool":"p","recipients":["c@d.test"],"wishes":[[0,{"n":5,"o":"rfc822;o@d.test"}]]}]}"#;
+        let meta: Metadata = serde_json::from_str(said).expect("readable");
+        assert_eq!(serde_json::to_string(&meta).expect("writable"), said);
+        let wish = meta.parts[0].wishes.get(0).expect("a wish");
+        assert_eq!(wish.notify.map(|n| n.to_string()).as_deref(), Some("SUCCESS,DELAY"));
+    }
 }

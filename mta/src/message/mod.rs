@@ -5,14 +5,17 @@ mod address;
 mod handover;
 mod id;
 mod metadata;
+mod notify;
 mod priority;
 mod queue_name;
 mod verdict;
+pub mod xtext;
 
 pub use address::{Address, BadAddress};
-pub use handover::{FromSession, PartResult, Ticket};
+pub use handover::{FromSession, PartResult, Ticket, Witness};
 pub use id::MessageId;
 pub use metadata::{Content, Mark, Message, Metadata, Moved, Part};
+pub use notify::{MessageWish, Notify, Original, RecipientWish, Return, Wishes};
 pub use priority::Priority;
 pub use queue_name::{Leads, QueueName, is_domain};
 pub use verdict::{EnhancedCode, RecipientResult, Response, Verdict};

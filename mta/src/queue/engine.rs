@@ -14,7 +14,7 @@ use slotmap::SlotMap;
 use super::control::Controls;
 use super::options::QueueOptions;
 use super::ready::{Ready, SiteSlot};
-use super::scheduled::{Entry, Lead, Place, Scheduled, is_due_in};
+use super::scheduled::{Entry, Lead, Notes, Place, Scheduled, is_due_in};
 use super::sweep::Sweep;
 use super::words::{Act, Admit, Cause, EntryKey, HELD, NoSite, PartKey, Readmit, Resolution};
 use crate::routing::health::{Health, rest_after};
@@ -151,7 +151,7 @@ impl Engine {
 
     /// Queues a part that is on stable storage.
     pub fn admit(&mut self, admit: Admit, now: UnixMs, acts: &mut Vec<Act>) {
-        self.queue(Readmit { part: admit, is_moved: false }, now, acts);
+        self.queue(Readmit { part: admit, is_moved: false, told: 0 }, now, acts);
     }
 
     /// Queues a part again that an earlier run of the program has queued.
@@ -160,15 +160,16 @@ impl Engine {
     }
 
     fn queue(&mut self, readmit: Readmit, now: UnixMs, acts: &mut Vec<Act>) {
-        let Readmit { part: admit, is_moved } = readmit;
-        let Admit { id, part, queue, pool, priority, recipients, received, attempts, due, settled } = admit;
+        let Readmit { part, is_moved, told } = readmit;
+        let notes = Notes::new(is_moved, part.hears_of_delay, told);
+        let Admit { id, part, queue, pool, priority, recipients, received, attempts, due, settled, .. } = part;
         let queue = self.queue_of((queue, pool, priority));
         self.queues[queue].held += 1;
         // What waits for a retry was scheduled by the options of then; those of now hold.
         let is_retry = attempts > 0 && due != Some(HELD);
         let longest = if is_retry { now.plus(self.options.longest_retry(attempts)) } else { HELD };
         let (due, settled, place) = (due.unwrap_or(now).min(longest), settled.into(), Place::Timer);
-        let entry = Entry { id, received, due, queue, settled, part, recipients, attempts, place, is_moved };
+        let entry = Entry { id, received, due, queue, settled, part, recipients, attempts, place, notes };
         let entry = self.entries.insert(entry);
         self.catch(entry, queue);
         self.schedule(entry, now, acts);

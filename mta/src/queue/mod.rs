@@ -7,6 +7,7 @@ pub mod control;
 mod engine;
 mod flow;
 mod lanes;
+mod notice;
 mod options;
 mod ready;
 mod reroute;
@@ -17,8 +18,8 @@ mod sweep;
 mod words;
 
 pub use engine::Engine;
-pub use options::QueueOptions;
-pub use words::{Act, Admit, Cause, EntryKey, Failed, NoSite, PartKey, Readmit, Resolution};
+pub use options::{DelayNotice, QueueOptions};
+pub use words::{Act, Admit, Cause, EntryKey, NoSite, Notice, PartKey, Readmit, Resolution};
 
 #[cfg(test)]
 mod tests;

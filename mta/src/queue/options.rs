@@ -14,6 +14,29 @@ pub struct QueueOptions {
     pub max_age: Duration,
     /// Messages in one ready queue; more wait in their scheduled queues.
     pub max_ready: usize,
+    /// After which times the sender is told that a message is late.
+    pub delay_notice: DelayNotice,
+}
+
+/// After which waits a sender is told that its message is late: some, each longer than the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DelayNotice([Option<Duration>; DelayNotice::MOST]);
+
+impl DelayNotice {
+    /// How many waits there may be.
+    pub const MOST: usize = 4;
+
+    /// After these waits; none is never. Those beyond [`Self::MOST`] count for nothing.
+    pub fn after(waits: &[Duration]) -> Self {
+        let mut waits = waits.to_vec();
+        waits.sort_unstable();
+        Self(std::array::from_fn(|at| waits.get(at).copied()))
+    }
+
+    /// How many times a sender should have been told, whose message has waited for so long.
+    pub fn due_after(&self, waited: Duration) -> u8 {
+        self.0.iter().flatten().filter(|wait| **wait <= waited).count() as u8
+    }
 }
 
 impl QueueOptions {
@@ -47,7 +70,7 @@ mod tests {
         #[test]
         fn waits_double_up_to_the_longest_within_five_percent(attempts in 1u16..200, random: u64) {
             let secs = Duration::from_secs;
-            let options = QueueOptions { retry_interval: secs(60), max_retry_interval: secs(3_600), max_age: secs(9), max_ready: 1 };
+            let options = QueueOptions { retry_interval: secs(60), max_retry_interval: secs(3_600), max_age: secs(9), max_ready: 1, delay_notice: DelayNotice::default() };
             let ideal = secs(60 * (1u64 << u32::from(attempts - 1).min(10))).min(secs(3_600));
             let wait = options.retry_after(attempts, random);
             prop_assert!(wait >= ideal * 95 / 100 && wait <= ideal * 105 / 100, "{wait:?} for {ideal:?}");

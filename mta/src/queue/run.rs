@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::control::words::Control;
 use super::engine::Engine;
 use super::options::QueueOptions;
-use super::words::{Act, Admit, EntryKey, Failed, PartKey, Readmit, Resolution};
+use super::words::{Act, Admit, EntryKey, Notice, PartKey, Readmit, Resolution};
 use crate::dns::site::Site;
 use crate::message::{FromSession, Mark, MessageId, QueueName, Ticket};
 use crate::routing::source::{Source, Way};
@@ -64,8 +64,8 @@ pub trait Hands: Send + Sync + 'static {
     fn resolve(&self, queue: &QueueName) -> impl Future<Output = Resolution> + Send + 'static;
     /// Starts a session; returns at once.
     fn open(&self, opening: Opening);
-    /// Tells the sender of failed recipients; returns when the report is on stable storage.
-    fn report(&self, failed: Failed) -> impl Future<Output = ()> + Send + 'static;
+    /// Tells the sender of recipients; returns when the report is on stable storage.
+    fn report(&self, notice: Notice) -> impl Future<Output = ()> + Send + 'static;
     /// Stores a mark; returns at once.
     fn mark(&self, id: MessageId, part: u16, mark: Mark);
     /// Keeps orders over a restart, instead of those of before; returns at once.
@@ -238,8 +238,8 @@ impl<H: Hands> Driver<H> {
                     // The task ends with its answer; a stopped engine is no one to tell.
                     tokio::spawn(async move { told.send(Word::Resolved(key, epoch, answer.await)).await });
                 }
-                Act::Failed(failed) => {
-                    let (told, key, done) = (self.told.clone(), failed.key, self.hands.report(failed));
+                Act::Report(notice) => {
+                    let (told, key, done) = (self.told.clone(), notice.key, self.hands.report(notice));
                     tokio::spawn(async move {
                         done.await;
                         told.send(Word::Reported(key)).await

@@ -30,7 +30,7 @@ pub(super) enum Place {
     Ready,
     /// In a session.
     Session,
-    /// Its failure is being reported.
+    /// Its sender is being told what became of it.
     Reporting,
 }
 
@@ -46,8 +46,45 @@ pub(super) struct Entry {
     pub recipients: u16,
     pub attempts: u16,
     pub place: Place,
+    pub notes: Notes,
+}
+
+/// What is to be known of an entry beside its schedule, in one byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Notes(u8);
+
+impl Notes {
+    const MOVED: u8 = 0x80;
+    const HEARS: u8 = 0x40;
+    const TOLD: u8 = 0x3f;
+
+    pub fn new(is_moved: bool, hears_of_delay: bool, told: u8) -> Self {
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
+        Self(bit(is_moved, Self::MOVED) | bit(hears_of_delay, Self::HEARS) | told.min(Self::TOLD))
+    }
+
     /// Its queue is not that of its metadata: each mark must say so.
-    pub is_moved: bool,
+    pub fn is_moved(self) -> bool {
+        self.0 & Self::MOVED != 0
+    }
+
+    pub fn set_moved(&mut self) {
+        self.0 |= Self::MOVED;
+    }
+
+    /// Its sender wants to hear if it is late.
+    pub fn hears_of_delay(self) -> bool {
+        self.0 & Self::HEARS != 0
+    }
+
+    /// How many times its sender was told that it is late: each mark must say that, too.
+    pub fn told(self) -> u8 {
+        self.0 & Self::TOLD
+    }
+
+    pub fn set_told(&mut self, told: u8) {
+        *self = Self::new(self.is_moved(), self.hears_of_delay(), told);
+    }
 }
 
 impl Entry {

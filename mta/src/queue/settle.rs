@@ -11,7 +11,7 @@ use egret_shared::fault::{Fault, Party, Reason};
 
 use super::engine::{Engine, QueueKey, ReadyKey, Session, Timer};
 use super::scheduled::{LastAnswer, Place};
-use super::words::{Act, Cause, EntryKey, Failed, HELD};
+use super::words::{Act, Cause, EntryKey, HELD};
 use crate::message::{EnhancedCode, FromSession, Mark, Moved, PartResult, RecipientResult, Response, Verdict};
 use crate::routing::health::rest_after;
 
@@ -159,18 +159,11 @@ impl Engine {
         } else {
             entry.due = now.plus(UNCOUNTED_WAIT);
         }
-        let bounced: Vec<_> = result.results.iter().filter(|r| r.verdict == Verdict::Bounce).cloned().collect();
-        if bounced.is_empty() {
+        let told = self.choose_told(key, result, now);
+        if told.is_empty() {
             self.finish(key, now, acts);
         } else {
-            self.put(key, Place::Reporting);
-            self.reporting += 1;
-            acts.push(Act::Failed(Failed {
-                key,
-                ticket: result.ticket.clone(),
-                results: bounced,
-                cause: Cause::Answered,
-            }));
+            self.report(key, result.ticket.clone(), told, Cause::Answered, result.witness.clone(), acts);
         }
     }
 
@@ -191,7 +184,9 @@ impl Engine {
     pub(super) fn mark_later(&self, key: EntryKey, acts: &mut Vec<Act>) {
         let Some(entry) = self.entries.get(key) else { return };
         let (queue, pool, _) = &self.queues[entry.queue].key;
-        let moved = entry.is_moved.then(|| Arc::new(Moved { queue: queue.clone(), pool: pool.clone() }));
+        let told = entry.notes.told();
+        let is_told = entry.notes.is_moved() || told > 0;
+        let moved = is_told.then(|| Arc::new(Moved { queue: queue.clone(), pool: pool.clone(), told }));
         let mark = Mark::Later { attempts: entry.attempts, due: entry.due, settled: entry.settled.to_vec(), moved };
         acts.push(Act::Mark { id: entry.id, part: entry.part, mark });
     }
@@ -223,9 +218,7 @@ impl Engine {
         let open: Vec<u16> = entry.open_recipients().collect();
         entry.settle(open.iter().copied());
         let failed = |recipient| RecipientResult { recipient, verdict: Verdict::Bounce, response: response.clone() };
-        self.put(key, Place::Reporting);
-        self.reporting += 1;
-        acts.push(Act::Failed(Failed { key, ticket, results: open.into_iter().map(failed).collect(), cause }));
+        self.report(key, ticket, open.into_iter().map(failed).collect(), cause, None, acts);
     }
 }
 

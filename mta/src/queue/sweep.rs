@@ -73,6 +73,22 @@ impl Engine {
         self.set_timer(now.plus(STEP_WAIT), Timer::Sweep);
     }
 
+    fn is_old(&self, key: EntryKey, now: UnixMs) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.received.plus(self.options.max_age) <= now)
+    }
+
+    fn is_old_or_late(&self, key: EntryKey, now: UnixMs) -> bool {
+        self.is_old(key, now) || self.is_late(key, now)
+    }
+
+    fn expire_or_tell(&mut self, key: EntryKey, now: UnixMs, acts: &mut Vec<Act>) {
+        if self.is_old(key, now) {
+            self.expire(key, acts);
+        } else {
+            self.tell_late(key, now, acts);
+        }
+    }
+
     fn begin_round(&mut self, now: UnixMs) {
         let due = self.queues.iter().filter(|(_, queue)| queue.waiting > 0);
         self.sweep.lists = due.map(|(key, _)| List::Due(key, usize::MAX)).collect();
@@ -83,12 +99,15 @@ impl Engine {
 
     /// A ready queue is bounded: it is looked through at once. Returns how many were looked at.
     fn sweep_ready(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) -> usize {
-        let Some(ready) = self.ready.get_mut(key) else { return 1 };
-        let (entries, max_age) = (&self.entries, self.options.max_age);
-        let looked = ready.waiting.len();
-        let is_old = |e: EntryKey| entries.get(e).is_none_or(|entry| entry.received.plus(max_age) <= now);
-        for entry in ready.waiting.take_out(is_old) {
-            self.expire(entry, acts);
+        // Taken out so that the engine can be asked about what is in it.
+        let Some(mut waiting) = self.ready.get_mut(key).map(|ready| std::mem::take(&mut ready.waiting)) else {
+            return 1;
+        };
+        let looked = waiting.len();
+        let old = waiting.take_out(|entry| self.entries.get(entry).is_none() || self.is_old_or_late(entry, now));
+        self.ready[key].waiting = waiting;
+        for entry in old {
+            self.expire_or_tell(entry, now, acts);
         }
         looked + 1
     }
@@ -99,8 +118,7 @@ impl Engine {
         let Some(scheduled) = self.queues.get(queue) else { return 1 };
         let from = from.min(scheduled.due.len());
         let until = from.saturating_sub(most);
-        let (entries, max_age) = (&self.entries, self.options.max_age);
-        let is_old = |e: &EntryKey| is_due_in(entries, *e, queue) && entries[*e].received.plus(max_age) <= now;
+        let is_old = |e: &EntryKey| is_due_in(&self.entries, *e, queue) && self.is_old_or_late(*e, now);
         let room = self.room_for_reports();
         let mut old = Vec::new();
         let mut at = from;
@@ -109,7 +127,7 @@ impl Engine {
             old.extend(scheduled.due.get(at).filter(|e| is_old(e)));
         }
         for entry in old {
-            self.expire(entry, acts);
+            self.expire_or_tell(entry, now, acts);
         }
         self.trim(queue);
         if at > 0 {

@@ -72,7 +72,13 @@ fn site(name: &str) -> Arc<Site> {
 }
 
 fn options() -> QueueOptions {
-    QueueOptions { retry_interval: MINUTE, max_retry_interval: 20 * MINUTE, max_age: 24 * 60 * MINUTE, max_ready: 4 }
+    QueueOptions {
+        retry_interval: MINUTE,
+        max_retry_interval: 20 * MINUTE,
+        max_age: 24 * 60 * MINUTE,
+        max_ready: 4,
+        delay_notice: DelayNotice::default(),
+    }
 }
 
 /// The engine with everything around it played by the test.
@@ -84,7 +90,7 @@ struct World {
     idle: HashSet<u64>,
     opened: Vec<(Arc<str>, u64)>,
     asked: Vec<PartKey>,
-    failed: Vec<Failed>,
+    failed: Vec<Notice>,
     marks: HashMap<MessageId, Mark>,
     kept: Vec<Control>,
 }
@@ -112,18 +118,10 @@ impl World {
         let id = MessageId::generate();
         let queue = QueueName::of_domain(domain);
         let (pool, received) = ("p".into(), self.now);
-        let admit = Admit {
-            id,
-            part: 0,
-            queue,
-            pool,
-            priority: Priority::Normal,
-            recipients,
-            received,
-            attempts: 0,
-            due: None,
-            settled: Vec::new(),
-        };
+        let (settled, hears_of_delay, priority) = (Vec::new(), true, Priority::Normal);
+        let (part, attempts, due) = (0, 0, None);
+        let admit =
+            Admit { id, part, queue, pool, priority, recipients, received, attempts, due, settled, hears_of_delay };
         self.engine.admit(admit, self.now, &mut self.acts);
         self.play();
         id
@@ -137,9 +135,10 @@ impl World {
     /// The same with a priority.
     fn put_as(&mut self, priority: Priority, queue: QueueName) -> MessageId {
         let (id, pool, received) = (MessageId::generate(), "p".into(), self.now);
-        let settled = Vec::new();
+        let (settled, hears_of_delay) = (Vec::new(), false);
+        let (part, recipients, attempts, due) = (0, 1, 0, None);
         let admit =
-            Admit { id, part: 0, queue, pool, priority, recipients: 1, received, attempts: 0, due: None, settled };
+            Admit { id, part, queue, pool, priority, recipients, received, attempts, due, settled, hears_of_delay };
         self.engine.admit(admit, self.now, &mut self.acts);
         id
     }
@@ -174,7 +173,7 @@ impl World {
                 }
                 Act::Release { session } => self.end_unchecked(session, None),
                 Act::Mark { id, mark, .. } => drop(self.marks.insert(id, mark)),
-                Act::Failed(failed) => self.failed.push(failed),
+                Act::Report(failed) => self.failed.push(failed),
                 Act::Keep(controls) => self.kept = controls,
             }
         }
@@ -206,7 +205,7 @@ impl World {
         self.engine.session(FromSession::Connected { session }, self.now, &mut self.acts);
         let response = Response::own(250, EnhancedCode::new(2, 0, 0), "said the test");
         let results = vec![RecipientResult { recipient: 0, verdict, response }];
-        let result = PartResult { ticket, results };
+        let result = PartResult { ticket, results, witness: None };
         self.idle.insert(session);
         self.engine.session(FromSession::Settled { session, result }, self.now, &mut self.acts);
         self.perform();
@@ -418,6 +417,7 @@ fn what_was_held_is_tried_and_its_age_counts_from_the_end_of_the_hold() {
         attempts: 0,
         due: Some(due),
         settled: Vec::new(),
+        hears_of_delay: true,
     };
     world.engine.admit(admit, world.now, &mut world.acts);
     world.play();
@@ -457,7 +457,7 @@ fn a_long_due_list_expires_in_steps() {
         assert!(began.elapsed() < Duration::from_millis(200), "one turn took {:?}", began.elapsed());
         assert!(world.acts.len() <= 600, "{} acts in one turn", world.acts.len());
         for act in std::mem::take(&mut world.acts) {
-            if let Act::Failed(failed) = act {
+            if let Act::Report(failed) = act {
                 world.engine.reported(failed.key, world.now, &mut Vec::new());
             }
         }
@@ -467,6 +467,7 @@ fn a_long_due_list_expires_in_steps() {
 
 mod control;
 mod model;
+mod notice;
 mod priority;
 mod property;
 mod why;

@@ -7,7 +7,7 @@ use egret_shared::clock::UnixMs;
 
 use super::control::words::Control;
 use crate::dns::site::Site;
-use crate::message::{Mark, MessageId, Priority, QueueName, RecipientResult, Response, Ticket};
+use crate::message::{Mark, MessageId, Priority, QueueName, RecipientResult, Response, Ticket, Witness};
 use crate::routing::source::{Source, Way};
 
 slotmap::new_key_type! {
@@ -42,6 +42,8 @@ pub struct Admit {
     pub due: Option<UnixMs>,
     /// Recipients that are settled already, sorted.
     pub settled: Vec<u16>,
+    /// Its sender wants to hear if it is late.
+    pub hears_of_delay: bool,
 }
 
 /// A part that was queued before the program was started again.
@@ -51,6 +53,8 @@ pub struct Readmit {
     pub part: Admit,
     /// An operator has moved it: its queue and pool are not those of its metadata.
     pub is_moved: bool,
+    /// How many times its sender was told that it is late.
+    pub told: u8,
 }
 
 /// Why a domain has no site now.
@@ -65,11 +69,13 @@ pub enum NoSite {
 /// Names a scheduled queue towards the driver: its name, pool and priority.
 pub type PartKey = (QueueName, Arc<str>, Priority);
 
-/// Why recipients failed for good.
+/// What a notice follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The destination said so; the session has written the events.
+    /// An attempt has ended: the destination has answered, and the session has written the events.
     Answered,
+    /// It waits for so long that its sender is to be told.
+    Late,
     /// The domain has no site.
     Unroutable,
     /// They waited longer than they may.
@@ -80,18 +86,23 @@ pub enum Cause {
     Dropped,
 }
 
-/// Recipients that failed for good. The engine stores nothing of it until it is told, by
+/// Recipients of which the sender is to be told. The engine stores nothing of it until it is told, by
 /// [`super::Engine::reported`] with the key, that the report to the sender is on stable storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
+pub struct Notice {
     /// What the engine knows the part by.
     pub key: EntryKey,
     /// The part.
     pub ticket: Ticket,
-    /// The recipients and the words that decided.
+    /// The recipients and the words that decided. Those that have failed for good; those that were taken, if their
+    /// sender is owed word of it; and those that are late.
     pub results: Vec<RecipientResult>,
     /// Why.
     pub cause: Cause,
+    /// Until when those that are late are tried.
+    pub until: UnixMs,
+    /// Who has answered.
+    pub witness: Option<Box<Witness>>,
 }
 
 /// What the engine wants done.
@@ -133,8 +144,8 @@ pub enum Act {
         /// What to store.
         mark: Mark,
     },
-    /// Report recipients that failed for good.
-    Failed(Failed),
+    /// Report recipients to the sender.
+    Report(Notice),
     /// Keep these orders over a restart, instead of those that were kept before.
     Keep(Vec<Control>),
 }

@@ -1,13 +1,15 @@
-//! SMTP commands as values (RFC 5321 section 4.1, RFC 1870, RFC 3030, RFC 3207, RFC 4865, RFC 6152, RFC 6531).
+//! SMTP commands as values (RFC 5321 section 4.1, RFC 1870, RFC 3030, RFC 3207, RFC 3461, RFC 4865,
+//! RFC 6152, RFC 6531).
 //! Pure. Floor 1.
 //! Always: what is not understood whole is refused whole; no part of a bad command has an effect.
 
 use egret_shared::text::Line;
 
 use super::hold::Hold;
+use super::notification::{scan_mail, scan_rcpt};
 use super::offer::Refusal;
 use super::path::{parameters, scan_path};
-use crate::message::Address;
+use crate::message::{Address, MessageWish, RecipientWish};
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +23,8 @@ pub enum Command {
     },
     /// MAIL FROM.
     Mail(Mail),
-    /// RCPT TO. `None` is the postmaster of this host.
-    Rcpt(Option<Address>),
+    /// RCPT TO.
+    Rcpt(Rcpt),
     /// DATA.
     Data,
     /// BDAT.
@@ -57,6 +59,21 @@ pub struct Mail {
     pub smtputf8: bool,
     /// HOLDFOR or HOLDUNTIL: not to be sent before.
     pub hold: Option<Hold>,
+    /// RET and ENVID.
+    pub wish: MessageWish,
+    /// A parameter was given: not before EHLO.
+    pub extended: bool,
+}
+
+/// What RCPT says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rcpt {
+    /// The forward-path; `None` is the postmaster of this host.
+    pub address: Option<Address>,
+    /// NOTIFY and ORCPT.
+    pub wish: RecipientWish,
+    /// A parameter holds characters beyond ASCII: not without SMTPUTF8.
+    pub needs_utf8: bool,
     /// A parameter was given: not before EHLO.
     pub extended: bool,
 }
@@ -183,7 +200,7 @@ fn address(path: &str) -> Result<Address, Bad> {
 fn mail(argument: &str) -> Result<Mail, Bad> {
     let (path, rest) = scan_path(argument, "FROM:")?;
     let (mut size, mut body, mut smtputf8, mut hold) = (None, None, false, None);
-    let mut extended = false;
+    let (mut extended, mut wish) = (false, MessageWish::default());
     for (key, value) in parameters(rest) {
         extended = true;
         match (&*key.to_ascii_uppercase(), value) {
@@ -196,29 +213,31 @@ fn mail(argument: &str) -> Result<Mail, Bad> {
             ("HOLDFOR" | "HOLDUNTIL", _) if hold.is_some() => return Err(Bad::Holds),
             ("HOLDFOR", v) => hold = Some(Hold::scan_for(v.unwrap_or_default())?),
             ("HOLDUNTIL", v) => hold = Some(Hold::scan_until(v.unwrap_or_default())?),
-            _ => return Err(Bad::Parameter),
+            (key, value) => scan_mail(&mut wish, key, value).ok_or(Bad::Parameter)??,
         }
     }
     let sender = if path.is_empty() { None } else { Some(address(path)?) };
     if !smtputf8 && sender.as_ref().is_some_and(Address::needs_utf8) {
         return Err(Bad::NeedsUtf8);
     }
-    Ok(Mail { sender, size, smtputf8, hold, extended })
+    Ok(Mail { sender, size, smtputf8, hold, wish, extended })
 }
 
 fn is_body(value: &str) -> bool {
     value.eq_ignore_ascii_case("7BIT") || value.eq_ignore_ascii_case("8BITMIME")
 }
 
-fn rcpt(argument: &str) -> Result<Option<Address>, Bad> {
+fn rcpt(argument: &str) -> Result<Rcpt, Bad> {
     let (path, rest) = scan_path(argument, "TO:")?;
-    if parameters(rest).next().is_some() {
-        return Err(Bad::Parameter);
+    let mut rcpt = Rcpt { needs_utf8: !rest.is_ascii(), ..Rcpt::default() };
+    for (key, value) in parameters(rest) {
+        rcpt.extended = true;
+        scan_rcpt(&mut rcpt.wish, &key.to_ascii_uppercase(), value).ok_or(Bad::Parameter)??;
     }
-    match path.eq_ignore_ascii_case("postmaster") {
-        true => Ok(None),
-        false => address(path).map(Some),
+    if !path.eq_ignore_ascii_case("postmaster") {
+        rcpt.address = Some(address(path)?);
     }
+    Ok(rcpt)
 }
 
 fn bdat(argument: &str) -> Result<Command, Bad> {

@@ -7,9 +7,9 @@
 use bytes::Bytes;
 use memchr::{memchr3, memchr3_iter, memmem};
 
-/// The longest command line, CRLF included: 512 (RFC 5321) and the room that SIZE (26), BODY (17),
-/// SMTPUTF8 (10) and FUTURERELEASE (34) ask for.
-pub const MAX_COMMAND_BYTES: usize = 599;
+/// The longest command line, CRLF included: 512 (RFC 5321) and the room that NOTIFY (29) and ORCPT (507) ask for,
+/// which is more than SIZE (26), BODY (17), SMTPUTF8 (10), FUTURERELEASE (34), RET (9) and ENVID (107) do.
+pub const MAX_COMMAND_BYTES: usize = 1048;
 
 /// What a scan for a command line found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

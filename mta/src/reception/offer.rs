@@ -9,7 +9,7 @@ use bytes::Bytes;
 use egret_shared::clock::UnixMs;
 use egret_shared::text::Line;
 
-use crate::message::{Address, EnhancedCode, MessageId};
+use crate::message::{Address, EnhancedCode, MessageId, MessageWish, Wishes};
 
 /// A message as a client sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub struct Offered {
     pub sender: Option<Address>,
     /// The forward-paths, one at least, in the order in which they came.
     pub recipients: Vec<Address>,
+    /// What MAIL said of reports (RFC 3461).
+    pub wish: MessageWish,
+    /// What RCPT said of reports, by the recipient's number.
+    pub wishes: Wishes,
     /// The message holds bytes over 127, whatever BODY said.
     pub eight_bit: bool,
     /// SMTPUTF8 was asked for (RFC 6531).

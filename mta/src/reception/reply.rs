@@ -43,10 +43,11 @@ pub(super) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, starttls:
         Duration::ZERO => String::new(),
         longest => format!("250-FUTURERELEASE {} {}\r\n", longest.as_secs(), date_time(now.plus(longest))),
     };
+    let dsn = if settings.dsn { "250-DSN\r\n" } else { "" };
     let _ = write!(
         out,
         "250-{name}\r\n250-PIPELINING\r\n250-SIZE {size}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n\
-         250-CHUNKING\r\n{starttls}{future}250 HELP\r\n"
+         250-CHUNKING\r\n{dsn}{starttls}{future}250 HELP\r\n"
     );
 }
 

@@ -19,7 +19,7 @@ use super::line::{LineScan, MAX_COMMAND_BYTES, Unfit, scan_line};
 use super::offer::{Asked, Offered, Refusal, Taken};
 use super::reply;
 use super::settings::Settings;
-use crate::message::Address;
+use crate::message::{Address, Wishes};
 
 /// Bytes of an endless command line that are thrown away before the session is closed.
 const MAX_SKIPPED_BYTES: usize = 64 << 10;
@@ -74,6 +74,7 @@ struct Transaction {
     mail: Mail,
     not_before: Option<UnixMs>,
     recipients: Vec<Address>,
+    wishes: Wishes,
     /// Recipients that were over the limit.
     over: u32,
     /// What came by BDAT so far.
@@ -358,6 +359,8 @@ impl Session {
         Offered {
             sender: transaction.mail.sender,
             recipients: transaction.recipients,
+            wish: transaction.mail.wish,
+            wishes: transaction.wishes,
             eight_bit: !body.is_ascii(),
             smtputf8,
             not_before: transaction.not_before,
@@ -373,7 +376,7 @@ impl Session {
     fn obey(&mut self, command: Command, more: bool, around: Around<'_>, out: &mut Vec<u8>) -> Option<Act> {
         match command {
             Command::Mail(mail) => self.mail(mail, around, out),
-            Command::Rcpt(recipient) => self.recipient(recipient, out),
+            Command::Rcpt(rcpt) => self.recipient(rcpt, out),
             Command::Data => self.start_data(around, out),
             Command::Bdat { bytes, last } => self.start_chunk(bytes, last, around, out),
             Command::StartTls => return self.start_tls(more, out),

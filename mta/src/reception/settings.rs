@@ -35,6 +35,8 @@ pub struct Settings {
     pub max_messages_per_session: u32,
     /// How long a client may have a message held (FUTURERELEASE, RFC 4865); zero does not offer it.
     pub max_future_release: Duration,
+    /// Delivery status notifications are offered (DSN, RFC 3461).
+    pub dsn: bool,
     /// How long a client may take for a whole command, to take a reply, and for a TLS handshake.
     pub command_timeout: Duration,
     /// How long a client may take for 4 KiB of a message, or what is left of it.
@@ -60,6 +62,7 @@ impl Settings {
             max_idle_commands: 100,
             max_messages_per_session: 10_000,
             max_future_release: Duration::ZERO,
+            dsn: true,
             command_timeout: Duration::from_secs(60),
             data_timeout: Duration::from_secs(180),
             tls: None,

@@ -95,9 +95,12 @@ pub fn count_received(message: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{MessageWish, Wishes};
 
     fn offered(helo: &str, client: &str) -> Offered {
         Offered {
+            wish: MessageWish::default(),
+            wishes: Wishes::default(),
             sender: None,
             recipients: vec![Address::parse("u@x.test").expect("an address")],
             eight_bit: false,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::label::LabelHeaders;
 use super::route::{Route, Routes};
 use super::rule::{Assigned, Rules};
-use crate::message::{Address, Leads, Part, Priority, QueueName};
+use crate::message::{Address, Leads, Part, Priority, QueueName, Wishes};
 
 /// What decides about the way of a message.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +45,7 @@ impl Ways {
     }
 
     /// One part for each queue, pool and priority, in the order in which they come first.
-    pub fn split(&self, recipients: Vec<Address>, assigned: &[Assigned]) -> Vec<Part> {
+    pub fn split(&self, recipients: Vec<Address>, assigned: &[Assigned], wishes: &Wishes) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         let mut known: HashMap<(QueueName, Arc<str>, Priority), usize> = HashMap::new();
         let nobodys = Assigned::default();
@@ -57,11 +57,14 @@ impl Ways {
             let pool = assigned.pool.clone().or_else(by_route).unwrap_or_else(|| self.default_pool.clone());
             let key = (queue, pool, assigned.priority);
             if let Some(part) = known.get(&key).and_then(|at| parts.get_mut(*at)) {
+                wishes.copy_to(at, &mut part.wishes, part.recipients.len());
                 part.recipients.push(recipient);
                 continue;
             }
             let (queue, pool, priority) = key.clone();
-            parts.push(Part { queue, pool, priority, recipients: vec![recipient] });
+            let mut own = Wishes::default();
+            wishes.copy_to(at, &mut own, 0);
+            parts.push(Part { queue, pool, priority, recipients: vec![recipient], wishes: own });
             known.insert(key, parts.len() - 1);
         }
         parts
@@ -73,6 +76,7 @@ mod tests {
     use super::super::label::Labels;
     use super::super::route::Pattern;
     use super::*;
+    use crate::message::{Notify, RecipientWish};
 
     fn addresses(texts: &[&str]) -> Vec<Address> {
         texts.iter().map(|text| Address::parse(text).expect("an address")).collect()
@@ -90,17 +94,22 @@ mod tests {
     #[test]
     fn recipients_are_split_by_domain_and_each_part_has_its_pool() {
         let ways = ways();
-        let parts = ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]), &[]);
+        let parts =
+            ways.split(addresses(&["1@a.test", "2@b.test", "3@A.TEST", "4@[192.0.2.1]"]), &[], &Wishes::default());
         let found: Vec<_> =
             parts.iter().map(|part| (part.queue.as_str(), &*part.pool, part.recipients.len())).collect();
         assert_eq!(found, [("@a.test", "main", 2), ("@b.test", "warm", 1), ("@[192.0.2.1]", "main", 1)]);
         let labels = Labels { tenant: "T".parse().ok(), campaign: "c".parse().ok() };
         let all = Assigned { labels, ..Assigned::default() };
-        let parts = ways.split(addresses(&["1@a.test", "2@b.test"]), std::slice::from_ref(&all));
+        let parts = ways.split(addresses(&["1@a.test", "2@b.test"]), std::slice::from_ref(&all), &Wishes::default());
         let found: Vec<_> = parts.iter().map(|part| (part.queue.as_str(), &*part.pool)).collect();
         assert_eq!(found, [("c:t@a.test", "main"), ("c:t@b.test", "warm")]);
         let other = Assigned { pool: Some("vip".into()), ..all.clone() };
-        let parts = ways.split(addresses(&["1@b.test", "2@b.test", "3@b.test"]), &[all.clone(), other, all]);
+        let parts = ways.split(
+            addresses(&["1@b.test", "2@b.test", "3@b.test"]),
+            &[all.clone(), other, all],
+            &Wishes::default(),
+        );
         let found: Vec<_> = parts.iter().map(|part| (&*part.pool, part.recipients.len())).collect();
         assert_eq!(found, [("warm", 2), ("vip", 1)], "what a rule says counts before the route");
     }
@@ -112,7 +121,7 @@ mod tests {
         let low = Assigned { priority: Priority::Low, ..by(None) };
         let assigned = [by(None), by(Some("relay")), by(Some("b.test")), low, by(Some("relay")), by(Some("gone"))];
         let to = ["1@a.test", "2@b.test", "3@a.test", "4@a.test", "5@b.test", "6@a.test"];
-        let parts = ways.split(addresses(&to), &assigned);
+        let parts = ways.split(addresses(&to), &assigned, &Wishes::default());
         let found: Vec<_> =
             parts.iter().map(|p| (p.queue.as_str(), &*p.pool, p.priority.as_str(), p.recipients.len())).collect();
         let expected = [
@@ -127,5 +136,20 @@ mod tests {
         assert_eq!(domain(&parts[1]), Ok("b.test".to_owned()));
         assert_eq!(domain(&parts[2]), Ok("b.test".to_owned()));
         assert_eq!(domain(&parts[4]), Err(UnknownRoute("gone".to_owned())), "a route without a dot is no domain");
+    }
+
+    #[test]
+    fn what_was_said_of_a_recipient_goes_with_it_into_its_part() {
+        let ways = Ways { default_pool: "main".into(), ..Ways::default() };
+        let mut wishes = Wishes::default();
+        for (at, text) in [(0, "NEVER"), (3, "SUCCESS"), (4, "DELAY")] {
+            wishes.push(at, RecipientWish { notify: Notify::parse(text), original: None });
+        }
+        let all = addresses(&["1@a.test", "2@b.test", "3@a.test", "4@a.test", "5@b.test"]);
+        let parts = ways.split(all, &[], &wishes);
+        let said = |part: &Part, at| part.wishes.get(at).and_then(|w| w.notify).map(|n| n.to_string());
+        let found: Vec<_> = parts.iter().map(|part| [0, 1, 2].map(|at| said(part, at))).collect();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(found, [[some("NEVER"), None, some("SUCCESS")], [None, some("DELAY"), None]]);
     }
 }

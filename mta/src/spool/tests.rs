@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use self::sim::{Call, Sim};
 use super::*;
-use crate::message::{Address, Content, Part, Priority, QueueName};
+use crate::message::{Address, Content, MessageWish, Part, Priority, QueueName, Wishes};
 
 /// A message of two parts whose body is `length` bytes that depend on `n`.
 pub(super) fn message(n: u8, length: usize) -> Message {
@@ -23,6 +23,7 @@ pub(super) fn message(n: u8, length: usize) -> Message {
         pool: "p".into(),
         priority: Priority::Normal,
         recipients: vec![Address::parse(&format!("u@{domain}")).expect("an address")],
+        wishes: Wishes::default(),
     };
     let meta = Metadata {
         received: UnixMs(u64::from(n)),
@@ -30,6 +31,7 @@ pub(super) fn message(n: u8, length: usize) -> Message {
         eight_bit: false,
         smtputf8: false,
         not_before: None,
+        wish: MessageWish::default(),
         parts: vec![part("a.test"), part("b.test")],
     };
     let body: Vec<u8> = (0..length).map(|at| (at as u8).wrapping_mul(31).wrapping_add(n)).collect();

@@ -10,7 +10,8 @@ use egret_mta::dns::site::{HostPolicy, MxHost, Protocol, Site};
 use egret_mta::dns::sts::cache::PolicyCache;
 use egret_mta::event::record::{Kind, Record};
 use egret_mta::message::{
-    Address, Content as Bytes, FromSession, Message, MessageId, Metadata, Part, Priority, QueueName, Ticket, Verdict,
+    Address, Content as Bytes, FromSession, Message, MessageId, MessageWish, Metadata, Part, Priority, QueueName,
+    Ticket, Verdict, Wishes, Witness,
 };
 use egret_mta::routing::source::{Source, Way};
 use egret_mta::shaping::options::{PathOptions, SmtpOptions, Timeouts};
@@ -58,7 +59,8 @@ impl Store {
         let address = |text: &&str| Address::parse(text).expect("an address of the test");
         let queue = QueueName::of_domain("b.test");
         let recipients = recipients.iter().map(address).collect();
-        let part = Part { queue: queue.clone(), pool: "pool".into(), priority: Priority::Normal, recipients };
+        let (priority, wishes) = (Priority::Normal, Wishes::default());
+        let part = Part { queue: queue.clone(), pool: "pool".into(), priority, recipients, wishes };
         let sender = Address::parse("me@a.test").ok();
         let received = UnixMs(1);
         let meta = Metadata {
@@ -67,6 +69,7 @@ impl Store {
             eight_bit: !body.is_ascii(),
             smtputf8: false,
             not_before: None,
+            wish: MessageWish::default(),
             parts: vec![part],
         };
         let content = Bytes { added: "Received: x\r\n".into(), body: body.to_owned().into() };
@@ -91,6 +94,8 @@ pub struct End {
     pub connected: bool,
     /// Tickets that the session did not take from the queues.
     pub unreceived: usize,
+    /// What reports need to know, of each ticket.
+    pub witnesses: Vec<Option<Box<Witness>>>,
 }
 
 impl End {
@@ -189,6 +194,7 @@ impl Bench {
                 FromSession::Settled { result, .. } => {
                     let told = result.results.iter().map(|r| (r.recipient, r.verdict, r.response.to_string()));
                     end.settled.push((result.ticket.id, told.collect()));
+                    end.witnesses.push(result.witness.clone());
                     match tickets.next() {
                         Some(ticket) => {
                             let refused = sender.as_ref().is_none_or(|sender| sender.try_send(ticket).is_err());

@@ -4,6 +4,7 @@ mod auth;
 mod bench;
 mod hosts;
 mod lost;
+mod notify;
 mod policy;
 mod smtp;
 mod way;

@@ -21,7 +21,7 @@ use crate::dns::lead::lead;
 use crate::dns::policed::Policed;
 use crate::dns::resolver::Failure;
 use crate::dns::site::{MxHost, Protocol, Site};
-use crate::message::{Address, Part, is_domain};
+use crate::message::{Address, Part, Wishes, is_domain};
 use crate::routing::pool::Pool;
 use crate::routing::route::Route;
 use crate::routing::rule::{Assigned, Facts};
@@ -90,7 +90,7 @@ async fn explain(asked: &Explain, config: &Config, file: &str) -> anyhow::Result
     let values = values(file);
     let mut told = Vec::new();
     for (recipient, assigned) in recipients.into_iter().zip(&assigned) {
-        let parts = ways.split(vec![recipient.clone()], std::slice::from_ref(assigned));
+        let parts = ways.split(vec![recipient.clone()], std::slice::from_ref(assigned), &Wishes::default());
         let Some(part) = parts.first() else { continue };
         let way = way(asked, &ways, &policed, part).await;
         told.push(json!({

@@ -21,7 +21,7 @@ pub fn fuzz_dialogue(bytes: &[u8]) {
     let login = Login { username: "u".to_owned(), secret: "s".to_owned(), mechanisms: Mechanism::ALL.to_vec() };
     let mut dialogue = dialogue.authenticate(bytes.get(2).is_some_and(|b| b % 4 == 0).then_some(login));
     let (mut input, mut send) = (BytesMut::from(bytes), Vec::new());
-    let envelope = Envelope { sender: None, size: 10, eight_bit: false, smtputf8: false };
+    let envelope = Envelope { sender: None, size: 10, eight_bit: false, smtputf8: false, wanted: None };
     loop {
         let act = dialogue.step(&mut input, &mut send).unwrap_or_else(|| dialogue.lost(&Lost::Closed));
         match act {

@@ -26,7 +26,7 @@ fn manner(tls: Tls) -> Manner {
 fn play(server: &[u8], piece: usize, tls: Tls) -> (String, Vec<Act>) {
     let recipients = [address("a@b.test"), address("c@b.test")];
     let sender = address("s@a.test");
-    let envelope = Envelope { sender: Some(&sender), size: 10, eight_bit: false, smtputf8: false };
+    let envelope = Envelope { sender: Some(&sender), size: 10, eight_bit: false, smtputf8: false, wanted: None };
     let mut dialogue = Dialogue::new("me.test", manner(tls));
     let (mut input, mut send, mut acts, mut begun) = (BytesMut::new(), Vec::new(), Vec::new(), 0);
     let mut rest = server.chunks(piece.max(1));
@@ -157,7 +157,7 @@ fn begun(manner: Manner, greeting: &str, size: u64) -> (Dialogue, BytesMut, Vec<
     let (mut input, mut send) = (BytesMut::from(format!("220 x\r\n{greeting}").as_bytes()), Vec::new());
     assert_eq!(dialogue.step(&mut input, &mut send), Some(Act::Ready));
     send.clear();
-    let envelope = Envelope { sender: Some(&sender), size, eight_bit: false, smtputf8: false };
+    let envelope = Envelope { sender: Some(&sender), size, eight_bit: false, smtputf8: false, wanted: None };
     let at_once = dialogue.begin(&envelope, (0u16..).zip(&recipients), &mut send);
     (dialogue, input, send, at_once)
 }
@@ -186,7 +186,7 @@ fn small_content_follows_its_bdat_at_once_and_each_answer_counts() {
         assert!(dialogue.is_usable() && send.is_empty());
         let taken = want.iter().any(|(_, judgement)| *judgement == Judgement::Delivered);
         let (envelope, one) =
-            (Envelope { sender: None, size: 1, eight_bit: false, smtputf8: false }, address("d@b.test"));
+            (Envelope { sender: None, size: 1, eight_bit: false, smtputf8: false, wanted: None }, address("d@b.test"));
         dialogue.begin(&envelope, [(0, &one)].into_iter(), &mut send);
         assert_eq!(send.starts_with(b"RSET\r\n"), !taken, "after a refused BDAT the server may hold anything");
     }

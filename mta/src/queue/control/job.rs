@@ -292,7 +292,9 @@ impl Engine {
         self.put(key, Place::Timer);
         self.queues[target].held += 1;
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.is_moved |= target != from;
+            if target != from {
+                entry.notes.set_moved();
+            }
             entry.queue = target;
             entry.due = if is_early { now } else { entry.due };
         }

@@ -50,7 +50,7 @@ pub enum What {
     Turn,
     /// An attempt is under way.
     Session,
-    /// Its failure is being reported.
+    /// A report to its sender is being stored.
     Report,
 }
 
@@ -221,7 +221,7 @@ impl Engine {
             }
             Place::Session => found.add(self.attempt_of(key)),
             Place::Reporting => {
-                let text = "the report of its failure is being stored";
+                let text = "a report to its sender is being stored";
                 found.add(Blocker::new(What::Report, Setter::Mta, text));
             }
         }

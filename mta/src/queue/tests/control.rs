@@ -190,7 +190,7 @@ fn a_move_is_stored_with_every_later_mark_and_changes_no_schedule() {
     let to = Move { domain: Some("b.test".into()), tenant: Some("u".into()), ..Move::default() };
     world.engine.rebind(&of_domain("a.test"), to, world.now).expect("taken");
     world.work_off();
-    let moved = Some(Arc::new(Moved { queue: name("u", "b.test"), pool: "p".into() }));
+    let moved = Some(Arc::new(Moved { queue: name("u", "b.test"), pool: "p".into(), told: 0 }));
     let mark = Mark::Later { attempts, due, settled: Vec::new(), moved: moved.clone() };
     assert_eq!(world.marks.get(&id), Some(&mark));
     world.pass(2 * MINUTE);

@@ -69,18 +69,20 @@ impl Pair {
             Step::Admit(is_of_tenant) => {
                 let (id, received) = (MessageId::generate(), world.now);
                 let queue = QueueName::new(None, is_of_tenant.then_some("t"), "a.test");
-                let (pool, settled) = ("p".into(), Vec::new());
+                let (pool, settled, hears_of_delay, priority) = ("p".into(), Vec::new(), true, Priority::Normal);
+                let (part, recipients, attempts, due) = (0, 1, 0, None);
                 let admit = Admit {
                     id,
-                    part: 0,
+                    part,
                     queue,
                     pool,
-                    priority: Priority::Normal,
-                    recipients: 1,
+                    priority,
+                    recipients,
                     received,
-                    attempts: 0,
-                    due: None,
+                    attempts,
+                    due,
                     settled,
+                    hears_of_delay,
                 };
                 world.engine.admit(admit, world.now, &mut world.acts);
                 world.play();

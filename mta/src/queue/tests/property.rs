@@ -115,7 +115,8 @@ fn order(world: &mut World, what: u8, target: &Target, more: u8) {
         7 => engine.lead_anew(),
         _ => {
             let (retry_interval, max_age) = (MINUTE / (1 + u32::from(more % 4)), MINUTE * (1 + u32::from(more)) * 10);
-            engine.set_options(QueueOptions { retry_interval, max_age, ..options() });
+            let delay_notice = DelayNotice::after(&[MINUTE * u32::from(more % 8), MINUTE * 30]);
+            engine.set_options(QueueOptions { retry_interval, max_age, delay_notice, ..options() });
         }
     }
 }

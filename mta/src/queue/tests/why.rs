@@ -90,20 +90,10 @@ fn what_may_have_been_taken_is_held_over_a_restart_until_an_operator_decides() {
 
     let mut after = World::new(1, 1);
     let (queue, pool, received) = (QueueName::of_domain("a.test"), "p".into(), after.now);
-    let settled = Vec::new();
-    let part = Admit {
-        id,
-        part: 0,
-        queue,
-        pool,
-        priority: Priority::Normal,
-        recipients: 1,
-        received,
-        attempts: 1,
-        due: Some(due),
-        settled,
-    };
-    after.engine.readmit(Readmit { part, is_moved: false }, after.now, &mut after.acts);
+    let (settled, hears_of_delay, priority) = (Vec::new(), false, Priority::Normal);
+    let (part, recipients, attempts, due) = (0, 1, 1, Some(due));
+    let part = Admit { id, part, queue, pool, priority, recipients, received, attempts, due, settled, hears_of_delay };
+    after.engine.readmit(Readmit { part, is_moved: false, told: 0 }, after.now, &mut after.acts);
     after.pass(10 * 60 * MINUTE);
     assert!(after.asked.is_empty() && after.busy().is_empty());
     let target = Target::new(scope("a.test"), false, "requeue").expect("a scope");

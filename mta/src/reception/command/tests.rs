@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::message::{Notify, Original, Return};
 
 fn address(text: &str) -> Address {
     Address::parse(text).expect("an address")
@@ -16,6 +17,8 @@ fn mail(sender: Option<&str>) -> Mail {
 fn commands_are_read() {
     let hello = |name: &str, extended| Command::Hello { name: Line::new(name).expect("a line"), extended };
     let extended = |sender| Mail { extended: true, ..mail(sender) };
+    let rcpt = |recipient: Option<&str>| Command::Rcpt(Rcpt { address: recipient.map(address), ..Rcpt::default() });
+    let wish = |notify, original: &str| RecipientWish { notify, original: Original::new("rfc822", original) };
     for (line, want) in [
         ("EHLO a.test", hello("a.test", true)),
         ("ehlo [IPv6:::1]", hello("[IPv6:::1]", true)),
@@ -35,9 +38,24 @@ fn commands_are_read() {
             Command::Mail(Mail { hold: Some(Hold::For(Duration::from_secs(60))), ..extended(Some("a@b.test")) }),
         ),
         ("MAIL FROM:<ü@b.test> SMTPUTF8", Command::Mail(Mail { smtputf8: true, ..extended(Some("ü@b.test")) })),
-        ("RCPT TO:<c@d.test>", Command::Rcpt(Some(address("c@d.test")))),
-        ("RCPT TO:<@a.test:c@d.test>", Command::Rcpt(Some(address("c@d.test")))),
-        ("RCPT TO:<PostMaster>", Command::Rcpt(None)),
+        ("RCPT TO:<c@d.test>", rcpt(Some("c@d.test"))),
+        ("RCPT TO:<@a.test:c@d.test>", rcpt(Some("c@d.test"))),
+        (
+            "MAIL FROM:<> ret=hdrs envid=a+20b",
+            Command::Mail(Mail {
+                wish: MessageWish { ret: Some(Return::Hdrs), envid: Line::new("a b").ok() },
+                ..extended(None)
+            }),
+        ),
+        (
+            "RCPT TO:<PostMaster> notify=delay,success ORCPT=rfc822;x+2By@d.test",
+            Command::Rcpt(Rcpt {
+                wish: wish(Notify::parse("SUCCESS,DELAY"), "x+y@d.test"),
+                extended: true,
+                ..Rcpt::default()
+            }),
+        ),
+        ("RCPT TO:<PostMaster>", rcpt(None)),
         ("DATA", Command::Data),
         ("BDAT 0 LAST", Command::Bdat { bytes: 0, last: true }),
         ("bdat 12", Command::Bdat { bytes: 12, last: false }),
@@ -85,7 +103,14 @@ fn what_is_not_understood_whole_is_refused_with_its_code() {
         ("MAIL FROM:<a@b.test> HOLDFOR=60 HOLDFOR=60", 501, "5.5.4"),
         ("MAIL FROM:<a@b.test> HOLDUNTIL=2023-11-14T22:13:20Z HOLDFOR=60", 501, "5.5.4"),
         ("MAIL FROM:<a@b.test> HOLDUNTIL=noon", 501, "5.5.4"),
-        ("MAIL FROM:<a@b.test> RET=FULL", 555, "5.5.4"),
+        ("MAIL FROM:<a@b.test> RET=ALL", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> RET", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> RET=FULL RET=FULL", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> ENVID=", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> ENVID=a+0A", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> ENVID=a+g0", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> ENVID=a ENVID=b", 501, "5.5.4"),
+        ("MAIL FROM:<a@b.test> NOTIFY=NEVER", 555, "5.5.4"),
         ("MAIL FROM:<ü@b.test>", 553, "5.6.7"),
         ("MAIL FROM:<postmaster>", 501, "5.1.3"),
         ("MAIL FROM:<a@b.test,c@d.test>", 501, "5.1.3"),
@@ -98,8 +123,15 @@ fn what_is_not_understood_whole_is_refused_with_its_code() {
         ("RCPT TO:<u@o.test><u@t.test>", 501, "5.5.4"),
         ("RCPT TO:<u@t.test:25>", 501, "5.1.3"),
         ("RCPT TO:<u>", 501, "5.1.3"),
-        ("RCPT TO:<u@t.test> NOTIFY=NEVER", 555, "5.5.4"),
-        ("RCPT TO:<u@t.test> ORCPT=rfc822;u@t.test", 555, "5.5.4"),
+        ("RCPT TO:<u@t.test> NOTIFY", 501, "5.5.4"),
+        ("RCPT TO:<u@t.test> NOTIFY=ALWAYS", 501, "5.5.4"),
+        ("RCPT TO:<u@t.test> NOTIFY=NEVER,SUCCESS", 501, "5.5.4"),
+        ("RCPT TO:<u@t.test> NOTIFY=DELAY NOTIFY=DELAY", 501, "5.5.4"),
+        ("RCPT TO:<u@t.test> ORCPT=u@t.test", 501, "5.5.4"),
+        ("RCPT TO:<u@t.test> ORCPT=rfc822;u+0D+0A@t.test", 501, "5.5.4"),
+        ("RCPT TO:<u@t.test> ORCPT=rfc822;a ORCPT=rfc822;a", 501, "5.5.4"),
+        ("RCPT TO:<u@t.test> RET=FULL", 555, "5.5.4"),
+        ("RCPT TO:<u@t.test> SIZE=1", 555, "5.5.4"),
         ("BDAT", 501, "5.5.4"),
         ("BDAT -1", 501, "5.5.4"),
         ("BDAT 1x", 501, "5.5.4"),

@@ -7,7 +7,7 @@ use crate::reception::Budget;
 use crate::reception::fuzz::{fuzz_session, talk};
 use egret_shared::address::private_networks;
 
-use crate::message::MessageId;
+use crate::message::{MessageId, MessageWish, Notify, Return};
 
 const NOW: UnixMs = UnixMs(1_700_000_000_000);
 const OPEN: &str = "EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\n";
@@ -69,6 +69,8 @@ fn a_message_goes_from_greeting_to_goodbye() {
     let want = Offered {
         sender: Some(address("a@b.test")),
         recipients: vec![address("c@d.test"), address("postmaster@mx.test")],
+        wish: MessageWish::default(),
+        wishes: Wishes::default(),
         eight_bit: false,
         smtputf8: false,
         not_before: None,
@@ -382,4 +384,43 @@ fn a_message_that_may_not_begin_is_refused_and_one_that_has_begun_goes_on() {
     let (mut late, mut out) = (session(settings()), Vec::new());
     late.step(format!("{OPEN}BDAT 3\r\na\r\nNOOP\r\n").as_bytes(), closed, &mut out);
     assert_eq!(codes(&out)[3..], ["452 4.3.1", "250 2.0.0"]);
+}
+
+#[test]
+fn what_a_sender_wants_to_hear_is_offered_with_its_message() {
+    let wire = "EHLO c\r\nMAIL FROM:<a@b.test> RET=HDRS ENVID=id+2B1\r\nRCPT TO:<c@d.test>\r\n\
+        RCPT TO:<e@d.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;o@d.test\r\nRCPT TO:<f@d.test> NOTIFY=NEVER\r\nDATA\r\n.\r\n";
+    let (codes, offers, _) = run(&mut session(settings()), wire.as_bytes());
+    assert_eq!(codes.last().map(String::as_str), Some("250 2.0.0"), "{codes:?}");
+    let Offered { wish, wishes, .. } = &offers[0];
+    assert_eq!((wish.ret, wish.envid.as_ref().map(Line::as_str)), (Some(Return::Hdrs), Some("id+1")));
+    let notify = |at| wishes.get(at).map(|wish| wish.notify);
+    let never = Some(Some(Notify::NEVER));
+    assert_eq!([notify(0), notify(1), notify(2)], [None, Some(Notify::parse("DELAY,SUCCESS")), never]);
+    let original = wishes.get(1).and_then(|wish| wish.original.as_ref()).map(|o| (o.kind(), o.address()));
+    assert_eq!(original, Some(("rfc822", "o@d.test")));
+}
+
+#[test]
+fn wishes_are_taken_only_where_they_are_offered_and_in_characters_that_mail_has_asked_for() {
+    let mut deaf = settings();
+    deaf.dsn = false;
+    let told = |settings: &Settings, wire: &str| run(&mut session(settings.clone()), wire.as_bytes()).0;
+    let mail = "EHLO c\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test> NOTIFY=NEVER\r\n";
+    assert_eq!(told(&deaf, mail)[1..], ["250 2.1.0", "555 5.5.4"]);
+    assert_eq!(told(&deaf, "EHLO c\r\nMAIL FROM:<a@b.test> RET=FULL\r\n")[1..], ["555 5.5.4"]);
+    for (settings, offers) in [(settings(), true), (deaf, false)] {
+        let mut out = Vec::new();
+        session(settings).step(b"EHLO c\r\n", open(), &mut out);
+        assert_eq!(String::from_utf8_lossy(&out).contains("\r\n250-DSN\r\n"), offers);
+    }
+    let mail = "HELO c\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test> NOTIFY=NEVER\r\n";
+    assert_eq!(replies(mail)[1..], ["250 2.1.0", "555 5.5.4"]);
+    assert_eq!(replies("HELO c\r\nMAIL FROM:<a@b.test> ENVID=a\r\n")[1..], ["555 5.5.4"]);
+    for (extension, code) in [("", "553 5.6.7"), (" SMTPUTF8", "250 2.1.5")] {
+        let wire = format!("EHLO c\r\nMAIL FROM:<a@b.test>{extension}\r\nRCPT TO:<c@d.test> ORCPT=utf-8;ü@d.test\r\n");
+        assert_eq!(replies(&wire)[2], code);
+        let wire = wire.replace('ü', "\\x{FC}");
+        assert_eq!(replies(&wire)[2], "250 2.1.5", "escapes need no extension");
+    }
 }

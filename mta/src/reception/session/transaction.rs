@@ -7,12 +7,12 @@ use std::time::Duration;
 use egret_shared::clock::UnixMs;
 
 use super::super::budget::Body;
-use super::super::command::{Bad, Mail};
+use super::super::command::{Bad, Mail, Rcpt};
 use super::super::line::{Form, Unfit};
 use super::super::offer::{Asked, Refusal};
 use super::super::reply;
 use super::{Around, Phase, Session, Transaction};
-use crate::message::Address;
+use crate::message::{Address, Wishes};
 
 impl Session {
     pub(super) fn mail(&mut self, mail: Mail, around: Around<'_>, out: &mut Vec<u8>) {
@@ -20,7 +20,8 @@ impl Session {
         if self.transaction.is_some() {
             return self.misplaced("a transaction is open", out);
         }
-        if mail.extended && !hello.extended {
+        let wishes_unheard = !self.settings.dsn && !mail.wish.is_empty();
+        if (mail.extended && !hello.extended) || wishes_unheard {
             return self.refuse_bad(&Bad::Parameter, out);
         }
         if self.messages >= self.settings.max_messages_per_session {
@@ -39,7 +40,8 @@ impl Session {
             Ok(not_before) => not_before,
             Err(bad) => return self.refuse_bad(&bad, out),
         };
-        self.transaction = Some(Transaction { mail, not_before, recipients: Vec::new(), over: 0, chunks: None });
+        let (recipients, wishes) = (Vec::new(), Wishes::default());
+        self.transaction = Some(Transaction { mail, not_before, recipients, wishes, over: 0, chunks: None });
         reply::write(out, 250, (2, 1, 0), "sender ok");
     }
 
@@ -51,10 +53,14 @@ impl Session {
         }
     }
 
-    pub(super) fn recipient(&mut self, recipient: Option<Address>, out: &mut Vec<u8>) {
+    pub(super) fn recipient(&mut self, rcpt: Rcpt, out: &mut Vec<u8>) {
+        let is_extended = self.hello.as_ref().is_some_and(|hello| hello.extended) && self.settings.dsn;
         let Some(transaction) = &mut self.transaction else { return self.misplaced("MAIL comes first", out) };
         if transaction.chunks.is_some() {
             return self.misplaced("the message has begun", out);
+        }
+        if rcpt.extended && !is_extended {
+            return self.refuse_bad(&Bad::Parameter, out);
         }
         if !self.settings.relay_networks.contains(self.client.ip()) {
             let text = format!("relaying denied: {} is in none of the networks that may relay", self.client.ip());
@@ -64,12 +70,13 @@ impl Session {
             return self.too_many_recipients(out);
         }
         let postmaster = || Address::parse(&format!("postmaster@{}", self.settings.hostname)).ok();
-        let Some(address) = recipient.or_else(postmaster) else {
+        let Some(address) = rcpt.address.or_else(postmaster) else {
             return self.refuse(&Refusal::new(550, (5, 1, 1), "this host has no domain for its postmaster"), out);
         };
-        if address.needs_utf8() && !transaction.mail.smtputf8 {
+        if (address.needs_utf8() || rcpt.needs_utf8) && !transaction.mail.smtputf8 {
             return self.refuse_bad(&Bad::NeedsUtf8, out);
         }
+        transaction.wishes.push(u16::try_from(transaction.recipients.len()).unwrap_or(u16::MAX), rcpt.wish);
         transaction.recipients.push(address);
         reply::write(out, 250, (2, 1, 5), "recipient ok");
     }
