@@ -1,5 +1,6 @@
 //! Stories of the two real binaries with real peers over real sockets. One file a story.
 
+mod blocked;
 mod clock;
 mod config;
 mod crash;

@@ -12,7 +12,7 @@ use super::live::{Live, Setup};
 use super::reporter::Reporter;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
-use crate::delivery::{self, BrokenTls, Deps, Metrics, OutcomeRules, Path, Policing, Seat};
+use crate::delivery::{self, Deps, HostMemory, Metrics, OutcomeRules, Path, Policing, Seat};
 use crate::dns::lead::lead;
 use crate::dns::policed::Policed;
 use crate::dns::resolver::Failure;
@@ -76,7 +76,7 @@ pub(super) fn deps(
         tls,
         metrics: Metrics::new(),
         tracer,
-        broken_tls: BrokenTls::default(),
+        hosts: HostMemory::default(),
         outcomes,
         policing,
     }

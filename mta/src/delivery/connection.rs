@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use egret_shared::net::tls_client::{Check, ClientTls, TlsFault, describe};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::content;
 use super::dialogue::{Act, Dialogue, Lost};
@@ -27,6 +27,8 @@ use crate::shaping::options::Timeouts;
 const READ_BYTES: usize = 4096;
 /// Pieces of content in one write.
 const PIECES: usize = 64;
+/// So much content must be taken within the limit of a block, so that one who takes it drop by drop holds no session.
+const BLOCK_BYTES: usize = 64 << 10;
 /// The longest wait for the answer to QUIT: nothing depends on it.
 const QUIT_WAIT: Duration = Duration::from_secs(5);
 
@@ -84,9 +86,11 @@ impl Connection {
             if !self.send.is_empty() {
                 self.tap.sent(&self.send, self.dialogue.is_secret());
                 // A cancelled write ends the connection, so nothing is written twice.
-                self.stream.write_all(&self.send).await.map_err(|e| lost(&e))?;
-                self.stream.flush().await.map_err(|e| lost(&e))?;
+                let written = write(&mut self.stream, &self.send).await;
                 self.send.clear();
+                if let Err(error) = written {
+                    return self.last_words(&error).await;
+                }
             }
             if act.is_some() || self.dialogue.replies() != replies {
                 return Ok(act);
@@ -97,6 +101,27 @@ impl Connection {
                 return Err(Lost::Closed);
             }
             self.tap.heard(&self.input[before..]);
+        }
+    }
+
+    /// What the other side said before the connection broke says more than the break.
+    async fn last_words(&mut self, error: &io::Error) -> Result<Option<Act>, Lost> {
+        loop {
+            let before = self.input.len();
+            let (stream, input) = (&mut self.stream, &mut self.input);
+            let heard = poll_fn(|cx| match poll_read(stream, cx, input) {
+                Poll::Ready(Ok(heard)) => Poll::Ready(heard),
+                Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(0),
+            });
+            if heard.await == 0 {
+                return Err(lost(error));
+            }
+            self.tap.heard(&self.input[before..]);
+            let act = self.dialogue.step(&mut self.input, &mut self.send);
+            self.send.clear();
+            if act.is_some() {
+                return Ok(act);
+            }
         }
     }
 
@@ -130,16 +155,22 @@ impl Connection {
         act
     }
 
-    /// Writes pieces of content to their end.
+    /// Writes pieces of content to their end. Each block has its time, whatever the other side says meanwhile.
     async fn write(&mut self, pieces: &[&[u8]]) -> Option<Act> {
-        let mut rest = pieces;
-        let mut skip = 0;
+        let (mut rest, mut skip, mut block) = (pieces, 0, 0);
+        let mut until = Instant::now() + self.timeouts.data;
         while !rest.is_empty() {
             let before = self.input.len();
-            let written = timeout(self.timeouts.data, self.write_watching(rest, skip)).await;
+            let written = timeout_at(until, self.write_watching(rest, skip)).await;
             self.tap.heard(&self.input[before..]);
             let mut written = match written {
-                Ok(Ok(Some(written))) => written + skip,
+                Ok(Ok(Some(written))) => {
+                    block += written;
+                    if block >= BLOCK_BYTES {
+                        (block, until) = (0, Instant::now() + self.timeouts.data);
+                    }
+                    written + skip
+                }
                 Ok(Ok(None)) => match self.dialogue.step(&mut self.input, &mut self.send) {
                     None => continue,
                     act => return act,
@@ -278,6 +309,11 @@ impl Connection {
             Stage::AfterDot | Stage::Bdat => timeouts.data_dot,
         }
     }
+}
+
+async fn write(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 fn lost(error: &io::Error) -> Lost {

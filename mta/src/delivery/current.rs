@@ -92,6 +92,13 @@ impl Current {
         self.again.is_some() || (self.results.is_empty() && !self.is_begun)
     }
 
+    /// Takes the refusals of a transaction. The rest goes out again at once, as if never tried.
+    pub fn take_refusals(&mut self, mut all: Vec<Decided>, uncertain: Uncertain) {
+        all.retain(|decided| decided.judgement == Judgement::Bounce);
+        self.take(all, false, uncertain);
+        self.is_begun = !self.results.is_empty();
+    }
+
     /// Takes the outcome of a transaction.
     pub fn take(&mut self, all: Vec<Decided>, is_usable: bool, uncertain: Uncertain) {
         for decided in all {

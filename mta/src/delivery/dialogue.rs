@@ -10,13 +10,15 @@ use egret_shared::fault::Reason;
 use egret_shared::text::Line;
 
 use super::auth::Exchange;
+use super::doubt::{Doubts, Sign};
 use super::outcome::{Judgement, Seen, Stage, judge};
-use super::reply::{Bad, Parser, Reply};
+use super::reply::{Parser, Reply};
 use super::transaction::{Body, Command, First, Transaction};
 use crate::dns::site::Protocol;
 use crate::message::{Address, EnhancedCode, Response};
 use crate::shaping::options::Tls;
 
+pub use super::act::{Act, Lost, Refused};
 pub use super::auth::Login;
 pub use super::capabilities::Capabilities;
 pub use super::transaction::{Decided, Envelope, Finished};
@@ -24,70 +26,6 @@ pub use super::transaction::{Decided, Envelope, Finished};
 /// Content up to this size is sent behind its BDAT without waiting for the answers to what stands in front: a refused
 /// recipient costs that much, and a taken one is a round trip cheaper.
 const MAX_AHEAD_BYTES: u64 = 64 << 10;
-
-/// What the driver does next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Do the TLS handshake, then call [`Dialogue::upgraded`].
-    Upgrade,
-    /// The session can carry messages.
-    Ready,
-    /// The session could not be opened.
-    Refused(Refused),
-    /// Write the content and the final dot, then call [`Dialogue::content_written`].
-    SendContent,
-    /// The transaction is over.
-    Finished(Finished),
-    /// The other side answered QUIT, or left.
-    Left,
-}
-
-/// Why a session could not be opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The words that decided: the destination's or our own.
-    pub response: Response,
-    /// The first line of the greeting if that was the refusal: a proxy may have written it.
-    pub line: Option<String>,
-    /// What kind of fault it is.
-    pub reason: Reason,
-}
-
-/// Why no further reply comes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Lost {
-    /// The other side closed the connection.
-    #[error("connection closed by the other side")]
-    Closed,
-    /// The connection broke.
-    #[error("connection lost: {0}")]
-    Broken(String),
-    /// The connection was reset.
-    #[error("connection reset by the other side")]
-    Reset,
-    /// Nothing came in time.
-    #[error("no answer within {0} s")]
-    Late(u64),
-    /// What came is not SMTP.
-    #[error("protocol error: {0}")]
-    Malformed(#[from] Bad),
-    /// Bytes that no command asked for.
-    #[error("data before the TLS handshake")]
-    Early,
-    /// This program is stopping.
-    #[error("this host is stopping")]
-    Stopped,
-}
-
-impl Lost {
-    fn seen(&self) -> Seen {
-        match self {
-            Self::Late(_) => Seen::Late,
-            Self::Stopped => Seen::Stopped,
-            _ => Seen::Broken,
-        }
-    }
-}
 
 /// How a session speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +67,7 @@ pub struct Dialogue {
     body: Body,
     /// The content, with all that is in front of it, is written before an answer has come.
     is_ahead: bool,
+    doubts: Doubts,
 }
 
 impl Dialogue {
@@ -151,6 +90,7 @@ impl Dialogue {
             transaction: Transaction::default(),
             body: Body::Data,
             is_ahead: false,
+            doubts: Doubts::default(),
         }
     }
 
@@ -164,6 +104,16 @@ impl Dialogue {
     /// What is written now may hold a secret.
     pub fn is_secret(&self) -> bool {
         self.stage == Stage::Auth
+    }
+
+    /// The server is known to answer pipelined commands: a session that breaks is no sign against that.
+    pub fn trust_pipelining(&mut self) {
+        self.doubts.trust();
+    }
+
+    /// What the last transaction has shown of the server's pipelining and chunking.
+    pub fn sign(&self) -> Option<Sign> {
+        self.doubts.sign()
     }
 
     /// What is awaited.
@@ -195,17 +145,35 @@ impl Dialogue {
     /// bytes are missing (`None`).
     pub fn step(&mut self, input: &mut BytesMut, send: &mut Vec<u8>) -> Option<Act> {
         loop {
-            match self.parser.next(input) {
+            let reply = match self.parser.next(input) {
                 Ok(None) => return None,
-                Ok(Some(reply)) => {
-                    self.replies += 1;
-                    match self.take(&reply, send) {
-                        Some(Act::Upgrade) if !input.is_empty() => return Some(self.lost(&Lost::Early)),
-                        None => {}
-                        act => return act,
-                    }
-                }
+                Ok(Some(reply)) => reply,
                 Err(bad) => return Some(self.lost(&bad.into())),
+            };
+            self.replies += 1;
+            // A server may say at any time that it leaves; else a reply that was there before its command answers
+            // something else, and so would all that follow.
+            if self.doubts.was_early() && reply.code != 421 {
+                return Some(self.lost(&Lost::OutOfStep));
+            }
+            let (stage, written) = (self.stage, send.len());
+            let act = self.take(&reply, send);
+            if send.len() > written {
+                self.doubts.wrote(!input.is_empty());
+            }
+            match act {
+                None => {}
+                act if input.is_empty() => return act,
+                Some(Act::Upgrade) => return Some(self.lost(&Lost::Early)),
+                Some(Act::Ready) => {
+                    self.stage = stage;
+                    self.doubts.wrote(true);
+                }
+                act @ Some(Act::Finished(_)) => {
+                    self.is_usable = false;
+                    return act;
+                }
+                act => return act,
             }
         }
     }
@@ -264,6 +232,7 @@ impl Dialogue {
             true if is_small && self.body == Body::Bdat => First::All,
             true => First::AllButContent,
         };
+        self.doubts.begin(is_pipelined);
         self.transaction.begin(envelope, &self.offered, reset, self.body, recipients);
         self.transaction.write(first, send);
         self.stage = self.transaction.awaited().map_or(Stage::Idle, Command::stage);
@@ -289,10 +258,13 @@ impl Dialogue {
     /// No further reply comes.
     pub fn lost(&mut self, lost: &Lost) -> Act {
         let enhanced = match lost {
-            Lost::Malformed(_) | Lost::Early => EnhancedCode::new(4, 5, 0),
+            Lost::Malformed(_) | Lost::Early | Lost::OutOfStep => EnhancedCode::new(4, 5, 0),
             Lost::Stopped => EnhancedCode::new(4, 3, 2),
             _ => EnhancedCode::new(4, 4, 2),
         };
+        if self.doubts.lost(lost, self.stage) {
+            self.transaction.doubt_all();
+        }
         let within = matches!(self.stage, Stage::Reset | Stage::Mail | Stage::Rcpt);
         if self.is_ahead && within {
             // The server has all that it needs to take it.
@@ -358,6 +330,14 @@ impl Dialogue {
         {
             return None;
         }
+        if self.stage == Stage::Bdat && matches!(reply.code, 500..=504) {
+            // It knows BDAT only if all that it missed was a recipient; if not, it takes the content for commands.
+            let knows_it = reply.code == 503 && !self.transaction.has_accepted();
+            self.is_usable &= knows_it;
+            if !knows_it {
+                self.doubts.refused_bdat();
+            }
+        }
         // RFC 3030 section 2: after a refused BDAT the server may hold anything.
         self.needs_reset |= self.stage == Stage::Bdat && judgement != Judgement::Delivered;
         Some(self.finish(judgement, &response))
@@ -417,6 +397,13 @@ impl Dialogue {
 
     fn take_command(&mut self, reply: &Reply, judgement: Judgement, send: &mut Vec<u8>) -> Option<Act> {
         let response = reply.response(self.stage.command());
+        // It is no answer to this command: the two sides disagree about what was asked.
+        if reply.code < 400 && (reply.code >= 300) != (self.stage == Stage::Data) {
+            self.is_usable = false;
+            self.doubts.mismatched();
+            self.transaction.doubt_all();
+            return Some(self.finish(Judgement::Retry { counts: true }, &response));
+        }
         if reply.code == 421 || (self.stage == Stage::Reset && judgement != Judgement::Go) {
             self.is_usable = false;
             return Some(self.finish(Judgement::Retry { counts: true }, &response));
@@ -435,7 +422,7 @@ impl Dialogue {
             }
             Command::Data => {
                 self.needs_reset = transaction.has_sender();
-                // A 2xx or 3xx that is not 354: the two sides disagree about what comes next.
+                // A 3xx that is not 354: the two sides disagree about what comes next.
                 self.is_usable &= reply.code >= 400;
                 return Some(self.finish(judgement, &response));
             }
@@ -456,6 +443,9 @@ impl Dialogue {
     }
 
     fn finish(&mut self, judgement: Judgement, response: &Response) -> Act {
+        if self.transaction.is_answered() {
+            self.doubts.passed();
+        }
         self.stage = Stage::Idle;
         self.is_usable &= self.manner.may_reset || !self.needs_reset;
         Act::Finished(self.transaction.finish(judgement, response))

@@ -1,16 +1,19 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
-//! `reply` and `content` floor 1 · `auth`, `capabilities`, `dialogue`, `transaction`, `outcome`, `outcome_rule`, `plan`,
-//! `broken_tls`, `leg`, `trace`, `wish` 2 · `way`, `inquiry`, `connection`, `policy` 3 · `session`, `current`, `open`,
-//! `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
+//! `reply` and `content` floor 1 · `auth`, `capabilities`, `dialogue`, `act`, `doubt`, `transaction`, `outcome`,
+//! `outcome_rule`, `plan`, `hosts`, `leg`, `trace`, `wish` 2 · `way`, `inquiry`, `connection`, `policy` 3 · `session`,
+//! `current`, `open`, `learn`, `report` 4. It does not choose sources, sites or retry times, and never calls the queue.
 
+mod act;
 mod auth;
-mod broken_tls;
 mod capabilities;
 mod connection;
 mod content;
 mod current;
 pub mod dialogue;
+mod doubt;
+mod hosts;
 mod inquiry;
+mod learn;
 mod leg;
 mod open;
 pub mod outcome;
@@ -25,7 +28,7 @@ mod transaction;
 mod way;
 mod wish;
 
-pub use broken_tls::BrokenTls;
+pub use hosts::{Habit, HostMemory};
 pub use outcome_rule::{Action, OutcomeRule, OutcomeRules};
 pub use policy::Policing;
 pub use report::Metrics;

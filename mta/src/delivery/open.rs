@@ -10,10 +10,11 @@ use egret_shared::fault::{Fault, Party, Reason};
 use egret_shared::net::tls_client::ClientTls;
 
 use super::auth::Login;
-use super::broken_tls::BrokenTls;
 use super::connection::{Connection, NoTls};
 use super::dialogue::{Act, Dialogue, Manner, Refused};
+use super::hosts::{Habit, HostMemory};
 use super::inquiry;
+use super::learn::Known;
 use super::outcome::{Judgement, Seen, Stage, judge};
 use super::plan::{Plan, Target};
 use super::policy::{Demand, Policing, ends, result_of};
@@ -35,11 +36,11 @@ pub(super) struct Opened {
     pub wire: Wire,
 }
 
-/// What opening needs for TLS.
+/// What opening needs for TLS, and what is remembered of hosts.
 #[derive(Clone, Copy)]
 pub(super) struct Secure<'a> {
     pub tls: &'a ClientTls,
-    pub broken: &'a BrokenTls,
+    pub hosts: &'a HostMemory,
     pub now: UnixMs,
     pub policing: &'a Policing,
     /// Whose mail the session is opened for.
@@ -51,7 +52,7 @@ impl Secure<'_> {
     fn mode(&self, path: &Path, host: &MxHost, address: SocketAddr, metrics: &Metrics) -> Tls {
         let (wanted, span) = (path.options.tls_wanted(), path.options.tls.remember_broken_tls);
         let is_free = !wanted.is_required() && host.policy == HostPolicy::None;
-        if !is_free || span.is_zero() || !self.broken.knows(address, self.now) {
+        if !is_free || span.is_zero() || !self.hosts.knows(address, Habit::BreaksTls, self.now) {
             return wanted;
         }
         metrics.tls_skipped();
@@ -64,7 +65,7 @@ impl Secure<'_> {
             return;
         }
         let until = self.now.plus(options.remember_broken_tls);
-        if self.broken.remember(address, until, self.now) {
+        if self.hosts.remember(address, Habit::BreaksTls, until, self.now) {
             let for_s = options.remember_broken_tls.as_secs();
             tracing::warn!(%address, site = %path.site.name, why = %fault.detail, for_s, "TLS is broken there; it is used in clear");
         }
@@ -109,7 +110,8 @@ pub(super) async fn open(
     })?;
     while let Some(Target { host, address }) = plan.take() {
         let Some(host) = path.site.hosts.get(host) else { continue };
-        let with = With { secure, mode: secure.mode(path, host, address, metrics), login: login.as_ref() };
+        let known = Known::of(secure.hosts, address, &path.options.smtp, secure.now);
+        let with = With { secure, mode: secure.mode(path, host, address, metrics), login: login.as_ref(), known };
         let mut wire = Wire::to(&host.name, address);
         let tap = tap.towards(&host.name, address);
         let mut tried = attempt(path, with, &tap, host, &mut wire, address).await;
@@ -176,6 +178,7 @@ struct With<'a> {
     secure: Secure<'a>,
     mode: Tls,
     login: Option<&'a Login>,
+    known: Known,
 }
 
 async fn attempt(
@@ -187,7 +190,7 @@ async fn attempt(
     address: SocketAddr,
 ) -> Result<Connection, Failed> {
     let options = &path.options;
-    let With { secure, mode, login } = with;
+    let With { secure, mode, login, known } = with;
     let Secure { policing, domain, .. } = secure;
     let demand = policing.demand(&options.tls, mode, host, domain, secure.now);
     wire.tls_policy = Some(demand.posture);
@@ -202,12 +205,15 @@ async fn attempt(
     let manner = Manner {
         protocol: if options.smtp.use_lmtp { Protocol::Lmtp } else { path.site.protocol },
         tls: demand.mode,
-        may_pipeline: options.smtp.enable_pipelining,
-        may_chunk: options.smtp.enable_chunking,
+        may_pipeline: known.may_pipeline,
+        may_chunk: known.may_chunk,
         ignore_8bit_checks: options.smtp.ignore_8bit_checks,
         may_reset: options.smtp.enable_rset,
     };
-    let dialogue = Dialogue::new(hello(path), manner).authenticate(login.cloned());
+    let mut dialogue = Dialogue::new(hello(path), manner).authenticate(login.cloned());
+    if known.pipelines {
+        dialogue.trust_pipelining();
+    }
     let local = dialed.local;
     let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts, tap.clone());
     let mut judged = Ok(());

@@ -32,6 +32,8 @@ pub struct Metrics {
     tls: Counter,
     tls_failed: Counter,
     tls_skipped: Counter,
+    pipelining_broken: Counter,
+    chunking_broken: Counter,
 }
 
 impl Metrics {
@@ -55,6 +57,8 @@ impl Metrics {
             tls: counter!("egret_mta_delivery_tls_sessions_total"),
             tls_failed: counter!("egret_mta_delivery_tls_failures_total"),
             tls_skipped: counter!("egret_mta_delivery_tls_skipped_total"),
+            pipelining_broken: counter!("egret_mta_delivery_pipelining_broken_total"),
+            chunking_broken: counter!("egret_mta_delivery_chunking_broken_total"),
         }
     }
 
@@ -80,6 +84,16 @@ impl Metrics {
     /// A session goes in clear because TLS was broken there of late.
     pub(super) fn tls_skipped(&self) {
         self.tls_skipped.increment(1);
+    }
+
+    /// A host is spoken to in lock-step for a time.
+    pub(super) fn pipelining_broken(&self) {
+        self.pipelining_broken.increment(1);
+    }
+
+    /// A host gets DATA for a time.
+    pub(super) fn chunking_broken(&self) {
+        self.chunking_broken.increment(1);
     }
 
     pub(super) fn fault(&self, reason: Reason) {

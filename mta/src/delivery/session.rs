@@ -13,10 +13,11 @@ use egret_shared::net::tls_client::ClientTls;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::broken_tls::BrokenTls;
 use super::connection::Connection;
 use super::current::{Current, envelope};
 use super::dialogue::{Act, Decided, Envelope, Finished, Lost};
+use super::hosts::HostMemory;
+use super::learn::learn;
 use super::open::{Opened, Secure, Unopened, open};
 use super::outcome::Judgement;
 use super::outcome_rule::OutcomeRules;
@@ -77,8 +78,8 @@ pub struct Deps<R, E> {
     pub metrics: Metrics,
     /// Who watches.
     pub tracer: Tracer,
-    /// Hosts whose TLS is broken.
-    pub broken_tls: BrokenTls,
+    /// Hosts that break what they offer.
+    pub hosts: HostMemory,
     /// What the operator says of answers.
     pub outcomes: OutcomeRules,
     /// TLS by the policies of domains.
@@ -256,9 +257,9 @@ impl<R: Reader, E: Events> Session<R, E> {
                 tell_fault(&self.deps, fault, &current.ticket, &self.path, wire);
             }
         };
-        let Deps { tls, metrics, broken_tls, clock, policing, .. } = &self.deps;
+        let Deps { tls, metrics, hosts, clock, policing, .. } = &self.deps;
         let domain = self.current.as_ref().map_or("", |current| current.ticket.queue.domain());
-        let secure = Secure { tls, broken: broken_tls, now: clock.wall(), policing, domain };
+        let secure = Secure { tls, hosts, now: clock.wall(), policing, domain };
         open(&self.path, plan, secure, metrics, &self.tap(), tell).await
     }
 
@@ -367,6 +368,10 @@ impl<R: Reader, E: Events> Session<R, E> {
                     let deferred = current.defer(&mut finished.decided);
                     tell_deferred(&self.deps, current, &message, &deferred, &self.path, &self.wire);
                 }
+            }
+            if learn(connection.dialogue.sign(), &self.path, &self.wire, &self.deps) {
+                current.take_refusals(finished.decided, uncertain);
+                break;
             }
             if finished.is_untouched && self.carried > 1 && !connection.dialogue.is_usable() {
                 // The server left between two messages: that says nothing of this one.

@@ -216,6 +216,18 @@ impl Transaction {
         self.taken < self.accepted.len()
     }
 
+    /// Every command was answered, but for the content.
+    pub fn is_answered(&self) -> bool {
+        !self.commands.is_empty() && matches!(self.awaited(), None | Some(Command::Bdat))
+    }
+
+    /// The answers may have been to other commands: none of them counts.
+    pub fn doubt_all(&mut self) {
+        self.accepted.clear();
+        self.again.clear();
+        self.decided.clear();
+    }
+
     /// The server may have acted on it without an answer.
     pub fn touch(&mut self) {
         self.is_touched = true;

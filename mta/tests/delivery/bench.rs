@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_mta::delivery::trace::Tracer;
-use egret_mta::delivery::{BrokenTls, Deps, Events, Metrics, OutcomeRules, Path, Policing, Reader, Seat, run};
+use egret_mta::delivery::{Deps, Events, HostMemory, Metrics, OutcomeRules, Path, Policing, Reader, Seat, run};
 use egret_mta::dns::site::{HostPolicy, MxHost, Protocol, Site};
 use egret_mta::dns::sts::cache::PolicyCache;
 use egret_mta::event::record::{Kind, Record};
@@ -117,7 +117,7 @@ pub struct Bench {
     pub hosts: Vec<SocketAddr>,
     pub protocol: Protocol,
     pub tls: ClientTls,
-    pub broken_tls: BrokenTls,
+    pub known: HostMemory,
     pub outcomes: OutcomeRules,
     pub host_policy: HostPolicy,
     pub policing: Policing,
@@ -141,7 +141,7 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         hosts: hosts.to_vec(),
         protocol: Protocol::Smtp,
         tls: ClientTls::new().expect("a provider"),
-        broken_tls: BrokenTls::default(),
+        known: HostMemory::default(),
         outcomes: OutcomeRules::default(),
         host_policy: HostPolicy::None,
         policing: Policing { policies: PolicyCache::default(), reports: TlsReports::new(Clock::system()) },
@@ -181,7 +181,7 @@ impl Bench {
             clock: Clock::system(),
             tls: Arc::new(self.tls),
             tracer: Tracer::default(),
-            broken_tls: self.broken_tls,
+            hosts: self.known,
             outcomes: self.outcomes,
             policing: self.policing,
             metrics: Metrics::new(),

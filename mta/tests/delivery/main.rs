@@ -5,9 +5,11 @@ mod bench;
 mod hosts;
 mod lost;
 mod notify;
+mod path;
 mod policy;
 mod smtp;
 mod way;
+mod wrong;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -177,7 +179,6 @@ async fn what_a_misbehaving_server_means() {
         (mail("550 5.7.1 no\r\n503 x\r\n503 x\r\n"), Verdict::Bounce, "550 5.7.1 no"),
         (mail("250 a\r\n450 4.7.1 greylisted\r\n554 none\r\n"), COUNTED, "450 4.7.1 greylisted"),
         (mail("250 a\r\n250 b\r\n451 disk\r\n"), COUNTED, "451 disk"),
-        (mail("250 a\r\n250 b\r\n250 what\r\n"), COUNTED, "250 what"),
         (mail("250 a\r\n250 b\r\n"), COUNTED, "421 4.4.2 connection closed by the other side at DATA"),
         (mail("250 a\r\n25"), COUNTED, "421 4.4.2 connection closed by the other side at RCPT"),
         (mail("250 a\r\nhello\r\n"), COUNTED, "421 4.5.0 protocol error: \"hello\" is not an SMTP reply at RCPT"),
@@ -384,4 +385,19 @@ async fn serve_and_hold(script: Vec<Step>) -> SocketAddr {
         drop(kept);
     });
     at
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_does_wrong_has_its_consequence_and_harms_nothing_else() {
+    let mut playing = tokio::task::JoinSet::new();
+    for row in wrong::rows() {
+        playing.spawn(wrong::play(row, egret_mta::routing::source::Way::Direct, "127.0.0.1:0"));
+    }
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    playing.spawn(wrong::nobody_listens(egret_mta::routing::source::Way::Direct, nowhere));
+    let mut failed = Vec::new();
+    while let Some(played) = playing.join_next().await {
+        failed.extend(played.err());
+    }
+    assert!(failed.is_empty(), "{} rows failed, as told above", failed.len());
 }

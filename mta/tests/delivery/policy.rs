@@ -198,7 +198,7 @@ async fn a_memory_of_broken_tls_does_not_weaken_a_policy() {
     bench.options.tls.enable_dane = true;
     bench.options.tls.remember_broken_tls = std::time::Duration::from_mins(10);
     let now = Clock::system().wall();
-    bench.broken_tls.remember(at, now.plus(std::time::Duration::from_mins(10)), now);
+    bench.known.remember(at, egret_mta::delivery::Habit::BreaksTls, now.plus(std::time::Duration::from_mins(10)), now);
     let ticket = bench.store.add(&["a@b.test"], "x\r\n");
     let end = bench.run(vec![ticket]).await;
     assert_eq!(end.verdicts(), [Verdict::Delivered], "{}", end.words());

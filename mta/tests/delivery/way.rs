@@ -101,13 +101,13 @@ async fn broken_tls_is_remembered_for_a_time_where_clear_text_will_do() {
             _ => vec![broken.clone(), broken.clone()],
         };
         let (at, heard) = serve("127.0.0.1:0", scripts).await;
-        let memory = egret_mta::delivery::BrokenTls::default();
+        let memory = egret_mta::delivery::HostMemory::default();
         let mut verdicts = Vec::new();
         for _ in 0..2 {
             let mut bench = bench(&[at]);
             bench.options.tls.enable_tls = mode;
             bench.options.tls.remember_broken_tls = std::time::Duration::from_secs(span);
-            bench.broken_tls = memory.clone();
+            bench.known = memory.clone();
             let ticket = bench.store.add(&["a@b.test"], "x\r\n");
             verdicts.extend(bench.run(vec![ticket]).await.verdicts());
         }

@@ -21,7 +21,9 @@ pub fn connect_reason(error: &io::Error) -> Reason {
     match error.raw_os_error() {
         Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => Reason::SourcePortsExhausted,
         Some(libc::EAFNOSUPPORT) => Reason::FamilyMismatch,
-        Some(libc::ECONNREFUSED | libc::ECONNRESET) => Reason::ConnectionRefused,
+        Some(libc::ECONNREFUSED) => Reason::ConnectionRefused,
+        // A refusal has its own errno: this one was connected, and reset before that was noticed.
+        Some(libc::ECONNRESET) => Reason::RemoteResetPreBanner,
         Some(libc::ETIMEDOUT) => Reason::ConnectionTimeout,
         Some(libc::ENETUNREACH | libc::ENETDOWN | libc::EINVAL) => Reason::DestinationUnroutable,
         Some(libc::EACCES | libc::EPERM) => Reason::LocalFirewall,
@@ -42,6 +44,7 @@ mod tests {
             (libc::EACCES, Reason::LocalFirewall, Reason::LocalFirewall),
             (libc::ENETUNREACH, Reason::Internal, Reason::DestinationUnroutable),
             (libc::ECONNREFUSED, Reason::Internal, Reason::ConnectionRefused),
+            (libc::ECONNRESET, Reason::Internal, Reason::RemoteResetPreBanner),
         ] {
             let error = io::Error::from_raw_os_error(errno);
             assert_eq!((bind_reason(&error), connect_reason(&error)), (bound, connected), "{error}");

@@ -38,6 +38,18 @@ pub(super) fn replace(section: &Section<'_>, options: &mut SmtpOptions) {
         "Whether content is sent by BDAT where the server offers it: as it is, and where it is small behind the commands at once.",
         &mut options.enable_chunking,
     );
+    section.replace_with::<Span, _>(
+        "remember_broken_pipelining",
+        "\"1h\"",
+        "For how long commands go one by one to a host that offers PIPELINING and loses or mixes up commands that come together; \"0s\" tries each time.",
+        &mut options.remember_broken_pipelining,
+    );
+    section.replace_with::<Span, _>(
+        "remember_broken_chunking",
+        "\"1h\"",
+        "For how long content goes by DATA to a host that offers CHUNKING and answers BDAT with 500 to 504; \"0s\" tries each time.",
+        &mut options.remember_broken_chunking,
+    );
     section.replace(
         "ignore_8bit_checks",
         "false",

@@ -20,10 +20,24 @@ pub fn fuzz_dialogue(bytes: &[u8]) {
     );
     let login = Login { username: "u".to_owned(), secret: "s".to_owned(), mechanisms: Mechanism::ALL.to_vec() };
     let mut dialogue = dialogue.authenticate(bytes.get(2).is_some_and(|b| b % 4 == 0).then_some(login));
-    let (mut input, mut send) = (BytesMut::from(bytes), Vec::new());
+    let (mut input, mut send) = (BytesMut::new(), Vec::new());
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let envelope = Envelope { sender: None, size: 10, eight_bit: false, smtputf8: false, wanted: None };
     loop {
-        let act = dialogue.step(&mut input, &mut send).unwrap_or_else(|| dialogue.lost(&Lost::Closed));
+        let step = dialogue.step(&mut input, &mut send);
+        let line = if step.is_none() { lines.next() } else { None };
+        let act = match (step, line) {
+            (Some(act), _) => act,
+            (None, Some(line)) => {
+                // Now and then a line comes before it was asked for.
+                input.extend_from_slice(line);
+                if line.len() % 7 == 6 {
+                    input.extend_from_slice(lines.next().unwrap_or_default());
+                }
+                continue;
+            }
+            (None, None) => dialogue.lost(&Lost::Closed),
+        };
         match act {
             Act::Upgrade => dialogue.upgraded(&mut send),
             Act::SendContent => dialogue.content_written(),

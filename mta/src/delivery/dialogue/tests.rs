@@ -29,7 +29,8 @@ fn play(server: &[u8], piece: usize, tls: Tls) -> (String, Vec<Act>) {
     let envelope = Envelope { sender: Some(&sender), size: 10, eight_bit: false, smtputf8: false, wanted: None };
     let mut dialogue = Dialogue::new("me.test", manner(tls));
     let (mut input, mut send, mut acts, mut begun) = (BytesMut::new(), Vec::new(), Vec::new(), 0);
-    let mut rest = server.chunks(piece.max(1));
+    // A server answers when it was asked: its lines come one by one.
+    let mut rest = server.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.chunks(piece.max(1)));
     loop {
         let act = match dialogue.step(&mut input, &mut send) {
             Some(act) => act,
@@ -120,8 +121,11 @@ fn tls_is_never_skipped_where_it_is_required() {
 fn capabilities_of_before_tls_are_forgotten() {
     let mut dialogue = Dialogue::new("me.test", manner(Tls::OpportunisticInsecure));
     let mut send = Vec::new();
-    let before = b"220 x\r\n250-mx\r\n250-STARTTLS\r\n250-SMTPUTF8\r\n250 SIZE 9\r\n220 go\r\n";
-    assert_eq!(dialogue.step(&mut BytesMut::from(&before[..]), &mut send), Some(Act::Upgrade));
+    let mut act = None;
+    for reply in ["220 x\r\n", "250-mx\r\n250-STARTTLS\r\n250-SMTPUTF8\r\n250 SIZE 9\r\n", "220 go\r\n"] {
+        act = dialogue.step(&mut BytesMut::from(reply.as_bytes()), &mut send);
+    }
+    assert_eq!(act, Some(Act::Upgrade));
     dialogue.upgraded(&mut send);
     assert_eq!(dialogue.step(&mut BytesMut::from(&b"250-mx\r\n250 SIZE x\r\n"[..]), &mut send), Some(Act::Ready));
     assert_eq!(*dialogue.capabilities(), Capabilities { size: true, ..Capabilities::default() });
@@ -154,7 +158,9 @@ proptest! {
 fn begun(manner: Manner, greeting: &str, size: u64) -> (Dialogue, BytesMut, Vec<u8>, bool) {
     let (sender, recipients) = (address("s@a.test"), [address("a@b.test"), address("c@b.test")]);
     let mut dialogue = Dialogue::new("me.test", manner);
-    let (mut input, mut send) = (BytesMut::from(format!("220 x\r\n{greeting}").as_bytes()), Vec::new());
+    let (mut input, mut send) = (BytesMut::from(&b"220 x\r\n"[..]), Vec::new());
+    assert_eq!(dialogue.step(&mut input, &mut send), None);
+    input.extend_from_slice(greeting.as_bytes());
     assert_eq!(dialogue.step(&mut input, &mut send), Some(Act::Ready));
     send.clear();
     let envelope = Envelope { sender: Some(&sender), size, eight_bit: false, smtputf8: false, wanted: None };
@@ -253,4 +259,51 @@ fn in_lmtp_each_taken_recipient_has_its_own_answer() {
     assert_eq!(dialogue.step(&mut input, &mut send), None);
     let want = [(0, Judgement::Delivered), (1, Judgement::Uncertain)];
     assert_eq!(decided(Some(dialogue.lost(&Lost::Closed))), want);
+}
+
+#[test]
+fn missing_or_mixed_answers_are_a_sign_against_pipelining_and_a_session_that_worked_is_one_for_it() {
+    use crate::delivery::Habit::{BreaksPipelining, Pipelines};
+    let retry = vec![(0, Judgement::Retry { counts: true }), (1, Judgement::Retry { counts: true })];
+    let bounced = |rest: Judgement| vec![(0, Judgement::Bounce), (1, rest)];
+    for (answers, lost, want, sign) in [
+        ("", Lost::Reset, retry.clone(), Some((BreaksPipelining, false))),
+        (
+            "250 s\r\n550 a\r\n",
+            Lost::Closed,
+            bounced(Judgement::Retry { counts: true }),
+            Some((BreaksPipelining, false)),
+        ),
+        ("250 s\r\n550 a\r\n503 b\r\n", Lost::Late(1), retry.clone(), Some((BreaksPipelining, false))),
+        ("250 s\r\n550 a\r\n354 go\r\n", Lost::Late(1), retry.clone(), Some((BreaksPipelining, true))),
+        ("250 s\r\n550 a\r\n550 b\r\n250 c\r\n", Lost::Late(1), retry, Some((BreaksPipelining, true))),
+        ("250 s\r\n550 a\r\n421 bye\r\n", Lost::Late(1), bounced(Judgement::Retry { counts: true }), None),
+        ("250 s\r\n550 a\r\n550 b\r\n503 c\r\n", Lost::Late(1), bounced(Judgement::Bounce), Some((Pipelines, true))),
+    ] {
+        let (mut dialogue, mut input, mut send, _) = begun(manner(Tls::Disabled), EHLO, 10);
+        input.extend_from_slice(answers.as_bytes());
+        let act = dialogue.step(&mut input, &mut send).unwrap_or_else(|| dialogue.lost(&lost));
+        assert_eq!(decided(Some(act)), want, "{answers:?}");
+        assert_eq!(dialogue.sign().map(|sign| (sign.habit, sign.is_certain)), sign, "{answers:?}");
+    }
+    let (mut dialogue, mut input, mut send, _) = begun(manner(Tls::Disabled), EHLO, 10);
+    dialogue.trust_pipelining();
+    input.extend_from_slice(b"250 s\r\n550 a\r\n");
+    assert_eq!(dialogue.step(&mut input, &mut send), None);
+    assert_eq!(decided(Some(dialogue.lost(&Lost::Late(1)))), bounced(Judgement::Retry { counts: true }));
+    assert_eq!(dialogue.sign(), None, "a host that pipelines is not doubted for silence");
+}
+
+#[test]
+fn a_reply_that_was_there_before_its_command_ends_the_session() {
+    let mut dialogue = Dialogue::new("me.test", manner(Tls::Disabled));
+    let mut send = Vec::new();
+    let act = dialogue.step(&mut BytesMut::from(&b"220 a\r\n220 b\r\n"[..]), &mut send);
+    assert!(matches!(act, Some(Act::Refused(_))) && !dialogue.is_usable(), "{act:?}");
+    let (mut dialogue, mut input, mut send, _) = begun(manner(Tls::Disabled), CHUNKING, 10);
+    dialogue.content_written();
+    input.extend_from_slice(b"250 s\r\n250 a\r\n250 c\r\n250 taken\r\n550 more\r\n");
+    let want = [(0, Judgement::Delivered), (1, Judgement::Delivered)];
+    assert_eq!(decided(dialogue.step(&mut input, &mut send)), want);
+    assert!(!dialogue.is_usable(), "what is there already would be taken for the answer to the next MAIL");
 }

@@ -16,6 +16,10 @@ pub struct SmtpOptions {
     pub enable_pipelining: bool,
     /// Whether content is sent by BDAT where the server offers it (RFC 3030).
     pub enable_chunking: bool,
+    /// For how long a server that loses or mixes up pipelined commands gets them one by one; zero is not at all.
+    pub remember_broken_pipelining: Duration,
+    /// For how long a server that offers CHUNKING and does not know BDAT gets DATA; zero is not at all.
+    pub remember_broken_chunking: Duration,
     /// Whether 8-bit content is sent to servers that do not offer 8BITMIME.
     pub ignore_8bit_checks: bool,
     /// What follows when a session dies behind the content, before the answer.
@@ -55,6 +59,8 @@ impl Default for SmtpOptions {
             enable_rset: true,
             enable_pipelining: true,
             enable_chunking: true,
+            remember_broken_pipelining: Duration::from_secs(3600),
+            remember_broken_chunking: Duration::from_secs(3600),
             ignore_8bit_checks: false,
             uncertain: Uncertain::Retry,
             timeouts: Timeouts::default(),
