@@ -1,5 +1,6 @@
 //! Stories of the two real binaries with real peers over real sockets. One file a story.
 
+mod aiosmtpd;
 mod clock;
 mod config;
 mod crash;
@@ -12,10 +13,13 @@ mod faults;
 mod full;
 mod health;
 mod hold;
+mod injectors;
 mod labels;
 mod memory;
 mod mount;
 mod pause;
+mod peers;
+mod postfix;
 mod power;
 mod queue;
 mod relay;

@@ -115,6 +115,31 @@ pub fn offer(to: SocketAddr, sender: &str, recipient: &str) -> String {
     answers[5].clone()
 }
 
+/// Offers `content` as it is to several recipients; returns the answer that decided. `mail` is what follows
+/// `MAIL FROM:`.
+pub fn submit(to: SocketAddr, mail: &str, recipients: &[&str], content: &[u8]) -> String {
+    let mut stream = TcpStream::connect(to).expect("connects");
+    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    answer(&mut reader);
+    let envelope = ["EHLO test.example".to_owned(), format!("MAIL FROM:{mail}")].into_iter();
+    let envelope = envelope.chain(recipients.iter().map(|to| format!("RCPT TO:<{to}>"))).chain(["DATA".to_owned()]);
+    for command in envelope {
+        stream.write_all(format!("{command}\r\n").as_bytes()).expect("written");
+        let said = answer(&mut reader);
+        if !said.starts_with(['2', '3']) {
+            return said;
+        }
+    }
+    let mut stuffed = Vec::with_capacity(content.len() + 16);
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        stuffed.extend_from_slice(if line.starts_with(b".") { b"." } else { b"" });
+        stuffed.extend_from_slice(line);
+    }
+    stuffed.extend_from_slice(b".\r\n");
+    stream.write_all(&stuffed).expect("written");
+    answer(&mut reader)
+}
+
 /// Asks an admin address: status and answer.
 pub fn get(from: SocketAddr, path: &str) -> (u16, String) {
     ask(from, &format!("GET {path}"), "", PATIENCE).expect("an answer")
