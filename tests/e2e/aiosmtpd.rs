@@ -25,7 +25,7 @@ class Choosy:
         return '250 2.1.5 fine'
     async def handle_DATA(self, server, session, envelope):
         content = envelope.original_content
-        asked = re.search(rb'^Subject: (\d+)(once)?', content, re.MULTILINE)
+        asked = re.search(rb'^Subject: (\d+)(once)?', content.split(b'\r\n\r\n')[0], re.MULTILINE)
         if asked and not (asked[2] and content in seen):
             seen.add(content)
             return f'{asked[1].decode()} {asked[1][:1].decode()}.7.1 not this'

@@ -1,10 +1,12 @@
 //! Other people's programs beside a fleet: Postfix with mailboxes of its own, HAProxy, Python.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
-use egret_tests::harness::{Program, addresses, eventually};
+use egret_tests::harness::{Fleet, Namespace, Program, addresses, ask, binary, eventually};
 use egret_tests::peer::postfix;
 use egret_tests::peer::tls::self_signed;
 use tempfile::TempDir;
@@ -101,6 +103,89 @@ impl Drop for Postfix {
             self.master.terminate();
         }
     }
+}
+
+/// A second proxy, `q`, that holds the sources of a fleet, too, and speaks what the fleet does.
+pub struct Second {
+    at: SocketAddr,
+    admin: SocketAddr,
+    space: Option<Arc<Namespace>>,
+}
+
+impl Second {
+    /// One on this host.
+    pub fn new() -> Self {
+        Self::at(addresses(1)[0].into(), None)
+    }
+
+    /// One on the host of a fleet's proxy.
+    pub fn in_space(space: &Arc<Namespace>) -> Self {
+        Self::at(space.there[1], Some(space.clone()))
+    }
+
+    fn at(own: IpAddr, space: Option<Arc<Namespace>>) -> Self {
+        Self { at: SocketAddr::new(own, 1080), admin: SocketAddr::new(own, 9180), space }
+    }
+
+    /// The MTA's side of it.
+    pub fn table(&self, dialect: &str) -> String {
+        format!("[proxy.q]\naddress = \"{}\"\ndialect = \"{dialect}\"\n", self.at)
+    }
+
+    /// Starts it.
+    pub fn start(&self, fleet: &Fleet) -> Program {
+        let list = fleet.sources.iter().map(|ip| format!("\"{ip}\"")).collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "[[listener]]\naddress = \"{}\"\nprotocol = \"auto\"\n[sources]\naddresses = [{list}]\n[access]\n\
+             allow_special_destinations = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n[admin]\naddress = \"{}\"\n\
+             [timeouts]\nconnect = \"2s\"\n",
+            self.at, self.admin
+        );
+        let file = fleet.file("second.toml");
+        std::fs::write(&file, text).expect("written");
+        let name = binary("egret-proxy");
+        let mut command = self.space.as_ref().map_or_else(|| Command::new(&name), |space| space.command(&name));
+        let program = Program::spawn(command.args(["serve", "--config"]).arg(&file), &fleet.file("second.log"));
+        eventually("the second proxy", || match ask(self.admin, "GET /livez", "", Duration::from_secs(1)) {
+            Ok((200, _)) => Ok(()),
+            other => Err(format!("{other:?} {}", program.log())),
+        });
+        program
+    }
+}
+
+/// HAProxy as a proxy that dials what a PROXY header names, from the source that it names. `None`, which is told, if it
+/// is not installed or may not do so.
+pub fn haproxy(directory: &Path, via: SocketAddr) -> Option<Program> {
+    let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|path| Path::new(path).exists());
+    let Some(program) = program else {
+        eprintln!("skipped: haproxy is not installed");
+        return None;
+    };
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root may bind haproxy to the addresses of its clients (usesrc)");
+        return None;
+    }
+    let config = format!(
+        "defaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+         listen egress\n bind {via} accept-proxy\n source 0.0.0.0 usesrc clientip\n server mx 0.0.0.0:0\n"
+    );
+    let file = directory.join("haproxy.cfg");
+    std::fs::write(&file, config).expect("written");
+    let mut running =
+        Program::spawn(Command::new(program).args(["-db", "-f"]).arg(file), &directory.join("haproxy.log"));
+    eventually("haproxy", || match TcpStream::connect(via) {
+        Ok(_) => Ok(Some(())),
+        Err(_) if !running.is_running() => Ok(None),
+        Err(error) => Err(format!("{error}: {}", running.log())),
+    })
+    .or_else(|| {
+        let words = running.log();
+        assert!(words.contains("usesrc") || words.contains("permitted"), "haproxy does not start: {words}");
+        eprintln!("skipped: haproxy may not use its clients' addresses: {words}");
+        None
+    })?;
+    Some(running)
 }
 
 /// Waits until somebody listens at `address`.

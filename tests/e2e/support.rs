@@ -9,6 +9,7 @@ use egret_tests::harness::{Fleet, ask, eventually};
 use egret_tests::ledger::{Comparison, Ledger, compare};
 use egret_tests::peer::sink::{Behaviour, Sink};
 use egret_tests::peer::source::{self, Plan, Progress, Summary};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
 /// The pause between two looks at an address that is in use, and how many there are.
@@ -84,6 +85,31 @@ pub fn all_delivered(fleet: &Fleet, sink: &Sink) -> Comparison {
         let found = compare(&fleet.file("offered"), &fleet.file("seen")).map_err(|e| e.to_string())?;
         if found.lost == 0 { Ok(found) } else { Err(format!("{found:?}\n{}", fleet.mta.log())) }
     })
+}
+
+/// How many events `fits`.
+pub fn count(fleet: &Fleet, fits: impl Fn(&Value) -> bool) -> usize {
+    fleet.events().iter().filter(|event| fits(event)).count()
+}
+
+/// The destination is fast and willing: whatever is told as its failure was another's. Faults are those of `parties`.
+pub fn nothing_counted(fleet: &Fleet, parties: &[&str]) {
+    let told = fleet.events();
+    let counted = told.iter().find(|e| e["type"] == "transient_failure" && e["uncertain"].is_null());
+    assert!(counted.is_none(), "told as the destination's: {counted:?}");
+    let is_known = |event: &Value| parties.iter().any(|party| event["party"] == *party);
+    let blamed = told.iter().find(|e| e["type"] == "fault" && !is_known(e));
+    assert!(blamed.is_none(), "blamed for what {parties:?} did: {blamed:?}");
+}
+
+/// Offers messages until a delivery of one of them `fits`. Sessions must not last long without work.
+pub fn is_used_again(fleet: &Fleet, what: &str, fits: impl Fn(&Value) -> bool) {
+    let before = fleet.events().len();
+    eventually(what, || {
+        assert!(offer(fleet.smtp, "s@good.example", "r@good.example").starts_with("250 "));
+        let found = fleet.events().iter().skip(before).any(|event| event["type"] == "delivery" && fits(event));
+        if found { Ok(()) } else { Err(fleet.mta.log()) }
+    });
 }
 
 /// Speaks SMTP line by line and returns the last line of each answer, the banner first.

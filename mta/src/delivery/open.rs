@@ -206,7 +206,7 @@ fn via(path: &Path) -> String {
 /// A handshake that broke, or whose certificate did not pass: where that is asked for, clear text is no way round it.
 async fn handshake_failed(path: &Path, error: &NoTls) -> Failed {
     if !error.is_certificate
-        && let Some(fault) = examine(&path.way).await
+        && let Some(fault) = examine(&path.source, &path.way).await
     {
         return fault.into();
     }
@@ -235,7 +235,7 @@ async fn refusal(
             return fault.into();
         }
     }
-    if is_broken && let Some(fault) = examine(&path.way).await {
+    if is_broken && let Some(fault) = examine(&path.source, &path.way).await {
         return fault.into();
     }
     let detail = format!("{} [{address}]: {}", host.name, refused.response);
