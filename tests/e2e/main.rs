@@ -26,6 +26,7 @@ mod queue;
 mod relay;
 mod reload;
 mod rules;
+mod shares;
 mod spool;
 mod support;
 mod swaks;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use egret_tests::harness::{Namespace, Program, binary, eventually};
 
-use super::support::{Client, Remote, http, refuses, toml};
+use super::support::{Client, Ended, Remote, http, refuses, toml};
 
 /// A proxy inside, with its admin address.
 fn proxy(space: &Namespace, sources: &str, dir: &tempfile::TempDir) -> (Program, SocketAddr, SocketAddr) {
@@ -69,6 +69,33 @@ fn an_address_that_goes_between_bind_and_connect_is_not_blamed_on_the_destinatio
     space.inside(&format!("address delete {}/24 dev inside", space.sources[0]));
     client.say(&super::support::request(1, remote.address()));
     refuses(&client.reply(), 1, 10);
+}
+
+#[test]
+fn a_session_ends_at_once_when_its_address_goes_and_others_go_on() {
+    let Some(space) = Namespace::new(2) else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let listed = format!("[\"{}\", \"{}\"]", space.sources[0], space.sources[1]);
+    let (_proxy, at, admin) = proxy(&space, &listed, &dir);
+    let remote = Remote::at(SocketAddr::new(space.here, 2525));
+    let open = |source: IpAddr| {
+        let mut client = Client::to(at);
+        assert_eq!(client.socks5(source, remote.address())[1], 0);
+        (client, remote.accept().0)
+    };
+    let ((mut lost, _far), (mut other, mut far)) = (open(space.sources[0]), open(space.sources[1]));
+    let client = lost.address();
+    space.take(space.sources[0]);
+    assert_eq!(lost.rest(), (Vec::new(), Ended::Reset));
+    let record = eventually("the end of the session", || match http(admin, "GET", &format!("/v1/sessions/{client}")) {
+        Ok((200, record)) if !record.contains("\"open\"") => Ok(record),
+        other => Err(format!("{other:?}")),
+    });
+    for part in ["\"reason\":\"source_not_plumbed\"", "\"closed_by\":\"proxy\"", "\"end\":\"reset\""] {
+        assert!(record.contains(part), "{part} is not in {record}");
+    }
+    other.say(b"still here");
+    assert_eq!(&far.hear::<10>(), b"still here");
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct Options {
     pub environment: Vec<(&'static str, String)>,
     /// The host that the proxy runs on, with its sources, instead of this one.
     pub space: Option<Arc<Namespace>>,
+    /// The sources, instead of eight, or of those of `space`.
+    pub sources: Option<Vec<IpAddr>>,
 }
 
 /// A proxy, an MTA, and where they are.
@@ -81,6 +83,7 @@ impl Fleet {
             Some(space) => (space.there[0], space.here, space.sources.clone()),
             None => (own[0].into(), own[2].into(), own[8..8 + SOURCES].iter().map(|ip| (*ip).into()).collect()),
         };
+        let sources = options.sources.clone().unwrap_or(sources);
         let [socks5, proxy_v2, proxy_admin] = [1080, 1081, 9180].map(|port| SocketAddr::new(proxy, port));
         let (smtp, mta_admin, sink) = (at(1, 2525), at(1, 9181), SocketAddr::new(sink, 2525));
         std::fs::write(path.join("proxy.toml"), proxy_toml(options, [socks5, proxy_v2, proxy_admin], &sources))
