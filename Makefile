@@ -14,8 +14,7 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-bench:
-	tests/scripts/setup.sh bench
+bench: setup
 	cargo build --release --workspace --bins
 	target/release/egret-bench $(BENCH)
 

@@ -69,6 +69,8 @@ pub enum End {
     Idle,
     /// The program stops.
     Cut,
+    /// The host has lost the source: nothing that the destination says arrives any more.
+    SourceLost,
 }
 
 /// What a relay is given beside its two sides.
@@ -83,6 +85,8 @@ pub struct Terms<'a> {
     pub traffic: &'a Traffic,
     /// Cancelled when sessions shall end now.
     pub cut: &'a CancellationToken,
+    /// Cancelled when the host loses the source.
+    pub source_lost: &'a CancellationToken,
 }
 
 enum State {
@@ -236,7 +240,7 @@ impl Relay<'_> {
 
 /// Relays until the end; tells it, and when the first byte of the destination came.
 pub async fn relay(client: &mut Leg, remote: &mut TcpStream, terms: Terms<'_>) -> (End, Option<Instant>) {
-    let Terms { scratch, limits, tells_early_end, traffic, cut } = terms;
+    let Terms { scratch, limits, tells_early_end, traffic, cut, source_lost } = terms;
     let pump = |reads_from, count| Pump {
         reads_from,
         state: State::Open { rest: Vec::new(), at: 0, is_unflushed: false },
@@ -252,7 +256,7 @@ pub async fn relay(client: &mut Leg, remote: &mut TcpStream, terms: Terms<'_>) -
         spoken: Instant::now(),
     };
     let mut silence = pin!(sleep_until(relay.spoken + limits.idle.min(limits.half_close)));
-    let mut cut = pin!(cut.cancelled());
+    let (mut cut, mut source_lost) = (pin!(cut.cancelled()), pin!(source_lost.cancelled()));
     let end = loop {
         tokio::select! {
             biased;
@@ -265,6 +269,7 @@ pub async fn relay(client: &mut Leg, remote: &mut TcpStream, terms: Terms<'_>) -
                 silence.as_mut().reset(until);
             }
             () = &mut cut => break End::Cut,
+            () = &mut source_lost => break End::SourceLost,
         }
     };
     (end, relay.first_byte)

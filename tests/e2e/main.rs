@@ -1,6 +1,8 @@
 //! Stories of the two real binaries with real peers over real sockets. One file a story.
 
+mod aiosmtpd;
 mod blocked;
+mod chaos;
 mod clock;
 mod config;
 mod crash;
@@ -13,17 +15,21 @@ mod faults;
 mod full;
 mod health;
 mod hold;
+mod injectors;
 mod labels;
 mod memory;
 mod mount;
 mod notify;
 mod pause;
+mod peers;
+mod postfix;
 mod power;
 mod queue;
 mod relay;
 mod reload;
 mod routes;
 mod rules;
+mod shares;
 mod spool;
 mod support;
 mod swaks;

@@ -9,6 +9,7 @@ use egret_tests::harness::{Fleet, ask, eventually};
 use egret_tests::ledger::{Comparison, Ledger, compare};
 use egret_tests::peer::sink::{Behaviour, Sink};
 use egret_tests::peer::source::{self, Plan, Progress, Summary};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
 /// The pause between two looks at an address that is in use, and how many there are.
@@ -86,6 +87,31 @@ pub fn all_delivered(fleet: &Fleet, sink: &Sink) -> Comparison {
     })
 }
 
+/// How many events `fits`.
+pub fn count(fleet: &Fleet, fits: impl Fn(&Value) -> bool) -> usize {
+    fleet.events().iter().filter(|event| fits(event)).count()
+}
+
+/// The destination is fast and willing: whatever is told as its failure was another's. Faults are those of `parties`.
+pub fn nothing_counted(fleet: &Fleet, parties: &[&str]) {
+    let told = fleet.events();
+    let counted = told.iter().find(|e| e["type"] == "transient_failure" && e["uncertain"].is_null());
+    assert!(counted.is_none(), "told as the destination's: {counted:?}");
+    let is_known = |event: &Value| parties.iter().any(|party| event["party"] == *party);
+    let blamed = told.iter().find(|e| e["type"] == "fault" && !is_known(e));
+    assert!(blamed.is_none(), "blamed for what {parties:?} did: {blamed:?}");
+}
+
+/// Offers messages until a delivery of one of them `fits`. Sessions must not last long without work.
+pub fn is_used_again(fleet: &Fleet, what: &str, fits: impl Fn(&Value) -> bool) {
+    let before = fleet.events().len();
+    eventually(what, || {
+        assert!(offer(fleet.smtp, "s@good.example", "r@good.example").starts_with("250 "));
+        let found = fleet.events().iter().skip(before).any(|event| event["type"] == "delivery" && fits(event));
+        if found { Ok(()) } else { Err(fleet.mta.log()) }
+    });
+}
+
 /// Speaks SMTP line by line and returns the last line of each answer, the banner first.
 pub fn smtp(to: SocketAddr, lines: &[&str]) -> Vec<String> {
     let stream = TcpStream::connect(to).expect("connects");
@@ -113,6 +139,31 @@ pub fn offer(to: SocketAddr, sender: &str, recipient: &str) -> String {
     let (mail, rcpt) = (format!("MAIL FROM:<{sender}>"), format!("RCPT TO:<{recipient}>"));
     let answers = smtp(to, &["EHLO test.example", &mail, &rcpt, "DATA", "Subject: hello\r\n\r\nworld\r\n.", "QUIT"]);
     answers[5].clone()
+}
+
+/// Offers `content` as it is to several recipients; returns the answer that decided. `mail` is what follows
+/// `MAIL FROM:`.
+pub fn submit(to: SocketAddr, mail: &str, recipients: &[&str], content: &[u8]) -> String {
+    let mut stream = TcpStream::connect(to).expect("connects");
+    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    answer(&mut reader);
+    let envelope = ["EHLO test.example".to_owned(), format!("MAIL FROM:{mail}")].into_iter();
+    let envelope = envelope.chain(recipients.iter().map(|to| format!("RCPT TO:<{to}>"))).chain(["DATA".to_owned()]);
+    for command in envelope {
+        stream.write_all(format!("{command}\r\n").as_bytes()).expect("written");
+        let said = answer(&mut reader);
+        if !said.starts_with(['2', '3']) {
+            return said;
+        }
+    }
+    let mut stuffed = Vec::with_capacity(content.len() + 16);
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        stuffed.extend_from_slice(if line.starts_with(b".") { b"." } else { b"" });
+        stuffed.extend_from_slice(line);
+    }
+    stuffed.extend_from_slice(b".\r\n");
+    stream.write_all(&stuffed).expect("written");
+    answer(&mut reader)
 }
 
 /// Asks an admin address: status and answer.

@@ -43,3 +43,67 @@ async fn swaks_in_clear_and_with_starttls() {
         assert!(message.contains(protocol), "{message}");
     }
 }
+
+/// Runs swaks against a fleet's listener with more arguments; its exit code and what it printed.
+fn swaks(fleet: &Fleet, arguments: &[&str]) -> (i32, String) {
+    let server = fleet.smtp.to_string();
+    let mut command = Command::new("swaks");
+    let output = command.args(["--server", &server, "--from", "you@example.com"]).args(arguments).output();
+    let output = output.expect("swaks runs");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (output.status.code().unwrap_or(-1), text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_else_swaks_can_do() {
+    if !Path::new("/usr/bin/swaks").exists() {
+        eprintln!("skipped: swaks is not installed");
+        return;
+    }
+    let files = tempfile::tempdir().expect("a directory");
+    let data = files.path().join("data");
+    std::fs::write(&data, "Subject: from a file\n\n.\n..\nend\n").expect("written");
+    let fleet = Fleet::start(&Options::default());
+    let sink = sink(&fleet, Behaviour::default()).await;
+    let file = format!("@{}", data.display());
+    // What it is told, its exit code, what it prints, how many deliveries follow. No code is 0 but that of success.
+    let cases: [(&[&str], i32, &str, u64); 9] = [
+        (&["--to", "a@d.test,b@d.test,c@d.test", "--pipeline"], 0, "PIPELINING", 3),
+        (&["--to", "a@d.test", "--protocol", "SMTP"], 0, "HELO", 1),
+        (&["--to", "a@d.test", "--from", "<>", "--data", &file], 0, "250 ", 1),
+        (&["--to", "a@d.test", "--attach", &file, "--header", "Subject: attached"], 0, "250 ", 1),
+        (&["--to", "a@d.test,not an address,b@d.test"], 0, "<** 501 ", 2),
+        (
+            &["--to", "a@d.test", "--auth", "PLAIN", "--auth-user", "u", "--auth-password", "p"],
+            28,
+            "not advertise auth",
+            0,
+        ),
+        (&["--to", "a@d.test", "--auth-optional", "--auth-user", "u", "--auth-password", "p"], 0, "250 ", 1),
+        (&["--to", "a@d.test", "--tls"], 29, "STARTTLS", 0),
+        (&["--to", "a@d.test", "--quit-after", "RCPT"], 0, "221 ", 0),
+    ];
+    let mut wanted = 0;
+    for (arguments, code, said, deliveries) in cases {
+        let (ended, text) = swaks(&fleet, arguments);
+        assert!(ended == code && text.contains(said), "{arguments:?} ended with {ended}:\n{text}");
+        wanted += deliveries;
+        eventually("the deliveries", || match sink.stats().received {
+            n if n == wanted => Ok(()),
+            n => Err(format!("{n} of {wanted} after {arguments:?}\n{}", fleet.mta.log())),
+        });
+    }
+    // Gone in the middle: nothing of it is accepted, and the listener goes on.
+    let (_, text) = swaks(&fleet, &["--to", "gone@d.test", "--drop-after-send", "DATA"]);
+    assert!(text.contains("DATA"), "{text}");
+    assert_eq!(swaks(&fleet, &["--to", "last@d.test"]).0, 0);
+    eventually("the last delivery", || match sink.stats().received {
+        n if n == wanted + 1 => Ok(()),
+        n => Err(format!("{n}")),
+    });
+    let messages = sink.messages();
+    let found = |what: &str| messages.iter().find(|kept| kept.content.contains(what));
+    assert!(found("Subject: from a file\r\n\r\n..\r\n...\r\nend\r\n").is_some_and(|kept| kept.sender.is_empty()));
+    assert!(found("Subject: attached").is_some_and(|kept| kept.content.contains("multipart/mixed")));
+    assert!(!messages.iter().any(|kept| kept.recipients.iter().any(|to| to == "gone@d.test")));
+}

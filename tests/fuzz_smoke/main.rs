@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 /// A name and what it runs.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     ("client", egret_shared::socks5::client::fuzz_client),
     ("dialogue", egret_mta::delivery::dialogue::fuzz_dialogue),
     ("header", egret_shared::proxy_protocol::frame::fuzz_header),

@@ -2,91 +2,35 @@
 //! Skipped, with a message, where a namespace cannot be made.
 
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use egret_tests::harness::{Program, binary, eventually};
+use egret_tests::harness::{Namespace, Program, binary, eventually};
 
-use super::support::{Client, Remote, http, refuses, toml};
+use super::support::{Client, Ended, Remote, http, refuses, toml};
 
-/// A namespace with a cable to this host; it is removed when this is dropped.
-struct Namespace {
-    name: String,
-    here: IpAddr,
-    there: IpAddr,
-    sources: [IpAddr; 2],
-}
-
-fn ip(arguments: &str) -> bool {
-    let done = Command::new("ip").args(arguments.split(' ')).output();
-    done.is_ok_and(|output| output.status.success())
-}
-
-impl Namespace {
-    fn new() -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("egret{}-{number}", std::process::id() % 100_000);
-        let third = (std::process::id() * 8 + number % 8) % 250;
-        let net = |last| IpAddr::from([10, 213, third as u8, last]);
-        let new = Self { here: net(1), there: net(2), sources: [net(11), net(12)], name };
-        let Self { name, here, there, sources } = &new;
-        if !ip(&format!("netns add {name}")) {
-            eprintln!("skipped: no network namespace can be made here (needs root and iproute2)");
-            return None;
-        }
-        let cable = format!("eg{number}x{}", std::process::id() % 10_000);
-        let made = ip(&format!("link add {cable} type veth peer name inside netns {name}"))
-            && ip(&format!("address add {here}/24 dev {cable}"))
-            && ip(&format!("link set {cable} up"))
-            && ip(&format!("-n {name} address add {there}/24 dev inside"))
-            && ip(&format!("-n {name} address add {}/24 dev inside", sources[0]))
-            && ip(&format!("-n {name} address add {}/24 dev inside", sources[1]))
-            && ip(&format!("-n {name} link set lo up"))
-            && ip(&format!("-n {name} link set inside up"));
-        if !made {
-            eprintln!("skipped: no cable into the network namespace can be made here");
-            return None;
-        }
-        Some(new)
-    }
-
-    fn inside(&self, arguments: &str) {
-        assert!(ip(&format!("-n {} {arguments}", self.name)), "ip {arguments}");
-    }
-
-    /// A proxy inside, with its admin address.
-    fn proxy(&self, sources: &str, dir: &tempfile::TempDir) -> (Program, SocketAddr, SocketAddr) {
-        let (at, admin) = (SocketAddr::new(self.there, 1080), SocketAddr::new(self.there, 9180));
-        let file = dir.path().join("proxy.toml");
-        let text = toml(at, admin, "", "", "[timeouts]\nconnect = \"2s\"")
-            .replace("addresses = []", &format!("addresses = {sources}"));
-        std::fs::write(&file, text).expect("written");
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]).arg(binary("egret-proxy")).args(["serve", "--config"]).arg(&file);
-        let proxy = Program::spawn(&mut command, &dir.path().join("log"));
-        eventually("the proxy's readiness", || match http(admin, "GET", "/readyz") {
-            Ok((200, _)) => Ok(()),
-            other => Err(format!("{other:?}: {}", proxy.log())),
-        });
-        (proxy, at, admin)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        ip(&format!("netns delete {}", self.name));
-    }
+/// A proxy inside, with its admin address.
+fn proxy(space: &Namespace, sources: &str, dir: &tempfile::TempDir) -> (Program, SocketAddr, SocketAddr) {
+    let (at, admin) = (SocketAddr::new(space.there[0], 1080), SocketAddr::new(space.there[0], 9180));
+    let file = dir.path().join("proxy.toml");
+    let text = toml(at, admin, "", "", "[timeouts]\nconnect = \"2s\"")
+        .replace("addresses = []", &format!("addresses = {sources}"));
+    std::fs::write(&file, text).expect("written");
+    let mut command = space.command(binary("egret-proxy"));
+    let proxy = Program::spawn(command.args(["serve", "--config"]).arg(&file), &dir.path().join("log"));
+    eventually("the proxy's readiness", || match http(admin, "GET", "/readyz") {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}: {}", proxy.log())),
+    });
+    (proxy, at, admin)
 }
 
 #[test]
 fn an_address_that_goes_is_told_at_once_and_comes_back_by_itself() {
-    let Some(space) = Namespace::new() else { return };
+    let Some(space) = Namespace::new(2) else { return };
     let dir = tempfile::tempdir().expect("a directory");
     let listed = format!("[\"{}\", \"{}\"]", space.sources[0], space.sources[1]);
-    let (_proxy, at, admin) = space.proxy(&listed, &dir);
+    let (_proxy, at, admin) = proxy(&space, &listed, &dir);
     let remote = Remote::at(SocketAddr::new(space.here, 2525));
-    let [first, second] = space.sources;
+    let [first, second] = space.sources[..] else { panic!("two sources") };
     let up = |source: IpAddr, wanted: u8| {
         let line = format!("egret_proxy_source_up{{source=\"{source}\"}} {wanted}");
         eventually(&line, || {
@@ -112,10 +56,10 @@ fn an_address_that_goes_is_told_at_once_and_comes_back_by_itself() {
 
 #[test]
 fn an_address_that_goes_between_bind_and_connect_is_not_blamed_on_the_destination() {
-    let Some(space) = Namespace::new() else { return };
+    let Some(space) = Namespace::new(2) else { return };
     let dir = tempfile::tempdir().expect("a directory");
     let listed = format!("[\"{}\"]", space.sources[0]);
-    let (_proxy, at, _) = space.proxy(&listed, &dir);
+    let (_proxy, at, _) = proxy(&space, &listed, &dir);
     let remote = Remote::at(SocketAddr::new(space.here, 2525));
     let mut client = Client::to(at);
     client.say(super::support::HELLO);
@@ -128,15 +72,40 @@ fn an_address_that_goes_between_bind_and_connect_is_not_blamed_on_the_destinatio
 }
 
 #[test]
+fn a_session_ends_at_once_when_its_address_goes_and_others_go_on() {
+    let Some(space) = Namespace::new(2) else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let listed = format!("[\"{}\", \"{}\"]", space.sources[0], space.sources[1]);
+    let (_proxy, at, admin) = proxy(&space, &listed, &dir);
+    let remote = Remote::at(SocketAddr::new(space.here, 2525));
+    let open = |source: IpAddr| {
+        let mut client = Client::to(at);
+        assert_eq!(client.socks5(source, remote.address())[1], 0);
+        (client, remote.accept().0)
+    };
+    let ((mut lost, _far), (mut other, mut far)) = (open(space.sources[0]), open(space.sources[1]));
+    let client = lost.address();
+    space.take(space.sources[0]);
+    assert_eq!(lost.rest(), (Vec::new(), Ended::Reset));
+    let record = eventually("the end of the session", || match http(admin, "GET", &format!("/v1/sessions/{client}")) {
+        Ok((200, record)) if !record.contains("\"open\"") => Ok(record),
+        other => Err(format!("{other:?}")),
+    });
+    for part in ["\"reason\":\"source_not_plumbed\"", "\"closed_by\":\"proxy\"", "\"end\":\"reset\""] {
+        assert!(record.contains(part), "{part} is not in {record}");
+    }
+    other.say(b"still here");
+    assert_eq!(&far.hear::<10>(), b"still here");
+}
+
+#[test]
 fn too_few_ports_are_their_own_reason_at_connect() {
-    let Some(space) = Namespace::new() else { return };
-    let range = Command::new("ip")
-        .args(["netns", "exec", &space.name, "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40001"])
-        .status();
+    let Some(space) = Namespace::new(2) else { return };
+    let range = space.command("sysctl").args(["-qw", "net.ipv4.ip_local_port_range=40000 40001"]).status();
     assert!(range.is_ok_and(|status| status.success()));
     let dir = tempfile::tempdir().expect("a directory");
     let listed = format!("[\"{}\"]", space.sources[0]);
-    let (_proxy, at, _) = space.proxy(&listed, &dir);
+    let (_proxy, at, _) = proxy(&space, &listed, &dir);
     let (remote, other) = (Remote::at(SocketAddr::new(space.here, 2525)), Remote::at(SocketAddr::new(space.here, 587)));
     let mut held = Vec::new();
     for _ in 0..2 {
@@ -151,9 +120,9 @@ fn too_few_ports_are_their_own_reason_at_connect() {
 
 #[test]
 fn the_hosts_own_addresses_are_found_and_followed() {
-    let Some(space) = Namespace::new() else { return };
+    let Some(space) = Namespace::new(2) else { return };
     let dir = tempfile::tempdir().expect("a directory");
-    let (_proxy, at, admin) = space.proxy("\"auto\"", &dir);
+    let (_proxy, at, admin) = proxy(&space, "\"auto\"", &dir);
     let remote = Remote::at(SocketAddr::new(space.here, 2525));
     assert_eq!(Client::to(at).socks5(space.sources[1], remote.address())[1], 0);
     assert_eq!(remote.accept().1, space.sources[1]);
@@ -179,9 +148,9 @@ fn octet(ip: IpAddr) -> u8 {
 
 #[test]
 fn a_route_that_says_no_is_told_as_what_it_is() {
-    let Some(space) = Namespace::new() else { return };
+    let Some(space) = Namespace::new(2) else { return };
     let dir = tempfile::tempdir().expect("a directory");
-    let (_proxy, at, _) = space.proxy(&format!("[\"{}\"]", space.sources[0]), &dir);
+    let (_proxy, at, _) = proxy(&space, &format!("[\"{}\"]", space.sources[0]), &dir);
     for (route, to, code, number) in [
         ("unreachable", "93.184.1.1", 4, 22),
         ("prohibit", "93.184.2.1", 2, 24),

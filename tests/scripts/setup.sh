@@ -1,7 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that build, demo and tests need, if they are missing; starts no service.
-# With the argument "bench", also the peers that the benchmarks run. With "package" or "monitoring", only what
-# `make package` or monitoring_test.sh need.
+# Installs the Debian packages that build, demo, tests and benchmarks need, if they are missing; starts no service.
+# With the argument "package" or "monitoring", only what `make package` or monitoring_test.sh need.
 set -eu
 missing=
 # What must be there (a command, or a file), and the package that brings it.
@@ -12,7 +11,9 @@ wanted="$wanted /usr/lib/python3/dist-packages/python_socks:python3-python-socks
 wanted="$wanted node:nodejs /usr/share/nodejs/socks:node-socks danted:dante-server microsocks:microsocks"
 python=/usr/lib/python3/dist-packages
 wanted="$wanted $python/dkim:python3-dkim $python/nacl:python3-nacl $python/aiosmtpd:python3-aiosmtpd"
-[ "${1:-}" != bench ] || wanted="$wanted postfix:postfix"
+wanted="$wanted postfix:postfix nft:nftables"
+# swaks speaks TLS with it, and only recommends it.
+wanted="$wanted /usr/share/doc/libnet-ssleay-perl/copyright:libnet-ssleay-perl"
 [ "${1:-}" != package ] || wanted="cc:gcc strip:binutils dpkg-shlibdeps:dpkg-dev"
 [ "${1:-}" != monitoring ] || wanted="jq:jq"
 for pair in $wanted; do

@@ -285,7 +285,7 @@ fn explain(response: &mut Response, demand: &Demand<'_>, domain: &str) {
 /// A handshake that broke, or whose certificate did not pass: where that is asked for, clear text is no way round it.
 async fn handshake_failed(path: &Path, error: &NoTls, demand: &Demand<'_>, domain: &str) -> Failed {
     if !error.fault.is_certificate()
-        && let Some(fault) = examine(&path.way).await
+        && let Some(fault) = examine(&path.source, &path.way).await
     {
         return fault.into();
     }
@@ -316,7 +316,7 @@ async fn refusal(
             return fault.into();
         }
     }
-    if is_broken && let Some(fault) = examine(&path.way).await {
+    if is_broken && let Some(fault) = examine(&path.source, &path.way).await {
         return fault.into();
     }
     let detail = format!("{} [{address}]: {}", host.name, refused.response);

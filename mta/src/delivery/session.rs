@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::current::{Current, envelope};
-use super::dialogue::{Act, Decided, Envelope, Finished, Lost};
+use super::dialogue::{Act, Decided, Lost};
 use super::hosts::HostMemory;
 use super::learn::learn;
 use super::open::{Opened, Secure, Unopened, open};
@@ -25,11 +25,12 @@ use super::plan::{Empty, Plan};
 use super::policy::Policing;
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
+use super::transact::transact;
 use super::way::examine;
 use crate::dns::site::Site;
 use crate::event::record::{Record, Timing};
 use crate::message::{
-    EnhancedCode, FromSession, Message, MessageId, Part, PartResult, RecipientResult, Response, Ticket, Verdict,
+    EnhancedCode, FromSession, Message, MessageId, PartResult, RecipientResult, Response, Ticket, Verdict,
 };
 use crate::routing::source::{Source, Way};
 use crate::shaping::options::{PathOptions, ReconnectStrategy};
@@ -356,7 +357,7 @@ impl<R: Reader, E: Events> Session<R, E> {
                 let (said, unsaid) = finished.decided.into_iter().partition(is_said);
                 finished.decided = unsaid;
                 current.take(said, false, uncertain);
-                if let Some(fault) = examine(&self.path.way).await {
+                if let Some(fault) = examine(&self.path.source, &self.path.way).await {
                     tell_fault(&self.deps, &fault, &current.ticket, &self.path, &self.wire);
                     connection.tap.tell(What::Fault, || fault.to_string());
                     // The destination said nothing of the others: they go out another way, as if never tried.
@@ -478,35 +479,4 @@ fn tell_deferred<R, E: Events>(
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// One transaction, to its end.
-async fn transact(
-    connection: &mut Connection,
-    message: &Message,
-    part: &Part,
-    envelope: &Envelope<'_>,
-    batch: &[u16],
-) -> Finished {
-    let recipients = batch.iter().filter_map(|n| Some((*n, part.recipients.get(usize::from(*n))?)));
-    let (dialogue, send) = connection.parts();
-    let mut act =
-        if dialogue.begin(envelope, recipients, send) { connection.send_at_once(&message.content).await } else { None };
-    loop {
-        if act.is_none() {
-            act = match connection.next().await {
-                Act::SendContent => connection.send_content(&message.content).await,
-                act => Some(act),
-            };
-        }
-        match act.take() {
-            Some(Act::Finished(finished)) => return finished,
-            None => {}
-            // No other act can come within a transaction; if one did, the connection is of no use.
-            Some(_) => match connection.dialogue.lost(&Lost::Closed) {
-                Act::Finished(finished) => return finished,
-                _ => return Finished { decided: Vec::new(), is_untouched: true },
-            },
-        }
-    }
 }

@@ -77,21 +77,10 @@ async fn through(proxy: &Proxy, source: &Source, to: SocketAddr) -> Result<Diale
     let mut stream = reach(proxy).await?;
     let mut input = BytesMut::new();
     match proxy.dialect {
-        Dialect::Socks5 => {
-            let ask = Ask {
-                credentials: proxy.credentials.as_ref().map(|c| (c.username.as_str(), c.password.as_str())),
-                source: Some(told_address(source)?),
-                destination: to,
-            };
-            socks5(ask, &mut stream, &mut input).await.map_err(|fault| named(fault, proxy))?;
-        }
-        Dialect::Connect => {
-            let credentials = proxy.credentials.as_ref();
-            let user = credentials.map(|c| username(&c.username, source)).transpose()?;
-            let password = credentials.map(|c| c.password.as_str()).unwrap_or_default();
-            let credentials = user.as_deref().map(|user| (user, password));
-            let ask = Ask { credentials, source: None, destination: to };
-            socks5(ask, &mut stream, &mut input).await.map_err(|fault| named(fault, proxy))?;
+        Dialect::Socks5 | Dialect::Connect => {
+            let asked = Asked::new(proxy, source)?;
+            let connected = socks5(asked.ask(to), &mut stream, &mut input, Upto::Connection).await;
+            connected.map_err(|fault| named(fault, proxy))?;
         }
         Dialect::ProxyV1 | Dialect::ProxyV2 => {
             let mut header = Vec::with_capacity(108);
@@ -109,11 +98,11 @@ async fn through(proxy: &Proxy, source: &Source, to: SocketAddr) -> Result<Diale
     Ok(Dialed { stream, input, local })
 }
 
-/// Says whether the proxy of a way is at fault after a session through it broke: one that is there answers the
-/// beginning of a handshake. `None` says nothing against it.
-pub(super) async fn examine(way: &Way) -> Option<Fault> {
+/// Says whether the proxy of a way, or the source behind it, is at fault after a session through it broke: a proxy that
+/// is there and holds the source goes through a handshake as far as the destination. `None` says nothing against them.
+pub(super) async fn examine(source: &Source, way: &Way) -> Option<Fault> {
     let proxy = way.proxy()?;
-    match timeout(EXAMINE_LIMIT, greet(proxy)).await {
+    match timeout(EXAMINE_LIMIT, greet(proxy, source)).await {
         Ok(Ok(())) => None,
         Ok(Err(fault)) => Some(fault),
         Err(_) => {
@@ -123,17 +112,17 @@ pub(super) async fn examine(way: &Way) -> Option<Fault> {
     }
 }
 
-async fn greet(proxy: &Proxy) -> Result<(), Fault> {
+async fn greet(proxy: &Proxy, source: &Source) -> Result<(), Fault> {
     let mut stream = reach(proxy).await?;
     if proxy.dialect.is_header() {
         return Ok(());
     }
-    let methods: &[u8] = if proxy.credentials.is_some() { &[5, 2, 0, 2] } else { &[5, 1, 0] };
-    let lost = |error: io::Error| Fault::new(Reason::ProxyUnspecified, format!("proxy {}: {error}", proxy.address));
-    stream.write_all(methods).await.map_err(lost)?;
-    stream.flush().await.map_err(lost)?;
-    stream.read_exact(&mut [0; 2]).await.map_err(lost)?;
-    Ok(())
+    // The destination is never told.
+    let nowhere = SocketAddr::new(source.address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)), 0);
+    let asked = Asked::new(proxy, source)?;
+    socks5(asked.ask(nowhere), &mut stream, &mut BytesMut::new(), Upto::Destination)
+        .await
+        .map_err(|fault| named(fault, proxy))
 }
 
 /// A connection to the proxy, in TLS if that is spoken.
@@ -170,7 +159,40 @@ fn username(template: &str, source: &Source) -> Result<String, Fault> {
     Ok(template.replace("{source}", &told_address(source)?.to_string()))
 }
 
-async fn socks5(ask: Ask<'_>, stream: &mut Leg, input: &mut BytesMut) -> Result<(), Fault> {
+/// What a SOCKS5 proxy is asked for, beside the destination.
+struct Asked<'p> {
+    user: Option<String>,
+    password: &'p str,
+    source: Option<IpAddr>,
+}
+
+impl<'p> Asked<'p> {
+    fn new(proxy: &'p Proxy, source: &Source) -> Result<Self, Fault> {
+        let credentials = proxy.credentials.as_ref();
+        let names_source = proxy.dialect == Dialect::Socks5;
+        let name = |template: &str| if names_source { Ok(template.to_owned()) } else { username(template, source) };
+        let user = credentials.map(|c| name(&c.username)).transpose()?;
+        let password = credentials.map(|c| c.password.as_str()).unwrap_or_default();
+        let source = if names_source { Some(told_address(source)?) } else { None };
+        Ok(Self { user, password, source })
+    }
+
+    fn ask(&self, destination: SocketAddr) -> Ask<'_> {
+        let credentials = self.user.as_deref().map(|user| (user, self.password));
+        Ask { credentials, source: self.source, destination }
+    }
+}
+
+/// How far a handshake goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upto {
+    /// The destination is about to be told.
+    Destination,
+    /// The connection stands.
+    Connection,
+}
+
+async fn socks5(ask: Ask<'_>, stream: &mut Leg, input: &mut BytesMut, upto: Upto) -> Result<(), Fault> {
     let mut send = Vec::with_capacity(64);
     let mut client = Client::new(ask, &mut send);
     loop {
@@ -186,6 +208,9 @@ async fn socks5(ask: Ask<'_>, stream: &mut Leg, input: &mut BytesMut) -> Result<
         }
         let (used, progress) = client.step(input, &mut send)?;
         input.advance(used);
+        if upto == Upto::Destination && client.is_let_in() {
+            return Ok(());
+        }
         if let Progress::Done { .. } = progress {
             return Ok(());
         }

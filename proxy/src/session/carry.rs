@@ -89,12 +89,14 @@ impl Session<'_> {
         let (end, first_byte) = match forwarded {
             Ok(()) => {
                 let timeouts = &self.policy.timeouts;
+                let source_lost = self.policy.sources.held().presence(opened.local.ip());
                 let terms = Terms {
                     scratch: &self.house.scratch,
                     limits: Limits { idle: timeouts.idle, half_close: timeouts.half_close },
                     tells_early_end: self.speaks == Protocol::Proxy,
                     traffic: &opened.running.traffic,
                     cut: &self.house.cut,
+                    source_lost: &source_lost,
                 };
                 relay(&mut self.client, &mut opened.remote, terms).await
             }
@@ -143,6 +145,12 @@ impl Session<'_> {
                 self.abandon(remote);
                 self.record.end = Ended::Idle;
                 self.record.failed(Fault::new(Reason::IdleTimeout, self.record.route()));
+                ClosedBy::Proxy
+            }
+            End::SourceLost => {
+                self.abandon(remote);
+                self.record.end = Ended::Reset;
+                self.record.failed(Fault::new(Reason::SourceNotPlumbed, self.record.route()));
                 ClosedBy::Proxy
             }
             End::Cut => {

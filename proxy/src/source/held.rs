@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 /// Whether an address can be a source now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -48,6 +50,8 @@ struct Book {
     /// As the kernel tells it.
     known: ArcSwap<BTreeMap<IpAddr, State>>,
     draining: ArcSwap<BTreeSet<IpAddr>>,
+    /// Cancelled when the host loses the address: no more than the addresses that are known.
+    presence: Mutex<BTreeMap<IpAddr, CancellationToken>>,
 }
 
 impl Held {
@@ -69,6 +73,22 @@ impl Held {
         self.0.draining.load().contains(&ip)
     }
 
+    /// What is cancelled when the host loses `ip`: what has left from it hears nothing any more. Never, if nothing is
+    /// known of it.
+    pub fn presence(&self, ip: IpAddr) -> CancellationToken {
+        // Under the lock, so that a loss that is told meanwhile cannot be missed.
+        let mut presence = self.0.presence.lock();
+        match self.0.known.load().get(&ip) {
+            Some(State::Held | State::Tentative) => presence.entry(ip).or_default().clone(),
+            Some(State::Missing) => {
+                let gone = CancellationToken::new();
+                gone.cancel();
+                gone
+            }
+            Some(State::Draining) | None => CancellationToken::new(),
+        }
+    }
+
     /// Drains `ip`, or takes it back into service. True if that changes anything.
     pub fn drain(&self, ip: IpAddr, is_draining: bool) -> bool {
         let before = self.0.draining.rcu(|set| {
@@ -87,8 +107,11 @@ impl Held {
     pub fn learn(&self, now: BTreeMap<IpAddr, State>) -> Vec<(IpAddr, Option<State>, State)> {
         let before = self.0.known.load();
         let changed = now.iter().filter(|(ip, state)| before.get(ip) != Some(state));
-        let changed = changed.map(|(ip, state)| (*ip, before.get(ip).copied(), *state)).collect();
+        let changed: Vec<_> = changed.map(|(ip, state)| (*ip, before.get(ip).copied(), *state)).collect();
+        let mut presence = self.0.presence.lock();
         self.0.known.store(Arc::new(now));
+        let lost = changed.iter().filter(|(_, _, state)| *state == State::Missing);
+        lost.filter_map(|(ip, _, _)| presence.remove(ip)).for_each(|presence| presence.cancel());
         changed
     }
 
@@ -118,5 +141,18 @@ mod tests {
         assert_eq!(held.state(ip), Some(State::Draining));
         assert!(!held.is_up(ip) && held.drain(ip, false));
         assert_eq!(held.all(), BTreeMap::from([(ip, State::Missing)]));
+    }
+
+    #[test]
+    fn what_leaves_from_an_address_hears_that_it_is_gone_and_later_leavers_do_not() {
+        let held = Held::default();
+        let (ip, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        held.learn(BTreeMap::from([(ip, State::Held), (other, State::Held)]));
+        let (first, bystander) = (held.presence(ip), held.presence(other));
+        held.learn(BTreeMap::from([(ip, State::Missing), (other, State::Held)]));
+        assert!(first.is_cancelled() && !bystander.is_cancelled());
+        assert!(held.presence(ip).is_cancelled(), "one that was connected a moment too late hears it, too");
+        held.learn(BTreeMap::from([(ip, State::Held), (other, State::Held)]));
+        assert!(!held.presence(ip).is_cancelled());
     }
 }

@@ -104,6 +104,11 @@ impl<'a> Client<'a> {
         Fault::new(Reason::ProxyUnspecified, format!("proxy closed the connection at {}", self.stage()))
     }
 
+    /// Whether all but the destination is agreed on: the method, the user, and the source where one is asked for.
+    pub fn is_let_in(&self) -> bool {
+        self.awaits == Awaits::Connect
+    }
+
     /// What is awaited, for people.
     pub fn stage(&self) -> &'static str {
         match self.awaits {

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::process::Server;
 use crate::harness::{addresses, ask, binary};
+use crate::peer::postfix;
 use crate::peer::source::{self, Plan};
 
 /// The size of each message, and sessions of the source, wherever MTAs are compared.
@@ -162,29 +163,10 @@ pub(super) fn postfix_held(directory: &Path, sink: SocketAddr) -> anyhow::Result
 /// Debian's Postfix with a queue of its own: the limits that would slow it down are raised, look-ups
 /// that the load does not need are off.
 fn start_postfix(directory: &Path, sink: SocketAddr, more: &str) -> anyhow::Result<Relay> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("only root can start Postfix");
-    }
     let smtp = SocketAddr::new(addresses(1)[0].into(), 2525);
-    let path = directory.display();
-    for folder in ["queue", "data", "conf"] {
-        fs::create_dir(directory.join(folder))?;
-    }
-    let owner = Command::new("chown").arg("postfix").arg(directory.join("data")).status()?;
-    if !owner.success() {
-        bail!("the user postfix is missing; install the package postfix");
-    }
-    let mut main = include_str!("postfix-main.cf")
-        .replace("@PATH@", &path.to_string())
-        .replace("@SINK@", &format!("[{}]:{}", sink.ip(), sink.port()));
-    main.push_str(more);
-    fs::write(directory.join("conf/main.cf"), main)?;
-    let master = include_str!("postfix-master.cf").replace("@SMTP@", &smtp.to_string());
-    fs::write(directory.join("conf/master.cf"), master)?;
-    // The temporary folder is private; Postfix's own user must get through it.
-    Command::new("chmod").arg("755").arg(directory).status()?;
-    let mut command = Command::new("/usr/sbin/postfix");
-    command.arg("-c").arg(directory.join("conf")).arg("start-fg");
+    let relayhost = format!("[{}]:{}", sink.ip(), sink.port());
+    let settings = include_str!("postfix-main.cf").replace("@SINK@", &relayhost) + more;
+    let mut command = postfix::configure(directory, smtp, &settings)?;
     let server = Server::start(&mut command, smtp, &directory.join("postfix.log"))?;
     Ok(Relay { servers: vec![server], smtp })
 }

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Program, addresses, ask, binary, eventually};
+use super::{Namespace, Program, addresses, ask, binary, eventually};
 
 /// How many sources a fleet has.
 const SOURCES: usize = 8;
@@ -39,11 +40,16 @@ pub struct Options {
     pub proxy_allows: Option<&'static str>,
     /// More variables for the MTA's environment.
     pub environment: Vec<(&'static str, String)>,
+    /// The host that the proxy runs on, with its sources, instead of this one.
+    pub space: Option<Arc<Namespace>>,
+    /// The sources, instead of eight, or of those of `space`.
+    pub sources: Option<Vec<IpAddr>>,
 }
 
 /// A proxy, an MTA, and where they are.
 pub struct Fleet {
     directory: TempDir,
+    space: Option<Arc<Namespace>>,
     environment: Vec<(&'static str, String)>,
     /// Where the MTA takes mail.
     pub smtp: SocketAddr,
@@ -72,9 +78,14 @@ impl Fleet {
         let at = |n: usize, port| SocketAddr::new(own[n].into(), port);
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
-        let sources: Vec<IpAddr> = own[8..8 + SOURCES].iter().map(|ip| (*ip).into()).collect();
-        let (socks5, proxy_v2, proxy_admin) = (at(0, 1080), at(0, 1081), at(0, 9180));
-        let (smtp, mta_admin, sink) = (at(1, 2525), at(1, 9181), at(2, 2525));
+        let space = options.space.clone();
+        let (proxy, sink, sources) = match &space {
+            Some(space) => (space.there[0], space.here, space.sources.clone()),
+            None => (own[0].into(), own[2].into(), own[8..8 + SOURCES].iter().map(|ip| (*ip).into()).collect()),
+        };
+        let sources = options.sources.clone().unwrap_or(sources);
+        let [socks5, proxy_v2, proxy_admin] = [1080, 1081, 9180].map(|port| SocketAddr::new(proxy, port));
+        let (smtp, mta_admin, sink) = (at(1, 2525), at(1, 9181), SocketAddr::new(sink, 2525));
         std::fs::write(path.join("proxy.toml"), proxy_toml(options, [socks5, proxy_v2, proxy_admin], &sources))
             .expect("written");
         let via = options.via.unwrap_or(if options.dialect.is_some_and(|dialect| dialect.starts_with("proxy-")) {
@@ -84,11 +95,23 @@ impl Fleet {
         });
         let mta_toml = mta_toml(options, path, [smtp, mta_admin, sink, via], &sources);
         std::fs::write(path.join("mta.toml"), mta_toml).expect("written");
-        let proxy = options.dialect.map(|_| start(path, "proxy", &[]));
+        let proxy = options.dialect.map(|_| start(path, "proxy", &[], space.as_deref()));
         let environment = options.environment.clone();
-        let mta = start(path, "mta", &environment);
-        let fleet =
-            Self { directory, environment, smtp, sink, mta_admin, proxy_admin, socks5, proxy_v2, sources, proxy, mta };
+        let mta = start(path, "mta", &environment, None);
+        let fleet = Self {
+            directory,
+            space,
+            environment,
+            smtp,
+            sink,
+            mta_admin,
+            proxy_admin,
+            socks5,
+            proxy_v2,
+            sources,
+            proxy,
+            mta,
+        };
         if let Some(proxy) = &fleet.proxy {
             ready(proxy_admin, proxy);
         }
@@ -109,14 +132,14 @@ impl Fleet {
     /// Starts the MTA again, on the same spool.
     pub fn restart_mta(&mut self) {
         self.mta.crash();
-        self.mta = start(self.path(), "mta", &self.environment);
+        self.mta = start(self.path(), "mta", &self.environment, None);
         ready(self.mta_admin, &self.mta);
     }
 
     /// Starts the proxy again.
     pub fn restart_proxy(&mut self) {
         self.proxy = None;
-        let proxy = start(self.path(), "proxy", &[]);
+        let proxy = start(self.path(), "proxy", &[], self.space.as_deref());
         ready(self.proxy_admin, &proxy);
         self.proxy = Some(proxy);
     }
@@ -139,8 +162,9 @@ impl Fleet {
     }
 }
 
-fn start(path: &Path, name: &str, environment: &[(&'static str, String)]) -> Program {
-    let mut command = Command::new(binary(&format!("egret-{name}")));
+fn start(path: &Path, name: &str, environment: &[(&'static str, String)], space: Option<&Namespace>) -> Program {
+    let program = binary(&format!("egret-{name}"));
+    let mut command = space.map_or_else(|| Command::new(&program), |space| space.command(&program));
     command.args(["serve", "--config"]).arg(path.join(format!("{name}.toml")));
     command.envs(environment.iter().map(|(key, value)| (key, value)));
     Program::spawn(&mut command, &path.join(format!("{name}.log")))

@@ -4,10 +4,12 @@
 
 mod fleet;
 mod http;
+mod namespace;
 mod program;
 
 pub use fleet::{Fleet, Options};
 pub use http::ask;
+pub use namespace::{Block, Namespace};
 pub use program::{Program, binary};
 
 use std::net::Ipv4Addr;

@@ -1,6 +1,7 @@
-//! Peers of the programs under test: load source, counting sink, short sessions. Floor 1.
+//! Peers of the programs under test: load source, counting sink, short sessions, Postfix. Floor 1.
 
 mod counts;
+pub mod postfix;
 pub(crate) mod reply;
 pub mod sessions;
 pub mod sink;
