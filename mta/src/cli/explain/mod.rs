@@ -227,10 +227,11 @@ fn options(values: &BTreeMap<String, String>, route: Option<&Route>) -> Vec<Valu
     all
 }
 
-/// What a file says of a key: a value, or a list of them.
+/// What a file says of a key: a value, or several.
 fn said(values: &BTreeMap<String, String>, key: &str) -> Option<String> {
     let items = || {
-        let all = values.iter().filter(|(name, _)| name.strip_prefix(key).is_some_and(|rest| rest.starts_with('[')));
+        let all =
+            values.iter().filter(|(name, _)| name.strip_prefix(key).is_some_and(|rest| rest.starts_with(['[', '.'])));
         let all: Vec<&str> = all.map(|(_, value)| value.as_str()).collect();
         (!all.is_empty()).then(|| all.join(", "))
     };
