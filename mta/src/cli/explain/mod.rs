@@ -86,7 +86,7 @@ async fn explain(asked: &Explain, config: &Config, file: &str) -> anyhow::Result
     let facts = Facts { message: &message, sender: sender.as_ref(), listener, client: Some(asked.client) };
     let assigned: Vec<Assigned> = recipients.iter().map(|to| config.rules.assign(&facts, to, &labels)).collect();
     let (edited, added) = config.rules.edit(message.clone(), &assigned);
-    let (ways, policed) = (config.ways(), policed(&config)?);
+    let (ways, policed) = (config.ways(), policed(config)?);
     let values = values(file);
     let mut told = Vec::new();
     for (recipient, assigned) in recipients.into_iter().zip(&assigned) {
