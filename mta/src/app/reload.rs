@@ -97,7 +97,7 @@ impl Reloader {
         });
         told.await.map_err(|stopped| stopped.to_string())?;
         self.signing.replace(config.signers);
-        let applied = changed_keys(last, &text).into_iter().filter(is_applied).collect();
+        let applied = changed_keys(last, &text).into_iter().filter(|key| is_applied(key)).collect();
         let wants_restart = changed_keys(&self.origin.text, &text).into_iter().filter(|key| !is_applied(key)).collect();
         *last = text;
         Ok(Reloaded { applied, wants_restart })
@@ -113,7 +113,7 @@ impl Reloader {
 }
 
 /// Whether a key holds at once.
-fn is_applied(key: &String) -> bool {
+fn is_applied(key: &str) -> bool {
     let of = |sections: &[&str]| sections.iter().any(|section| key.starts_with(section));
     of(&APPLIED) && !of(&RESOLVERS)
 }

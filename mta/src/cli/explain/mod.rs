@@ -86,7 +86,7 @@ async fn explain(asked: &Explain, config: &Config, file: &str) -> anyhow::Result
     let facts = Facts { message: &message, sender: sender.as_ref(), listener, client: Some(asked.client) };
     let assigned: Vec<Assigned> = recipients.iter().map(|to| config.rules.assign(&facts, to, &labels)).collect();
     let (edited, added) = config.rules.edit(message.clone(), &assigned);
-    let (ways, policed) = (config.ways(), policed(&config)?);
+    let (ways, policed) = (config.ways(), policed(config)?);
     let values = values(file);
     let mut told = Vec::new();
     for (recipient, assigned) in recipients.into_iter().zip(&assigned) {
@@ -227,10 +227,11 @@ fn options(values: &BTreeMap<String, String>, route: Option<&Route>) -> Vec<Valu
     all
 }
 
-/// What a file says of a key: a value, or a list of them.
+/// What a file says of a key: a value, or several.
 fn said(values: &BTreeMap<String, String>, key: &str) -> Option<String> {
     let items = || {
-        let all = values.iter().filter(|(name, _)| name.strip_prefix(key).is_some_and(|rest| rest.starts_with('[')));
+        let all =
+            values.iter().filter(|(name, _)| name.strip_prefix(key).is_some_and(|rest| rest.starts_with(['[', '.'])));
         let all: Vec<&str> = all.map(|(_, value)| value.as_str()).collect();
         (!all.is_empty()).then(|| all.join(", "))
     };
