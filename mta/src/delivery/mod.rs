@@ -1,6 +1,6 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
 //! `reply` and `content` floor 1 · `auth`, `capabilities`, `dialogue`, `transaction`, `outcome`, `outcome_rule`, `plan`,
-//! `broken_tls`, `leg`, `trace` 2 · `way`, `inquiry`, `connection`, `policy` 3 · `session`, `current`, `open`, `report` 4.
+//! `broken_tls`, `leg`, `trace` 2 · `way`, `inquiry`, `connection` 3 · `session`, `current`, `open`, `policy`, `report` 4.
 //! It does not choose sources, sites or retry times, and never calls the queue.
 
 mod auth;
