@@ -7,6 +7,7 @@ mod clock;
 mod config;
 mod crash;
 mod damage;
+mod dane;
 mod disk_errors;
 mod dkim;
 mod drain;

@@ -11,7 +11,7 @@ mod recovery;
 mod reload;
 mod reporter;
 mod smtp_in;
-mod tls;
+pub(crate) mod tls;
 
 use std::io;
 use std::net::SocketAddr;

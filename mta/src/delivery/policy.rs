@@ -1,6 +1,6 @@
 //! What TLS towards a host must be: the options of the path, and over them the policy of the host or domain. And what
 //! came of it, for events and reports.
-//! Floor 3. Touches nothing but counters.
+//! Floor 4. Touches nothing but counters.
 //! Always: a policy that demands TLS is never answered with less, whatever is remembered of the host; only the
 //! operator's `Disabled` goes before it.
 
@@ -51,9 +51,9 @@ impl Policing {
     ) -> Demand<'a> {
         let kept = self.policies.get(domain, now).filter(|_| options.enable_mta_sts);
         let kind = |kind, lines, hosts| Some(Applied::new(kind, lines, hosts));
+        let is_off = options.enable_tls == Tls::Disabled;
         let (mode, check, posture, counted) = match &host.policy {
-            _ if options.enable_tls == Tls::Disabled => (mode, Check::Nothing, Posture::None, None),
-            HostPolicy::Dane(dane) if options.enable_dane => {
+            HostPolicy::Dane(dane) if options.enable_dane && !is_off => {
                 let lines = dane.records.iter().map(ToString::to_string).collect();
                 let counted = kind(PolicyType::Tlsa, lines, vec![host.name.to_string()]);
                 let (mode, check) = match (dane.is_usable(), mode) {
@@ -64,7 +64,7 @@ impl Policing {
                 };
                 (mode, check, Posture::Dane, counted)
             }
-            HostPolicy::Sts if options.enable_mta_sts => {
+            HostPolicy::Sts if options.enable_mta_sts && !is_off => {
                 let counted = kept.as_ref().map(|kept| kept.applied.clone());
                 let counted = counted.or_else(|| kind(PolicyType::Sts, Vec::new(), Vec::new()));
                 (Tls::Required, Check::Certificate, Posture::StsEnforce, counted)

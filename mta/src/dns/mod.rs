@@ -1,5 +1,5 @@
 //! From a domain to the hosts that take its mail, and how they want it. `site` is floor 0, `exchanger`, `naming`
-//! and `sts::policy` floor 1, `sts::cache` floor 2, `answer`, `resolver`, `tlsa`, `sts`, `policed` and `lead` floor 3.
+//! and `sts::policy` floor 1, `answer`, `resolver`, `tlsa`, `sts`, `policed` and `lead` floor 3.
 
 mod answer;
 pub mod exchanger;

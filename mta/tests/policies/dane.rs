@@ -40,9 +40,9 @@ async fn hosts_with_records_are_under_dane_and_the_site_says_so() {
     let zone = two_hosts().tlsa("_25._tcp.x.test", 3, 1, 1, &DIGEST).tlsa("_25._tcp.x.test", 2, 0, 1, &DIGEST);
     let found = site(zone).await.expect("a site");
     let want = ["x.test x.test [] 2".to_owned(), "y.test None".to_owned()];
-    assert_eq!(told(&found), ("x.test,y.test+dane".to_owned(), want.to_vec()));
+    assert_eq!(told(&found), ("(x|y).test+dane".to_owned(), want.to_vec()));
     let plain = site(two_hosts()).await.expect("a site");
-    assert_eq!(told(&plain), ("x.test,y.test".to_owned(), vec!["x.test None".to_owned(), "y.test None".to_owned()]));
+    assert_eq!(told(&plain), ("(x|y).test".to_owned(), vec!["x.test None".to_owned(), "y.test None".to_owned()]));
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn a_host_whose_records_cannot_be_had_is_left_out_and_without_another_the_
         let server = zone.serve().await;
         let reports = TlsReports::new(Clock::system());
         let found = resolver(&server, &reports).site("a.test").await.expect("a site");
-        assert_eq!(told(&found), ("x.test,y.test+dane".to_owned(), vec!["y.test None".to_owned()]));
+        assert_eq!(told(&found), ("(x|y).test+dane".to_owned(), vec!["y.test None".to_owned()]));
         assert_eq!(failures(&reports, "a.test"), [("dnssec-invalid".to_owned(), 1)]);
     }
     let alone = Zone::new().signed().mx("a.test", 1, "x.test").host("x.test", &["192.0.2.1"]);

@@ -20,7 +20,7 @@ use crate::config::{self, Config};
 use crate::dns::lead::lead;
 use crate::dns::policed::Policed;
 use crate::dns::resolver::Failure;
-use crate::dns::site::{MxHost, Protocol, Site};
+use crate::dns::site::{HostPolicy, MxHost, Protocol, Site};
 use crate::message::{Address, Part, Wishes, is_domain};
 use crate::routing::pool::Pool;
 use crate::routing::route::Route;
@@ -204,9 +204,21 @@ async fn way<'w>(asked: &Explain, ways: &'w Ways, policed: &Policed, part: &'w P
     Led { route, site, told }
 }
 
+/// What rules TLS towards a host, but for the options of the path.
+fn policy(host: &MxHost) -> Option<String> {
+    match &host.policy {
+        HostPolicy::None => None,
+        HostPolicy::Sts => Some("sts-enforce".to_owned()),
+        HostPolicy::Dane(dane) => {
+            let records: Vec<_> = dane.records.iter().map(ToString::to_string).collect();
+            Some(format!("dane: TLSA of {}: {}", dane.base, records.join(" or ")))
+        }
+    }
+}
+
 fn hosts(site: &Site) -> Vec<Value> {
     let protocol = if site.protocol == Protocol::Lmtp { "lmtp" } else { "smtp" };
-    let host = |host: &MxHost| json!({ "host": host.name, "addresses": host.addresses, "port": host.port, "protocol": protocol });
+    let host = |host: &MxHost| json!({ "host": host.name, "addresses": host.addresses, "port": host.port, "protocol": protocol, "tls_policy": policy(host) });
     site.hosts.iter().map(host).collect()
 }
 

@@ -93,7 +93,8 @@ fn destination_line(destination: &Value) -> String {
     let host = |host: &Value| {
         let addresses: Vec<&str> = each(&host["addresses"]).filter_map(Value::as_str).collect();
         let protocol = if host["protocol"] == "lmtp" { " by LMTP" } else { "" };
-        format!("{} [{}] port {}{protocol}", words(&host["host"]), addresses.join(" "), host["port"])
+        let policy = host["tls_policy"].as_str().map(|policy| format!(", TLS by {policy}")).unwrap_or_default();
+        format!("{} [{}] port {}{protocol}{policy}", words(&host["host"]), addresses.join(" "), host["port"])
     };
     let hosts: Vec<String> = each(&destination["hosts"]).map(host).collect();
     format!("{}{by}", hosts.join(", then ")).trim_start().to_owned()

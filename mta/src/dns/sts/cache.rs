@@ -1,4 +1,4 @@
-//! MTA-STS policies that were fetched, by domain. Floor 2. Touches nothing; told the time.
+//! MTA-STS policies that were fetched, by domain. Floor 3. Touches nothing; told the time.
 //! Always: bounded in number and memory; when it is full, what ends first makes room. A policy is used up to its end,
 //! whatever became of later fetches.
 

@@ -1,5 +1,4 @@
-//! MTA-STS (RFC 8461): `policy` is floor 1, `cache` 2, `fetch` and this file 3: when a policy is asked for, and which
-//! one holds.
+//! MTA-STS (RFC 8461): when a policy is asked for, and which one holds. Floor 3.
 //! Always: a policy that cannot be had now changes nothing about one that is kept and good; one fetch of a domain at
 //! a time; a failed one is not repeated for some minutes.
 
