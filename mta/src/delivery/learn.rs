@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 
 use egret_shared::clock::UnixMs;
 
+use super::current::Current;
 use super::doubt::Sign;
 use super::hosts::{Habit, HostMemory};
-use super::report::Wire;
-use super::session::{Deps, Path};
+use super::report::{self, Attempt, Wire};
+use super::session::{Deps, Events, Path};
+use crate::event::record::Timing;
+use crate::message::{Message, RecipientResult};
 use crate::shaping::options::SmtpOptions;
 
 /// What is known of an address before it is spoken to.
@@ -62,4 +65,18 @@ pub(super) fn learn<R, E>(sign: Option<Sign>, path: &Path, wire: &Wire, deps: &D
         tracing::warn!(%address, site = %path.site.name, for_s, certain = sign.is_certain, "answers to pipelined commands are missing or mixed there; commands go one by one");
     }
     sign.is_certain
+}
+
+/// Tells of an attempt at an address that is followed by one at the next.
+pub(super) fn tell_deferred<R, E: Events>(
+    deps: &Deps<R, E>,
+    current: &Current,
+    message: &Message,
+    results: &[RecipientResult],
+    path: &Path,
+    wire: &Wire,
+) {
+    let (ticket, timing, now, outcomes) = (&current.ticket, Timing::default(), deps.clock.wall(), &deps.outcomes);
+    let attempt = Attempt { ticket, message, results, uncertain: &[], timing, now, outcomes };
+    report::tell(&attempt, path, wire, &deps.metrics, |record| deps.events.write(record));
 }

@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::current::{Current, envelope};
 use super::dialogue::{Act, Decided, Lost};
 use super::hosts::HostMemory;
-use super::learn::learn;
+use super::learn::{learn, tell_deferred};
 use super::open::{Opened, Secure, Unopened, open};
 use super::outcome::Judgement;
 use super::outcome_rule::OutcomeRules;
@@ -29,9 +29,7 @@ use super::transact::transact;
 use super::way::examine;
 use crate::dns::site::Site;
 use crate::event::record::{Record, Timing};
-use crate::message::{
-    EnhancedCode, FromSession, Message, MessageId, PartResult, RecipientResult, Response, Ticket, Verdict,
-};
+use crate::message::{EnhancedCode, FromSession, Message, MessageId, PartResult, Response, Ticket, Verdict};
 use crate::routing::source::{Source, Way};
 use crate::shaping::options::{PathOptions, ReconnectStrategy};
 
@@ -461,20 +459,6 @@ impl<R: Reader, E: Events> Session<R, E> {
 fn tell_fault<R, E: Events>(deps: &Deps<R, E>, fault: &Fault, ticket: &Ticket, path: &Path, wire: &Wire) {
     deps.metrics.fault(fault.reason);
     deps.events.write(report::fault(fault, ticket, path, wire, deps.clock.wall()));
-}
-
-/// Tells of an attempt at an address that is followed by one at the next.
-fn tell_deferred<R, E: Events>(
-    deps: &Deps<R, E>,
-    current: &Current,
-    message: &Message,
-    results: &[RecipientResult],
-    path: &Path,
-    wire: &Wire,
-) {
-    let (ticket, timing, now, outcomes) = (&current.ticket, Timing::default(), deps.clock.wall(), &deps.outcomes);
-    let attempt = Attempt { ticket, message, results, uncertain: &[], timing, now, outcomes };
-    report::tell(&attempt, path, wire, &deps.metrics, |record| deps.events.write(record));
 }
 
 fn millis(span: Duration) -> u64 {
