@@ -325,7 +325,9 @@ impl Resolver {
         let (mut usable, life) = self.combine(domain, &hosts, found, mx.life)?;
         if !mx.vouched.all {
             // Whoever could forge the MX could name any host, with records of its own.
-            usable.iter_mut().for_each(|(_, vouched)| *vouched = Vouched::default());
+            for (_, vouched) in &mut usable {
+                *vouched = Vouched::default();
+            }
         }
         let mut resolved = self.finished(domain, name, usable, life).await?;
         resolved.names = hosts.iter().map(|host| host.name.as_str().into()).collect();

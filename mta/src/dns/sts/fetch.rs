@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use egret_shared::net::tls_client::{Check, ClientTls, TlsFault};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Collected, Empty, Limited};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -87,7 +87,7 @@ async fn exchange(resolver: &Resolver, tls: &ClientTls, port: u16, host: &str) -
         return Err(FetchError::new(TlsResult::StsPolicyInvalid, text));
     }
     let body = Limited::new(answer.into_body(), MAX_POLICY_BYTES).collect().await;
-    body.map(|body| body.to_bytes()).map_err(|error| FetchError::failed(format!("https://{host}: {error}")))
+    body.map(Collected::to_bytes).map_err(|error| FetchError::failed(format!("https://{host}: {error}")))
 }
 
 async fn connect(resolver: &Resolver, port: u16, host: &str) -> Result<TcpStream, FetchError> {
