@@ -70,7 +70,10 @@ async fn a_host_that_is_blocked_in_the_middle_costs_nothing_but_its_own_sessions
         let other_at = SocketAddr::new(addresses(1)[0].into(), 2525);
         let mut options = Options { dialect: Some(dialect), ..Options::default() };
         let own = SocketAddr::new(addresses(1)[0].into(), 2525);
-        options.tables = format!("[[route]]\ndomains = [\"*\"]\nhosts = [\"{own}\", \"{other_at}\"]\n");
+        // Sessions end often, so that new ones begin at the first host all the time.
+        options.tables = format!(
+            "[[route]]\ndomains = [\"*\"]\nhosts = [\"{own}\", \"{other_at}\"]\nmax_deliveries_per_connection = 10\n"
+        );
         let mut fleet = Fleet::start(&options);
         fleet.sink = own;
         let first = sink(&fleet, Behaviour::default()).await;

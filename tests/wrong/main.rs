@@ -124,7 +124,7 @@ async fn a_proxy_that_is_killed_at_any_step_is_blamed_and_only_behind_the_dot_it
             let told = format!("{dialect:?}, killed {name}: {} {:?}", end.words(), end.fault);
             if name == "behind the dot" {
                 assert_eq!(end.verdicts(), [COUNTED] as [Verdict; 1], "{told}");
-                assert!(store.events.lock()[0].uncertain, "{told}");
+                assert!(store.events.lock().iter().any(|event| event.uncertain), "{told}");
                 continue;
             }
             assert_eq!((end.settled.len(), &*end.returned), (0, &[id][..]), "{told}");
