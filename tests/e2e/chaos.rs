@@ -99,7 +99,7 @@ async fn host_cut_off(how: Block, reasons: &[&str]) {
     let events = fleet.events();
     let faults = || events.iter().filter(|event| event["type"] == "fault");
     assert!(faults().count() > 0 && faults().all(|event| event["party"] == "remote" && by(event, hosts[0])));
-    assert!(faults().all(|event| reasons.contains(&text(event, "reason"))), "{:?}", faults().last());
+    assert!(faults().all(|event| reasons.contains(&text(event, "reason"))), "{:?}", faults().next_back());
     space.free();
     is_used_again(&fleet, "use of the first host", |event| by(event, hosts[0]));
 }
@@ -134,7 +134,7 @@ async fn proxy_cut_off(how: Block, reasons: &[&str]) {
     let events = fleet.events();
     let faults = || events.iter().filter(|event| event["type"] == "fault");
     assert!(faults().count() > 0 && faults().all(|event| event["proxy"] == "p"));
-    assert!(faults().all(|event| reasons.contains(&text(event, "reason"))), "{:?}", faults().last());
+    assert!(faults().all(|event| reasons.contains(&text(event, "reason"))), "{:?}", faults().next_back());
     space.free();
     is_used_again(&fleet, "use of the first proxy", |event| event["proxy"] == "p");
 }
