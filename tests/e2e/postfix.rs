@@ -2,6 +2,7 @@
 //! addresses; what it refuses, defers and finds too large.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use egret_tests::harness::{Fleet, Options, eventually};
 use serde_json::Value;
@@ -19,8 +20,10 @@ fn fleet_towards(postfix: &Postfix, tables: &str) -> Fleet {
 /// Messages that are hard to carry, by their subjects.
 fn messages() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let long = format!("{}\r\n", "x".repeat(998)).repeat(3);
-    let many_lines: String =
-        (0..60_000).map(|n| format!("{}line {n} {}\r\n", ".".repeat(n % 3), "y".repeat(60))).collect();
+    let mut many_lines = String::new();
+    for n in 0..60_000 {
+        let _ = write!(many_lines, "{}line {n} {}\r\n", ".".repeat(n % 3), "y".repeat(60));
+    }
     let every_byte: Vec<u8> = (0x80..=0xffu8).chain(1..=9).chain([11, 12]).chain(14..0x7f).collect();
     vec![
         ("plain", "", b"\r\nhello\r\n".to_vec()),

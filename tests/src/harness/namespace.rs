@@ -70,13 +70,13 @@ impl Namespace {
 
     fn connect(&self) -> bool {
         let Self { name, here, here6, cable, .. } = self;
-        let own = self.there.iter().chain(&self.sources).chain(&self.sources6);
+        let mut own = self.there.iter().chain(&self.sources).chain(&self.sources6);
         ip(&format!("link add {cable} type veth peer name inside netns {name}"))
             && ip(&format!("address add {here}/24 dev {cable}"))
             && ip(&format!("address add {here6}/64 dev {cable} nodad"))
             && ip(&format!("link set {cable} up"))
             && ip(&format!("-n {name} link set lo up"))
-            && own.fold(true, |fine, address| fine && self.add(*address))
+            && own.all(|address| self.add(*address))
             && ip(&format!("-n {name} link set inside up"))
     }
 
