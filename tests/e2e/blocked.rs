@@ -17,7 +17,7 @@ const RATE: f64 = 1_000.0;
 const BETWEEN: u64 = 300;
 
 /// Resets every connection to `at`, for as long as the runtime lives.
-async fn reset_all(at: SocketAddr) {
+fn reset_all(at: SocketAddr) {
     let listener = eventually("a free port", || TcpListener::bind(at).map_err(|error| error.to_string()));
     listener.set_nonblocking(true).expect("set");
     let listener = tokio::net::TcpListener::from_std(listener).expect("registered");
@@ -85,7 +85,7 @@ async fn a_host_that_is_blocked_in_the_middle_costs_nothing_but_its_own_sessions
         first.flush().expect("written");
         drop(first);
         received(&other, BETWEEN, &fleet);
-        reset_all(own).await;
+        reset_all(own);
         let goal = other.stats().received + BETWEEN;
         received(&other, goal, &fleet);
         let summary = load.end().await;

@@ -145,9 +145,11 @@ async fn a_higher_priority_goes_first_also_after_a_restart_and_a_move() {
         "[[route]]\ndomains = [\"*\"]\nhosts = [\"{at}\"]\n[[route]]\nname = \"relay\"\nhosts = [\"{at}\"]\n\
          [delivery]\nconnection_limit = 1\n"
     );
-    for priority in ["high", "low"] {
-        tables += &format!("[[rule]]\nheaders = {{ X-Way = \"{priority}\" }}\nset_priority = \"{priority}\"\n");
-    }
+    tables.extend(
+        ["high", "low"].map(|priority| {
+            format!("[[rule]]\nheaders = {{ X-Way = \"{priority}\" }}\nset_priority = \"{priority}\"\n")
+        }),
+    );
     let mut fleet = Fleet::start(&Options { tables, ..Options::default() });
     queue(&fleet, &["suspend", "--everything", "--for", "1h"]);
     let classes = ["low", "normal", "high"];

@@ -190,10 +190,10 @@ mod tests {
                     4..7 => if let Some((from, out)) = classes.pop() {
                         prop_assert!(inside.remove(&out));
                         waited[from] = 0;
-                        for class in 0..3 {
+                        for (class, waited) in waited.iter_mut().enumerate() {
                             let waits = class != from && classes.class_len(class) > 0;
-                            waited[class] = if waits { waited[class] + 1 } else { 0 };
-                            prop_assert!(class == 0 || waited[class] <= usize::from(MOST_PASSED) + 2);
+                            *waited = if waits { *waited + 1 } else { 0 };
+                            prop_assert!(class == 0 || *waited <= usize::from(MOST_PASSED) + 2);
                         }
                     },
                     7 => for (_, out) in classes.take_out(|(_, n)| n % 3 == class) { prop_assert!(inside.remove(&out)); },
@@ -204,7 +204,7 @@ mod tests {
             }
             // What was displaced and comes again displaces others only so often.
             let mut turns = 0;
-            let mut out = Vec::from_iter((0..3).map(|class| (Priority::ALL[class], 0)));
+            let mut out: Vec<_> = Priority::ALL.into_iter().map(|class| (class, 0)).collect();
             while let Some((priority, _)) = out.pop() {
                 turns += 1;
                 prop_assert!(turns < 200, "it goes round");

@@ -201,7 +201,7 @@ async fn drip(stream: &mut dyn Both, text: &str) {
 
 /// A good server: greets, offers PIPELINING and CHUNKING, takes all.
 async fn behave(stream: &mut dyn Both, note: impl Fn(String)) {
-    let mut answer = "220 good.test\r\n".to_owned();
+    let mut answer = "220 good.test\r\n";
     loop {
         if stream.write_all(answer.as_bytes()).await.is_err() || stream.flush().await.is_err() {
             return;
@@ -213,15 +213,14 @@ async fn behave(stream: &mut dyn Both, note: impl Fn(String)) {
             "DATA" => "354 go\r\n",
             "QUIT" => "221 bye\r\n",
             _ => "250 good\r\n",
-        }
-        .to_owned();
+        };
         if let ("BDAT", Some(Ok(bytes))) = (&command[..command.len().min(4)], words.next().map(str::parse)) {
             let _ = stream.read_exact(&mut vec![0; bytes]).await;
         }
         if command == "DATA" {
             let _ = stream.write_all(answer.as_bytes()).await;
             while line(stream).await.is_some_and(|line| line != ".") {}
-            answer = "250 good\r\n".to_owned();
+            answer = "250 good\r\n";
         }
         note(command);
     }
