@@ -63,11 +63,15 @@ fn text<'e>(event: &'e Value, key: &str) -> &'e str {
     event[key].as_str().unwrap_or_default()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_taken_away_is_left_at_once_and_used_again() {
+/// An address is taken away from a proxy of this dialect, and given back.
+async fn address_taken_away(dialect: &'static str, proxy_keys: &str) {
     let Some(space) = Namespace::new(4).map(Arc::new) else { return };
     // Nobody waits for an answer that cannot come: with the usual limits, minutes long, this would not end in time.
-    let fleet = Fleet::start(&options(&space, "[delivery]\nidle_timeout = \"20ms\"\n".to_owned()));
+    let fleet = Fleet::start(&Options {
+        dialect: Some(dialect),
+        proxy_keys: proxy_keys.to_owned(),
+        ..options(&space, "[delivery]\nidle_timeout = \"20ms\"\n".to_owned())
+    });
     let sink = sink(&fleet, Behaviour { delay: Duration::from_millis(20), ..Behaviour::default() }).await;
     let load = load(&fleet);
     load.goes_on(BETWEEN);
@@ -81,6 +85,16 @@ async fn an_address_that_is_taken_away_is_left_at_once_and_used_again() {
     space.give(fleet.sources[0]);
     assert_eq!(count(&fleet, |event| event["type"] == "fault" && event["source"] != "s0"), 0);
     is_used_again(&fleet, "use of the address", |event| event["source"] == "s0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_away_is_left_at_once_and_used_again() {
+    address_taken_away("socks5", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_header_the_record_of_a_session_says_that_its_address_was_taken_away() {
+    address_taken_away("proxy-v2", "admin = \"ADMIN\"").await;
 }
 
 /// The first of two hosts is cut off.

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(super) struct Connection {
     send: Vec<u8>,
     pub dialogue: Dialogue,
     timeouts: Timeouts,
+    /// Our own end of a connection to a proxy.
+    pub local: Option<SocketAddr>,
     /// TLS version and cipher.
     pub tls: Option<String>,
     pub tap: Tap,
@@ -58,7 +61,7 @@ impl Connection {
     pub fn new(stream: Leg, input: BytesMut, dialogue: Dialogue, timeouts: Timeouts, mut tap: Tap) -> Self {
         tap.heard(&input);
         let send = Vec::with_capacity(512);
-        Self { stream: Stream::Clear(stream), input, send, dialogue, timeouts, tls: None, tap }
+        Self { stream: Stream::Clear(stream), input, send, dialogue, timeouts, local: None, tls: None, tap }
     }
 
     /// The buffer that commands are appended to, with the dialogue that does so.

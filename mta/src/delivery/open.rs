@@ -216,6 +216,7 @@ async fn attempt(
     }
     let local = dialed.local;
     let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts, tap.clone());
+    connection.local = local;
     let mut judged = Ok(());
     loop {
         match connection.next().await {
@@ -230,7 +231,7 @@ async fn attempt(
                     Ok(found) => judged = found,
                     Err(error) => {
                         tap.tell(What::Tls, || &error.text);
-                        let failed = handshake_failed(path, &error, &demand, domain).await;
+                        let failed = handshake_failed(path, local, &error, &demand, domain).await;
                         if failed.fault.party() == Party::Remote {
                             count(result_of(error.fault));
                         }
@@ -283,9 +284,15 @@ fn explain(response: &mut Response, demand: &Demand<'_>, domain: &str) {
 }
 
 /// A handshake that broke, or whose certificate did not pass: where that is asked for, clear text is no way round it.
-async fn handshake_failed(path: &Path, error: &NoTls, demand: &Demand<'_>, domain: &str) -> Failed {
+async fn handshake_failed(
+    path: &Path,
+    local: Option<SocketAddr>,
+    error: &NoTls,
+    demand: &Demand<'_>,
+    domain: &str,
+) -> Failed {
     if !error.fault.is_certificate()
-        && let Some(fault) = examine(&path.source, &path.way).await
+        && let Some(fault) = examine(&path.source, &path.way, local).await
     {
         return fault.into();
     }
@@ -316,7 +323,7 @@ async fn refusal(
             return fault.into();
         }
     }
-    if is_broken && let Some(fault) = examine(&path.source, &path.way).await {
+    if is_broken && let Some(fault) = examine(&path.source, &path.way, local).await {
         return fault.into();
     }
     let detail = format!("{} [{address}]: {}", host.name, refused.response);

@@ -355,7 +355,7 @@ impl<R: Reader, E: Events> Session<R, E> {
                 let (said, unsaid) = finished.decided.into_iter().partition(is_said);
                 finished.decided = unsaid;
                 current.take(said, false, uncertain);
-                if let Some(fault) = examine(&self.path.source, &self.path.way).await {
+                if let Some(fault) = examine(&self.path.source, &self.path.way, connection.local).await {
                     tell_fault(&self.deps, &fault, &current.ticket, &self.path, &self.wire);
                     connection.tap.tell(What::Fault, || fault.to_string());
                     // The destination said nothing of the others: they go out another way, as if never tried.

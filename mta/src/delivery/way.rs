@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use egret_shared::fault::{Fault, Reason};
+use egret_shared::fault::{Fault, Party, Reason};
 use egret_shared::net::errno::{bind_reason, connect_reason};
 use egret_shared::net::socket::bound_to;
 use egret_shared::proxy_protocol::frame::{write_v1, write_v2};
@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::inquiry;
 use super::leg::Leg;
 use crate::routing::source::{Dialect, Proxy, Source, Way};
 
@@ -100,8 +101,14 @@ async fn through(proxy: &Proxy, source: &Source, to: SocketAddr) -> Result<Diale
 
 /// Says whether the proxy of a way, or the source behind it, is at fault after a session through it broke: a proxy that
 /// is there and holds the source goes through a handshake as far as the destination. `None` says nothing against them.
-pub(super) async fn examine(source: &Source, way: &Way) -> Option<Fault> {
+/// `local` is our end of the broken connection: by it an egret-proxy that was asked by a header knows the session.
+pub(super) async fn examine(source: &Source, way: &Way, local: Option<SocketAddr>) -> Option<Fault> {
     let proxy = way.proxy()?;
+    if let (true, Some(admin), Some(local)) = (proxy.dialect.is_header(), proxy.admin, local)
+        && let Some(fault) = inquiry::ask(admin, local).await.filter(|fault| fault.party() != Party::Remote)
+    {
+        return Some(fault);
+    }
     match timeout(EXAMINE_LIMIT, greet(proxy, source)).await {
         Ok(Ok(())) => None,
         Ok(Err(fault)) => Some(fault),

@@ -24,7 +24,7 @@ pub struct Options {
     pub dialect: Option<&'static str>,
     /// Another address to which the MTA speaks instead of the proxy's own.
     pub via: Option<SocketAddr>,
-    /// More lines for a proxy's section in mta.toml.
+    /// More lines for a proxy's section in mta.toml; `ADMIN` in them becomes its admin address.
     pub proxy_keys: String,
     /// How the sources are reached, in mta.toml, instead of by the proxy `p`.
     pub source_keys: Option<&'static str>,
@@ -93,7 +93,7 @@ impl Fleet {
         } else {
             socks5
         });
-        let mta_toml = mta_toml(options, path, [smtp, mta_admin, sink, via], &sources);
+        let mta_toml = mta_toml(options, path, [smtp, mta_admin, sink, via, proxy_admin], &sources);
         std::fs::write(path.join("mta.toml"), mta_toml).expect("written");
         let proxy = options.dialect.map(|_| start(path, "proxy", &[], space.as_deref()));
         let environment = options.environment.clone();
@@ -189,7 +189,12 @@ fn proxy_toml(options: &Options, [socks5, proxy_v2, admin]: [SocketAddr; 3], sou
     )
 }
 
-fn mta_toml(options: &Options, path: &Path, [smtp, admin, sink, via]: [SocketAddr; 4], sources: &[IpAddr]) -> String {
+fn mta_toml(
+    options: &Options,
+    path: &Path,
+    [smtp, admin, sink, via, proxy_admin]: [SocketAddr; 5],
+    sources: &[IpAddr],
+) -> String {
     let path = path.display();
     let mut text = format!(
         "hostname = \"mta.test\"\ndrain_timeout = \"10s\"\n{}\n[event_log]\npath = \"{path}/events\"\n\
@@ -207,7 +212,8 @@ fn mta_toml(options: &Options, path: &Path, [smtp, admin, sink, via]: [SocketAdd
         }
     }
     if let Some(dialect) = options.dialect {
-        let _ = write!(text, "[proxy.p]\naddress = \"{via}\"\ndialect = \"{dialect}\"\n{}\n", options.proxy_keys);
+        let keys = options.proxy_keys.replace("ADMIN", &proxy_admin.to_string());
+        let _ = write!(text, "[proxy.p]\naddress = \"{via}\"\ndialect = \"{dialect}\"\n{keys}\n");
         for (n, source) in sources.iter().enumerate() {
             let way = options.source_keys.unwrap_or("proxy = \"p\"");
             let _ = write!(text, "[source.s{n}]\naddress = \"{source}\"\n{way}\n");
