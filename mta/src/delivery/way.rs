@@ -23,6 +23,9 @@ use crate::routing::source::{Dialect, Proxy, Source, Way};
 /// The most that is read of a proxy's answers at once; a greeting of the destination may follow them.
 const READ_BYTES: usize = 2048;
 
+/// How long a connection must last to say that the proxy behind it is alive.
+const STAYS: Duration = Duration::from_millis(200);
+
 /// How long a proxy may take to answer when it is asked whether it is there.
 const EXAMINE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -122,7 +125,9 @@ pub(super) async fn examine(source: &Source, way: &Way, local: Option<SocketAddr
 async fn greet(proxy: &Proxy, source: &Source) -> Result<(), Fault> {
     let mut stream = reach(proxy).await?;
     if proxy.dialect.is_header() {
-        return Ok(());
+        return stays(&mut stream)
+            .await
+            .map_err(|why| Fault::new(Reason::ProxyUnreachable, format!("proxy {}: {why}", proxy.address)));
     }
     // The destination is never told.
     let nowhere = SocketAddr::new(source.address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)), 0);
@@ -130,6 +135,16 @@ async fn greet(proxy: &Proxy, source: &Source) -> Result<(), Fault> {
     socks5(asked.ask(nowhere), &mut stream, &mut BytesMut::new(), Upto::Destination)
         .await
         .map_err(|fault| named(fault, proxy))
+}
+
+/// Whether a proxy that waits for a header keeps the connection: of one that is dying the kernel may still have taken
+/// it, and ends it with the program.
+async fn stays(stream: &mut Leg) -> Result<(), String> {
+    match timeout(STAYS, stream.read(&mut [0])).await {
+        Ok(Ok(0)) => Err("it closes connections at once".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
 }
 
 /// A connection to the proxy, in TLS if that is spoken.
