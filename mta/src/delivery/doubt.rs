@@ -57,7 +57,8 @@ impl Doubts {
 
     /// All pipelined commands were answered, each by what can be its answer.
     pub fn passed(&mut self) {
-        if self.is_pipelined && self.sign.is_none() {
+        // Once is enough: what is known already is not told again with each message.
+        if self.is_pipelined && self.sign.is_none() && !self.is_proven {
             self.is_proven = true;
             self.sign = Some(Sign { habit: Habit::Pipelines, is_certain: true });
         }
