@@ -6,7 +6,7 @@ use egret_tests::harness::{Fleet, Options, binary, eventually};
 use egret_tests::peer::sink::Behaviour;
 use nix::sys::signal::Signal;
 
-use crate::support::{offer, sink};
+use crate::support::{edit, offer, sink};
 
 /// Runs `egret-mta reload`; exit code, standard output and error.
 fn reload(fleet: &Fleet) -> (Option<i32>, String) {
@@ -14,14 +14,6 @@ fn reload(fleet: &Fleet) -> (Option<i32>, String) {
     let output = Command::new(binary("egret-mta")).args(["reload", "--admin", &admin]).output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     (output.status.code(), text.into_owned())
-}
-
-/// Changes the configuration file.
-fn edit(fleet: &Fleet, from: &str, to: &str) {
-    let file = fleet.file("mta.toml");
-    let text = std::fs::read_to_string(&file).expect("readable");
-    assert!(text.contains(from), "{from} does not stand in {text}");
-    std::fs::write(&file, text.replace(from, to)).expect("written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

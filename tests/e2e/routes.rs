@@ -10,7 +10,7 @@ use egret_tests::harness::{Fleet, Options, addresses, binary, eventually};
 use egret_tests::peer::sink::{Behaviour, Sink};
 use serde_json::Value;
 
-use crate::support::smtp;
+use crate::support::{edit, smtp};
 
 /// Runs `egret-mta` with `arguments`; whether it worked, and what it said.
 fn run(arguments: &[&str]) -> (bool, String) {
@@ -187,14 +187,6 @@ async fn a_higher_priority_goes_first_also_after_a_restart_and_a_move() {
     let places: Vec<_> = went[1..9].iter().map(place).collect();
     assert!(places.is_sorted() && places.iter().filter(|p| **p == Some(0)).count() >= 3, "{went:?}");
     assert_eq!(place(&went[11]), Some(2), "{went:?}");
-}
-
-/// Changes the configuration file.
-fn edit(fleet: &Fleet, from: &str, to: &str) {
-    let file = fleet.file("mta.toml");
-    let text = std::fs::read_to_string(&file).expect("readable");
-    assert!(text.contains(from), "{from} does not stand in {text}");
-    std::fs::write(&file, text.replace(from, to)).expect("written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -190,3 +190,11 @@ pub fn verify(fleet: &Fleet) -> (u64, String) {
     let why = String::from_utf8_lossy(&output.stderr);
     (count.unwrap_or_else(|| panic!("no count: {told}{why}")), told)
 }
+
+/// Changes the configuration file.
+pub fn edit(fleet: &Fleet, from: &str, to: &str) {
+    let file = fleet.file("mta.toml");
+    let text = std::fs::read_to_string(&file).expect("readable");
+    assert!(text.contains(from), "{from} does not stand in {text}");
+    std::fs::write(&file, text.replace(from, to)).expect("written");
+}

@@ -1,7 +1,5 @@
 //! Says who this host is: mechanisms, refusals, and that a password never goes where it should not.
 
-use std::sync::Arc;
-
 use egret_mta::message::Verdict;
 use egret_mta::shaping::options::{Mechanism, Secret, Tls as Use};
 use egret_shared::fault::{Party, Reason};
@@ -11,7 +9,7 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::TlsAcceptor;
 
 use crate::bench::{Bench, COUNTED, bench, script, taken};
-use crate::smtp::{Hear, Listen, Reset, Say, Step, Tls, serve};
+use crate::smtp::{Hear, Listen, Reset, Say, Step, Tls, acceptor_with, serve};
 
 const PLAIN: &str = "AUTH PLAIN AHUAcA==";
 
@@ -29,19 +27,11 @@ fn offers(mechanisms: &'static str) -> Vec<Step> {
 fn certificate() -> (TlsAcceptor, ClientTls) {
     let made = rcgen::generate_simple_self_signed(vec!["mx0.test".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    let chain = vec![made.cert.der().clone()];
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(chain.clone(), key)
-        .expect("a certificate");
+    let certificate = made.cert.der().clone();
     let mut roots = RootCertStore::empty();
-    for certificate in chain {
-        roots.add(certificate).expect("a root");
-    }
-    (TlsAcceptor::from(Arc::new(server)), ClientTls::with_roots(roots).expect("a provider"))
+    let acceptor = acceptor_with(&certificate, key);
+    roots.add(certificate).expect("a root");
+    (acceptor, ClientTls::with_roots(roots).expect("a provider"))
 }
 
 #[tokio::test]

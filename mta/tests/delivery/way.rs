@@ -15,20 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::bench::{COUNTED, EHLO, FROM, bench, greeting, script, taken};
-use crate::smtp::{Hear, Listen, Reset, Say, Step, Tls, serve};
+use crate::smtp::{Hear, Listen, Reset, Say, Step, Tls, acceptor_with, serve};
 
 fn acceptor() -> (TlsAcceptor, rustls::pki_types::CertificateDer<'static>) {
     let key = rcgen::generate_simple_self_signed(vec!["mx0.test".to_owned()]).expect("a certificate");
     let certificate = key.cert.der().clone();
     let secret = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).expect("a key");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], secret)
-        .expect("a pair");
-    (Arc::new(config).into(), certificate)
+    (acceptor_with(&certificate, secret), certificate)
 }
 
 fn starttls(acceptor: TlsAcceptor) -> Vec<Step> {

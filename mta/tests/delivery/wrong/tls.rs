@@ -1,7 +1,5 @@
 //! STARTTLS: offered, stripped, refused, broken.
 
-use std::sync::Arc;
-
 use egret_mta::message::Verdict::Delivered;
 use egret_mta::shaping::options::{PathOptions, Tls as Mode};
 use egret_shared::fault::Reason::{ConnectionTimeout, RemoteClosed};
@@ -10,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{BRIEF, Row, row};
 use crate::bench::{COUNTED, EHLO, script, taken};
-use crate::smtp::{Any, Bytes, Drip, Flood, Hear, Listen, Mute, Reset, Say, Step, Tls};
+use crate::smtp::{Any, Bytes, Drip, Flood, Hear, Listen, Mute, Reset, Say, Step, Tls, acceptor_with};
 
 /// Offers STARTTLS and hears it.
 fn offered(then: &[Step]) -> Vec<Step> {
@@ -100,12 +98,5 @@ fn acceptor(names: &[&str], has_ended: bool) -> (TlsAcceptor, CertificateDer<'st
     }
     let certificate = wanted.self_signed(&key).expect("a certificate").der().clone();
     let secret = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], secret)
-        .expect("a pair");
-    (Arc::new(config).into(), certificate)
+    (acceptor_with(&certificate, secret), certificate)
 }
