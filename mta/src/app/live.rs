@@ -99,7 +99,7 @@ impl Live {
 }
 
 fn limits(setups: &PerSite<Setup>) -> PerSite<u32> {
-    let limits = setups.try_map(|setup| Ok::<_, std::convert::Infallible>(setup.options.connection_limit));
+    let limits = setups.try_map(|setup| Ok::<_, std::convert::Infallible>(setup.options.limits.connection_limit.count));
     let Ok(limits) = limits;
     limits
 }

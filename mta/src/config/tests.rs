@@ -157,7 +157,7 @@ fn options_of_a_route_stand_over_those_of_all_paths_and_belong_to_its_site() {
     let options = config.routes.options(&config.path, 25);
     let told = |site: &str| {
         let options = options.of(site);
-        (options.connection_limit, options.smtp.enable_pipelining, options.tls.enable_tls)
+        (options.limits.connection_limit.count, options.smtp.enable_pipelining, options.tls.enable_tls)
     };
     assert_eq!(told("127.0.0.1:2526"), (2, false, Tls::Required));
     assert_eq!(told("127.0.0.2:25"), (7, false, Tls::OpportunisticInsecure));

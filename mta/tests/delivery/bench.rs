@@ -129,7 +129,6 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
     Bench {
         store: Store::default(),
         options: PathOptions {
-            connection_limit: 1,
             max_deliveries_per_connection: 10,
             max_recipients_per_batch: 100,
             smtp: SmtpOptions { timeouts, ..SmtpOptions::default() },

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use crate::limits::Rate;
+use crate::limits::{Count, Rate, Throttle};
 use crate::units::{Size, Span};
 
 /// A type that a key can have.
@@ -46,6 +46,7 @@ config_value_from_str! {
     Span => "a time span",
     Size => "a size",
     Rate => "a rate",
+    Throttle => "a rate",
     IpAddr => "an IP address",
     SocketAddr => "an address with a port",
 }
@@ -90,6 +91,19 @@ macro_rules! integers {
 }
 
 integers!(u16, u32, u64, usize);
+
+impl Value for Count {
+    const KIND: &'static str = "a number";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) => text.parse().map_err(|e| format!("{text:?} is not {}: {e}", Self::KIND)),
+            None => match u32::read(value)? {
+                0 => Err("is 0, with which nothing would ever be sent".to_owned()),
+                count => Ok(count.into()),
+            },
+        }
+    }
+}
 
 impl<T: Value> Value for Vec<T> {
     const KIND: &'static str = "a list";

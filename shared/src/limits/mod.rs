@@ -2,6 +2,8 @@
 
 pub mod gcra;
 pub mod rate;
+pub mod spec;
 
 pub use gcra::Gcra;
 pub use rate::Rate;
+pub use spec::{Count, Throttle};

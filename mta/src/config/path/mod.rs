@@ -3,8 +3,11 @@
 
 mod auth;
 mod hosts;
+mod limits;
 mod smtp;
 mod tls;
+
+use std::sync::Arc;
 
 use egret_shared::config::Section;
 
@@ -12,13 +15,7 @@ use crate::shaping::options::PathOptions;
 
 /// Replaces in `options` what `section` holds.
 pub(super) fn replace(section: &Section<'_>, options: &mut PathOptions) {
-    count(
-        section,
-        "connection_limit",
-        "32",
-        "Sessions at once to one site from one source.",
-        &mut options.connection_limit,
-    );
+    limits::replace(section, Arc::make_mut(&mut options.limits));
     count(
         section,
         "max_deliveries_per_connection",

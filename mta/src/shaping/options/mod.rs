@@ -1,21 +1,25 @@
 //! The effective options of one path (source to site), as plain data that travels with a hand-over.
 //! Floor 1. Names and meanings are those of KumoMTA's egress path options; one file for each concern.
 
+use std::sync::Arc;
+
 mod auth;
 mod hosts;
+mod limits;
 mod smtp;
 mod tls;
 
 pub use auth::{AuthOptions, Mechanism, Secret};
 pub use hosts::{HostOptions, IpLookupStrategy, ReconnectStrategy};
+pub use limits::{Named, PathLimits};
 pub use smtp::{SmtpOptions, Timeouts, Uncertain};
 pub use tls::{Tls, TlsOptions};
 
 /// The options of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathOptions {
-    /// Sessions at once.
-    pub connection_limit: u32,
+    /// How much it takes.
+    pub limits: Arc<PathLimits>,
     /// Messages that one session carries.
     pub max_deliveries_per_connection: u32,
     /// Recipients in one transaction; more are sent in further ones.
@@ -40,7 +44,7 @@ impl PathOptions {
 impl Default for PathOptions {
     fn default() -> Self {
         Self {
-            connection_limit: 32,
+            limits: Arc::default(),
             max_deliveries_per_connection: 1024,
             max_recipients_per_batch: 100,
             hosts: HostOptions::default(),
