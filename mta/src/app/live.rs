@@ -9,8 +9,10 @@ use egret_shared::net::tls_client::{ClientTls, ClientTlsError};
 
 use crate::config::Config;
 use crate::delivery::{OutcomeRule, OutcomeRules};
+use crate::dns::site::Site;
+use crate::queue::Paths;
 use crate::routing::ways::Ways;
-use crate::shaping::options::PathOptions;
+use crate::shaping::options::{PathLimits, PathOptions};
 use crate::shaping::per_site::PerSite;
 
 /// What a session to a site is given.
@@ -36,7 +38,6 @@ pub(super) struct Next {
     ways: Ways,
     setups: PerSite<Setup>,
     outcomes: Vec<OutcomeRule>,
-    pub limits: PerSite<u32>,
     /// Routes differ: what is queued must be led anew.
     pub leads: bool,
 }
@@ -66,9 +67,9 @@ impl Live {
         self.setups.load().of("").tls.clone()
     }
 
-    /// The most sessions from one source to each site.
-    pub(super) fn connection_limits(&self) -> PerSite<u32> {
-        limits(&self.setups.load())
+    /// The limits of the path from a source to a site.
+    pub(crate) fn limits(&self, _source: &str, site: &Site) -> Arc<PathLimits> {
+        self.setups.load().of(&site.name).options.limits.clone()
     }
 
     /// What `config` says now, with what only a restart changes as it is.
@@ -86,8 +87,8 @@ impl Live {
         let now = self.ways.load();
         let ways = Ways { default_pool: now.default_pool.clone(), ..config.ways() };
         let setups = setups(&ways.routes.options(&config.path, self.smtp_port)).map_err(|error| error.to_string())?;
-        let (leads, limits, outcomes) = (ways.routes != now.routes, limits(&setups), config.outcomes.clone());
-        Ok(Next { ways, setups, outcomes, limits, leads })
+        let (leads, outcomes) = (ways.routes != now.routes, config.outcomes.clone());
+        Ok(Next { ways, setups, outcomes, leads })
     }
 
     /// Takes it.
@@ -98,10 +99,10 @@ impl Live {
     }
 }
 
-fn limits(setups: &PerSite<Setup>) -> PerSite<u32> {
-    let limits = setups.try_map(|setup| Ok::<_, std::convert::Infallible>(setup.options.limits.connection_limit.count));
-    let Ok(limits) = limits;
-    limits
+impl Paths for Live {
+    fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
+        Self::limits(self, source, site)
+    }
 }
 
 /// Paths with the same options of TLS share what is made of them.

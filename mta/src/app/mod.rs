@@ -21,6 +21,7 @@ use std::time::Duration;
 use egret_shared::clock::Clock;
 use egret_shared::http;
 use egret_shared::lifecycle::{Stop, notify};
+use egret_shared::limits::Limits;
 use egret_shared::metrics::upkeep;
 use egret_shared::net::accept::Heart;
 use egret_shared::net::socket::{Share, listen};
@@ -40,9 +41,9 @@ use crate::delivery::trace::Tracer;
 use crate::dns::resolver::ResolverError;
 use crate::intake::{Intake, Signing};
 use crate::message::MessageId;
-use crate::queue::Engine;
 use crate::queue::control::words::Control;
-use crate::queue::run::{Driver, Queues, channel};
+use crate::queue::run::{Driver, Queues, Start, channel};
+use crate::queue::{Engine, Meter};
 use crate::spool::{self, Spool};
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
@@ -220,8 +221,9 @@ fn start(
         keeper: keeper.clone(),
         cut: cut.clone(),
     };
-    let driver =
-        tokio::spawn(Driver::new(engine(config, &live, controls, clock), Arc::new(hands), clock.clone(), inbox).run());
+    let begin = Start::now_of(clock);
+    let engine = engine(config, &live, begin.meter(Limits::memory(), false), controls, clock);
+    let driver = tokio::spawn(Driver::new(engine, Arc::new(hands), begin, inbox).run());
     let recovery = recovery::start(found, queues.clone(), clock.clone());
     let recovery = recovery.map_err(|error| StartError::Thread(error.to_string()))?;
 
@@ -250,9 +252,9 @@ fn start(
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
 }
 
-fn engine(config: &Config, live: &Live, controls: Vec<Control>, clock: &Clock) -> Engine {
-    let limits = live.connection_limits();
-    let mut engine = Engine::new(config.queue, limits, config.pools.clone(), config.default_pool.clone(), seed());
+fn engine(config: &Config, live: &Live, meter: Meter, controls: Vec<Control>, clock: &Clock) -> Engine {
+    let (pools, default_pool) = (config.pools.clone(), config.default_pool.clone());
+    let mut engine = Engine::new(config.queue, live.clone(), meter, pools, default_pool, seed());
     engine.restore(controls, clock.wall());
     engine
 }

@@ -85,14 +85,14 @@ impl Reloader {
     async fn apply(&self, last: &mut String) -> Result<Reloaded, String> {
         let (config, text) = config::read_with_text(&self.origin.file).map_err(|complaints| complaints.to_string())?;
         let next = self.live.next(&config)?;
-        let (options, limits, leads, live) = (config.queue, next.limits.clone(), next.leads, self.live.clone());
-        let told = self.queues.ask(move |engine, _, _| {
+        let (options, leads, live) = (config.queue, next.leads, self.live.clone());
+        let told = self.queues.ask(move |engine, now, _| {
             // Questions that the engine asks from here on are answered by the new routes.
             live.replace(next);
             engine.set_options(options);
-            engine.set_connection_limits(limits);
+            engine.paths_changed();
             if leads {
-                engine.lead_anew();
+                engine.lead_anew(now);
             }
         });
         told.await.map_err(|stopped| stopped.to_string())?;
