@@ -247,7 +247,7 @@ mod tests {
         let four: Vec<_> = (0..4).map(|_| limits.hold(&counts[1..], now)).collect();
         assert!(four.iter().all(Result::is_ok), "the refused one took no place");
         drop(lease);
-        assert_eq!(limits.woken().await, ["path".into()]);
+        assert_eq!(limits.woken().await, [Arc::<str>::from("path")]);
         assert!(limits.hold(&counts, now).is_ok());
     }
 

@@ -180,12 +180,14 @@ impl RateAccount {
         Some(self.word(name, -i64::try_from(spare).ok()?, false))
     }
 
-    /// The store keeps `tokens` times for us, the first in `first` microseconds.
-    pub(super) fn answered(&mut self, interval: Duration, tokens: i64, first: i64, now: Instant) {
-        let Some(left) = u64::try_from(tokens).ok().filter(|left| *left > 0) else { return };
+    /// The store keeps `granted` times for us, the first in `first` microseconds.
+    pub(super) fn answered(&mut self, interval: Duration, granted: u64, first: i64, now: Instant) {
+        if granted == 0 {
+            return;
+        }
         let wait = Duration::from_micros(first.unsigned_abs());
         let next = if first > 0 { now + wait } else { earlier(now, wait) };
-        self.put(Grant { next, interval, left });
+        self.put(Grant { next, interval, left: granted });
         self.touched = now;
     }
 
