@@ -174,6 +174,7 @@ impl Limits {
             }
             let left = deadline.saturating_duration_since(now);
             let is_settled = self.with(|purse| purse.is_settled(&refusal.name));
+            eprintln!("DEBUG {refusal:?} {is_settled} {left:?}");
             if left.is_zero() || is_settled || tokio::time::timeout(left, changed).await.is_err() {
                 self.with(|purse| counts.iter().for_each(|(name, _)| purse.wait_no_more(name)));
                 return Err(denied(refusal.name, None));

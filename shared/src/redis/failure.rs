@@ -44,7 +44,7 @@ impl RedisFailure {
         Self {
             place: options.place(),
             what: command.map_or_else(String::new, |command| format!("{}: ", name(command))),
-            why: format!("{error}{hint}"),
+            why: format!("{}{hint}", text(error)),
             breaks: moved || inner || !answered,
             silent: false,
             is_unknown_script,
@@ -74,6 +74,16 @@ impl RedisFailure {
             is_unknown_script: false,
             is_refusal: false,
         }
+    }
+}
+
+/// What the server said, as it said it; else what the connection says.
+fn text(error: &RedisError) -> String {
+    match (error.kind(), error.code(), error.detail()) {
+        (ErrorKind::Server(_) | ErrorKind::Extension, Some(code), detail) => {
+            format!("{code} {}", detail.unwrap_or("")).trim_end().to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -183,6 +183,8 @@ impl Purse {
             return;
         }
         let mut asks: Vec<Ask> = Vec::new();
+        // One shard is used by all nodes, also by those that have no limits yet: so each knows how many there are.
+        self.may_ask(0, &mut asks, now);
         asks.extend(self.rates.accounts.iter_mut().filter_map(|(name, account)| account.spare(name, now)));
         asks.extend(
             self.quotas.accounts.iter_mut().filter_map(|((name, day), account)| account.spare(name, *day, now)),
