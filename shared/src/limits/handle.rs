@@ -14,6 +14,9 @@ use super::words::{Refusal, When};
 use super::{Count, Throttle};
 use crate::clock::{Clock, UnixMs};
 
+/// Names of limits that may wait to be taken by [`Limits::woken`].
+const MAX_WOKEN: usize = 65_536;
+
 /// How the limits stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -74,13 +77,16 @@ impl Limits {
         let mut purse = self.0.purse.lock();
         let done = act(&mut purse);
         let (asks, woken) = (purse.has_asks(), purse.has_woken());
+        if woken > MAX_WOKEN {
+            // Nobody takes them: this program waits in `obtain` only.
+            purse.woken();
+        }
         drop(purse);
         if asks {
             self.0.asks.notify_one();
         }
-        if woken {
+        if woken > 0 {
             self.0.woken.notify_one();
-            self.0.changed.notify_waiters();
         }
         done
     }
@@ -174,7 +180,6 @@ impl Limits {
             }
             let left = deadline.saturating_duration_since(now);
             let is_settled = self.with(|purse| purse.is_settled(&refusal.name));
-            eprintln!("DEBUG {refusal:?} {is_settled} {left:?}");
             if left.is_zero() || is_settled || tokio::time::timeout(left, changed).await.is_err() {
                 self.with(|purse| counts.iter().for_each(|(name, _)| purse.wait_no_more(name)));
                 return Err(denied(refusal.name, None));

@@ -297,9 +297,9 @@ impl Purse {
         self.woken.drain().collect()
     }
 
-    /// Whether there are such names.
-    pub fn has_woken(&self) -> bool {
-        !self.woken.is_empty()
+    /// How many such names there are.
+    pub fn has_woken(&self) -> usize {
+        self.woken.len()
     }
 
     fn rate_is_due(&mut self, name: &Arc<str>, now: Instant) {
