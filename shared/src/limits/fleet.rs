@@ -19,10 +19,12 @@ use crate::redis::{Redis, RedisFailure};
 
 /// How often a node says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
-/// How long an exchange with the store may take, with a new connection if there must be one.
-const EXCHANGE: Duration = Duration::from_millis(500);
-/// After so many exchanges in a row without an answer the store is away.
+/// After so many exchanges in a row without an answer the store is away …
 const MAX_FAILED: u32 = 2;
+/// … or after one that took so long.
+const SLOW: Duration = Duration::from_millis(400);
+/// Who ends waits so long for the store to hear of it.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Who was refused by the store, for want of rights or memory, asks again after so long.
 const REFUSED: Duration = Duration::from_secs(3);
 /// It is told again so often that the store is away.
@@ -72,10 +74,11 @@ pub struct Asked {
 impl Limits {
     /// Kept by all nodes that share this Redis. The driver is to be run.
     pub fn fleet(redis: Redis, options: FleetOptions, clock: Clock) -> (Self, Driver) {
-        let limits = Self::of(Purse::shared(options.manner.clone()));
+        let store = Store::new(&redis, &options.node, options.server_time);
+        let limits = Self::of(Purse::shared(options.manner));
         let driver = Driver {
             limits: limits.clone(),
-            store: Store::new(&redis, &options.node, options.server_time),
+            store,
             redis,
             degraded_metric: options.degraded_metric,
             failed: 0,
@@ -107,7 +110,7 @@ impl Driver {
         }
         let asks = self.limits.with(Purse::leave);
         let calls: Vec<_> = asks.iter().map(|ask| self.store.call(ask, self.wall())).collect();
-        if timeout(EXCHANGE, self.redis.scripts(&calls)).await.is_err() {
+        if timeout(LAST_WORDS, self.redis.scripts(&calls)).await.is_err() {
             tracing::debug!("the store did not hear that this node ends; it will notice");
         }
     }
@@ -124,17 +127,17 @@ impl Driver {
             tokio::select! {
                 () = limits.0.asks.notified() => {}
                 _ = beat.tick() => limits.with(|purse| purse.tick(self.clock.now())),
-                Some(name) = heard.recv() => self.hear(name, &mut heard),
+                Some(name) = heard.recv() => self.hear(&name, &mut heard),
             }
             self.exchange().await;
         }
     }
 
     /// There is room somewhere, or somebody waits for what we have.
-    fn hear(&self, first: String, heard: &mut mpsc::Receiver<String>) {
+    fn hear(&self, first: &str, heard: &mut mpsc::Receiver<String>) {
         let now = self.clock.now();
         self.limits.with(|purse| {
-            purse.nudge(&first, now);
+            purse.nudge(first, now);
             while let Ok(name) = heard.try_recv() {
                 purse.nudge(&name, now);
             }
@@ -152,7 +155,7 @@ impl Driver {
             if asks.is_empty() {
                 return;
             }
-            let mut failure = None;
+            let (mut failure, started) = (None, self.clock.now());
             for asks in asks.chunks(MAX_ASKS) {
                 failure = self.ask(asks, failure).await;
             }
@@ -161,7 +164,8 @@ impl Driver {
                 None => self.is_well(),
                 Some(failure) => {
                     self.failed += 1;
-                    if self.failed >= MAX_FAILED || failure.is_refusal {
+                    let slow = self.clock.now().saturating_duration_since(started) >= SLOW;
+                    if self.failed >= MAX_FAILED || slow || failure.is_refusal {
                         self.is_away(&failure);
                         return;
                     }
@@ -178,13 +182,12 @@ impl Driver {
         let calls: Vec<_> = asks.iter().map(|ask| self.store.call(ask, self.wall())).collect();
         let outcomes = match &failure {
             Some(_) => None,
-            None => timeout(EXCHANGE, self.redis.scripts(&calls)).await.ok(),
+            None => Some(self.redis.scripts(&calls).await),
         };
         let now = self.clock.now();
-        let silence = || RedisFailure::plain(self.redis.options(), format!("no answer within {EXCHANGE:?}"));
         let Some(outcomes) = outcomes else {
             self.limits.with(|purse| asks.iter().for_each(|ask| purse.lost(ask, now)));
-            return failure.or_else(|| Some(silence()));
+            return failure;
         };
         let mut worst: Option<RedisFailure> = None;
         self.limits.with(|purse| {
@@ -250,7 +253,7 @@ impl Driver {
         }
         let ask = Ask::Live { shard: 0, join: true };
         let calls = [self.store.call(&ask, self.wall())];
-        let outcome = timeout(EXCHANGE, self.redis.scripts(&calls)).await.ok().and_then(|mut outcomes| outcomes.pop());
+        let outcome = self.redis.scripts(&calls).await.pop();
         if let Some(Ok(value)) = outcome
             && answer(&ask, &value).is_some()
         {

@@ -144,7 +144,8 @@ impl Purse {
 
     /// How many nodes there are, as far as is known.
     pub fn nodes(&self) -> u32 {
-        self.shards.iter().map(|shard| shard.nodes).max().unwrap_or(0).max(self.manner.nodes).max(1)
+        let known = self.shards.iter().map(|shard| shard.nodes).max().unwrap_or(0);
+        if known == 0 { self.manner.nodes.max(1) } else { known }
     }
 
     fn mode_of(&self, local: bool) -> Mode {
@@ -173,6 +174,7 @@ impl Purse {
             let (mode, account) = self.rate(name, throttle, now);
             let Err(when) = account.may(mode, now) else { continue };
             account.wanted |= when == When::Woken;
+            account.starved = true;
             if mode == Mode::Shared {
                 self.rate_is_due(name, now);
             }

@@ -100,7 +100,12 @@ fn rate(fields: &[String], now: f64) -> Option<Place> {
     let field = |name: &str| fields.chunks_exact(2).find(|pair| pair[0] == name)?[1].parse::<f64>().ok();
     let (tat, interval_us, burst) = (field("tat")?, field("interval")?, field("burst")?);
     let used = ((tat - now).max(0.0) / interval_us).ceil();
-    Some(Place::Rate { interval_us, burst: burst as u64, left: (burst - used) as i64 })
+    let left = (burst - used) as i64;
+    Some(Place::Rate {
+        interval_us,
+        burst: fields.chunks_exact(2).find(|pair| pair[0] == "burst")?[1].parse().ok()?,
+        left,
+    })
 }
 
 fn count(fields: &[String]) -> Place {

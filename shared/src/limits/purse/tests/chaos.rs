@@ -150,13 +150,15 @@ proptest! {
         let names = std::array::from_fn(|node| node.to_string());
         let fleet = Fleet::new(NODES);
         let mut chaos = Chaos { fleet, held: [0; NODES], names, born: 0, sent: Vec::new(), taken: Vec::new() };
-        steps.iter().for_each(|step| chaos.step(step));
+        for step in &steps {
+            chaos.step(step);
+        }
         // Then all is calm: each node wants a place, and whoever has one gives it up a second later.
         let places = count("places", 1);
         let mut served = [0u32; NODES];
         for step in 0..1_200 {
             chaos.fleet.pass(100);
-            for node in 0..NODES {
+            for (node, served) in served.iter_mut().enumerate() {
                 while step % 10 == 0 && chaos.held[node] > 0 {
                     chaos.step(&Step::Release(node));
                 }
@@ -167,7 +169,7 @@ proptest! {
                 chaos.settle(node, 7);
                 if chaos.fleet.nodes[node].hold(std::slice::from_ref(&places), chaos.fleet.now).is_ok() {
                     chaos.held[node] += 1;
-                    served[node] += u32::from(step > 200);
+                    *served += u32::from(step > 200);
                 }
                 chaos.settle(node, 7);
             }

@@ -28,7 +28,7 @@ pub(in super::super) struct FakeStore {
 impl FakeStore {
     pub(super) fn new(start: Instant) -> Self {
         Self {
-            start: start - Duration::from_secs(1_000),
+            start: start.checked_sub(Duration::from_secs(1_000)).expect("the clock of a test starts late"),
             epoch: 1,
             live: HashMap::new(),
             rates: HashMap::new(),
@@ -74,6 +74,7 @@ impl FakeStore {
         }
     }
 
+    #[allow(clippy::cast_sign_loss)] // as the scripts do it, in floating point
     fn rate(&mut self, name: &Arc<str>, interval: f64, burst: f64, tokens: f64, used: bool, now: u64) -> (u64, i64) {
         let now = now as f64;
         let (mut tat, old) = self.rates.get(name).copied().unwrap_or((0.0, interval));
