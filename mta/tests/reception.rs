@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_mta::message::MessageId;
-use egret_mta::reception::{Acceptor, Asked, Offered, Refusal, Settings, Taken, serve};
+use egret_mta::reception::{
+    Acceptor, Asked, Auth, AuthSettings, Credentials, Offered, Refusal, Settings, Taken, Verdict, serve,
+};
 use egret_shared::address::private_networks;
 use egret_shared::clock::UnixMs;
 use egret_shared::net::tls::server_config;
@@ -31,6 +33,15 @@ impl Acceptor for Store {
         }
         self.0.send(offered).map_err(|_| Refusal::new(421, (4, 3, 0), "test is over"))?;
         Ok(Taken::new(MessageId::generate()))
+    }
+
+    async fn authenticate(&self, _: SocketAddr, shown: Credentials) -> Verdict {
+        match (shown.user.as_str(), shown.password.as_str()) {
+            ("shop", "right") => Verdict::Right,
+            ("busy", _) => Verdict::Unasked(Refusal::new(454, (4, 7, 0), "not now")),
+            ("slow", _) => std::future::pending().await,
+            _ => Verdict::Wrong,
+        }
     }
 
     fn now(&self) -> UnixMs {

@@ -78,6 +78,7 @@ fn a_message_goes_from_greeting_to_goodbye() {
         client: ([127, 0, 0, 1], 9).into(),
         helo: Line::new("c.test").expect("a line"),
         tls: None,
+        user: None,
         protocol: "ESMTP",
     };
     assert_eq!(offers, [want]);
