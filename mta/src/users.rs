@@ -58,24 +58,27 @@ impl Logins {
     /// Whether `password` is that of `user`. A wrong one is answered the later the more there were before, of the
     /// client or for the user.
     pub async fn log_in(&self, client: IpAddr, user: &str, password: &str) -> Login {
-        let counted = network(client);
-        let wait = {
-            let _turn = self.turn(counted).lock().await;
-            if let Some(left) = self.clients.closed(&counted, MOST_WRONG, self.clock.now()) {
-                return Login::Closed(left);
-            }
-            let passwords = self.passwords.load_full();
-            if passwords.verify(user, password).await {
-                return Login::Right;
-            }
-            // What is no user may be a password in the wrong place.
-            let name = if passwords.get(user).is_some() { user } else { "(unknown)" };
-            info!(%client, user = name, "wrong user or password");
-            let now = self.clock.now();
-            self.clients.wrong(counted, now).max(self.names.wrong(user.to_owned(), now))
-        };
+        let (login, wait) = self.judge(client, user, password).await;
         tokio::time::sleep(wait).await;
-        Login::Wrong
+        login
+    }
+
+    /// Whether it is, and how long the answer has to wait.
+    async fn judge(&self, client: IpAddr, user: &str, password: &str) -> (Login, Duration) {
+        let counted = network(client);
+        let _turn = self.turn(counted).lock().await;
+        if let Some(left) = self.clients.closed(&counted, MOST_WRONG, self.clock.now()) {
+            return (Login::Closed(left), Duration::ZERO);
+        }
+        let passwords = self.passwords.load_full();
+        if passwords.verify(user, password).await {
+            return (Login::Right, Duration::ZERO);
+        }
+        // What is no user may be a password in the wrong place.
+        let name = if passwords.get(user).is_some() { user } else { "(unknown)" };
+        info!(%client, user = name, "wrong user or password");
+        let now = self.clock.now();
+        (Login::Wrong, self.clients.wrong(counted, now).max(self.names.wrong(user.to_owned(), now)))
     }
 
     fn turn(&self, client: IpAddr) -> &Mutex<()> {
@@ -101,30 +104,34 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_guesses_is_kept_out_for_a_while_and_others_are_not() {
         let clock = Clock::moved(UnixMs(0));
         let logins = logins(&clock);
         assert_eq!(logins.log_in(client(1), "u", "p").await, Login::Right);
         for n in 0..MOST_WRONG {
             let user = if n % 2 == 0 { "u" } else { "nobody" };
-            assert_eq!(logins.log_in(client(1), user, "q").await, Login::Wrong);
+            let (login, wait) = logins.judge(client(1), user, "q").await;
+            assert_eq!(login, Login::Wrong);
+            assert!(wait >= Duration::from_millis(250) * 2_u32.pow(n).min(32), "{n}: {wait:?}");
         }
         assert!(matches!(logins.log_in(client(1), "u", "p").await, Login::Closed(_)), "also with what is right");
-        assert_eq!(logins.log_in(client(2), "u", "p").await, Login::Right);
+        let (login, wait) = logins.judge(client(2), "u", "q").await;
+        assert_eq!((login, wait), (Login::Wrong, Duration::from_secs(8)), "the user is counted for, too");
+        assert_eq!(logins.judge(client(2), "u", "p").await, (Login::Right, Duration::ZERO));
         clock.advance(Duration::from_secs(61));
         assert_eq!(logins.log_in(client(1), "u", "p").await, Login::Right);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn many_sessions_guess_no_faster_than_one() {
         let logins = logins(&Clock::moved(UnixMs(0)));
         let guesses: Vec<_> = (0..40)
-            .map(|n: u8| {
+            .map(|n: u16| {
                 let logins = logins.clone();
                 // One network of 64 bits is one client.
-                let from = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(n)]);
-                tokio::spawn(async move { logins.log_in(from, "u", &format!("guess {n}")).await })
+                let from = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]);
+                tokio::spawn(async move { logins.judge(from, "u", &format!("guess {n}")).await.0 })
             })
             .collect();
         let mut looked_at = 0;
@@ -134,7 +141,7 @@ mod tests {
         assert_eq!(looked_at, MOST_WRONG);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn other_passwords_hold_at_once() {
         let logins = logins(&Clock::moved(UnixMs(0)));
         assert_eq!(logins.log_in(client(1), "u", "p").await, Login::Right);
