@@ -37,7 +37,8 @@ pub struct Logins {
     passwords: Arc<ArcSwap<Passwords>>,
     clock: Clock,
     clients: Penalties<IpAddr>,
-    names: Penalties<String>,
+    /// By a hash of the name, which a client may choose as long as it likes.
+    names: Penalties<u64>,
     turns: Arc<[Mutex<()>]>,
     hasher: RandomState,
 }
@@ -78,7 +79,7 @@ impl Logins {
         let name = if passwords.get(user).is_some() { user } else { "(unknown)" };
         info!(%client, user = name, "wrong user or password");
         let now = self.clock.now();
-        (Login::Wrong, self.clients.wrong(counted, now).max(self.names.wrong(user.to_owned(), now)))
+        (Login::Wrong, self.clients.wrong(counted, now).max(self.names.wrong(self.hasher.hash_one(user), now)))
     }
 
     fn turn(&self, client: IpAddr) -> &Mutex<()> {
