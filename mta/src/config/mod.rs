@@ -141,9 +141,10 @@ fn build(root: &Section<'_>) -> Option<Config> {
         "\"30s\"",
         "How long a stop waits for sessions in flight; what is not done by then stays in the spool.",
     );
+    let users_file = users::file(root);
     let spool = spool_options(root);
     let listeners = root.repeated("listener").iter().map(listener::build).collect::<Vec<_>>();
-    let users = users::build(root, &listeners);
+    let users = users::build(root, users_file, &listeners);
     let queue = delivery::queue(root);
     let max_returned_bytes = delivery::max_returned_bytes(root);
     let (dns, path) = delivery::delivery(root);

@@ -9,12 +9,20 @@ use egret_shared::users::{self, Passwords, Secret};
 use super::listener::ListenerConfig;
 use crate::reception::Auth;
 
-/// All users; `None` after a complaint.
-pub(super) fn build(root: &Section<'_>, listeners: &[Option<ListenerConfig>]) -> Option<Arc<Passwords>> {
-    let file = root.optional::<PathBuf>(
+/// The file of users.
+pub(super) fn file(root: &Section<'_>) -> Option<PathBuf> {
+    root.optional(
         "users_file",
         "Who may log in on listeners with auth, one `name:hash` a line: the file that `egret-mta user add` writes. A reload reads it anew.",
-    );
+    )
+}
+
+/// All users; `None` after a complaint.
+pub(super) fn build(
+    root: &Section<'_>,
+    file: Option<PathBuf>,
+    listeners: &[Option<ListenerConfig>],
+) -> Option<Arc<Passwords>> {
     let asks = listeners.iter().flatten().find(|listener| listener.auth.auth != Auth::None);
     match (&file, asks) {
         (Some(_), None) if !listeners.is_empty() => {

@@ -49,7 +49,7 @@ impl<K: Hash + Eq> Penalties<K> {
     pub fn closed(&self, who: &K, most: u32, now: Instant) -> Option<Duration> {
         let (count, last) = *self.0.lock().get(who)?;
         let quiet = now.saturating_duration_since(last);
-        (count >= most && quiet < FORGIVEN_AFTER).then(|| FORGIVEN_AFTER - quiet)
+        FORGIVEN_AFTER.checked_sub(quiet).filter(|left| count >= most && !left.is_zero())
     }
 }
 
@@ -58,7 +58,7 @@ impl<K: Hash + Eq> Penalties<K> {
 pub fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-        ip => ip,
+        ip @ IpAddr::V4(_) => ip,
     }
 }
 
