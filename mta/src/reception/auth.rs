@@ -191,18 +191,18 @@ mod tests {
 
     use super::*;
 
-    fn check(user: &str, password: &str) -> Result<Next, Unread> {
+    fn shown(user: &str, password: &str) -> Next {
         let user = Line::new(user).expect("a line");
-        Ok(Next::Check(Credentials { user, password: password.to_owned() }))
+        Next::Check(Credentials { user, password: password.to_owned() })
     }
 
     #[test]
     fn plain_is_one_response() {
         for (text, want) in [
-            ("\0user\0pass word", check("user", "pass word")),
-            ("user\0user\0p", check("user", "p")),
+            ("\0user\0pass word", Ok(shown("user", "pass word"))),
+            ("user\0user\0p", Ok(shown("user", "p"))),
             ("other\0user\0p", Ok(Next::Wrong)),
-            ("\0b\u{fc}cher\0\u{df}", check("b\u{fc}cher", "\u{df}")),
+            ("\0b\u{fc}cher\0\u{df}", Ok(shown("b\u{fc}cher", "\u{df}"))),
             ("", Err(Unread::Malformed)),
             ("user\0p", Err(Unread::Malformed)),
             ("\0user\0p\0", Err(Unread::Malformed)),
@@ -213,14 +213,14 @@ mod tests {
             assert_eq!(Exchange::Plain.respond(STANDARD.encode(text).as_bytes()), want, "{text:?}");
         }
         assert_eq!(Exchange::Plain.begin(&Response::new("=")), Err(Unread::Malformed));
-        assert_eq!(Exchange::Plain.begin(&Response::new("AGEAYg==")), check("a", "b"));
+        assert_eq!(Exchange::Plain.begin(&Response::new("AGEAYg==")), Ok(shown("a", "b")));
     }
 
     #[test]
     fn login_is_two() {
         let Ok(Next::Ask("UGFzc3dvcmQ6", next)) = Exchange::Name.respond(b"dXNlcg==") else { panic!("a name") };
         assert_eq!(next.ask(), "UGFzc3dvcmQ6");
-        assert_eq!(next.clone().respond(b"cGFzcw=="), check("user", "pass"));
+        assert_eq!(next.clone().respond(b"cGFzcw=="), Ok(shown("user", "pass")));
         assert_eq!(next.respond(b""), Err(Unread::Malformed), "no password is none");
         assert_eq!(Exchange::Name.respond(b""), Err(Unread::Malformed));
     }
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn nothing_prints_a_password() {
-        let credentials = check("user", "hush");
+        let credentials = shown("user", "hush");
         let told = format!("{credentials:?} {:?}", Response::new("aHVzaA=="));
         assert!(told.contains("user") && !told.contains("hush") && !told.contains("aHVzaA"), "{told}");
     }
@@ -251,11 +251,11 @@ mod tests {
         #[test]
         fn what_is_shown_arrives_by_either_way(user in "[^\0\r\n]{1,40}", password in "[^\0]{1,40}") {
             let plain = STANDARD.encode(format!("\0{user}\0{password}"));
-            prop_assert_eq!(Exchange::Plain.respond(plain.as_bytes()), check(&user, &password));
+            prop_assert_eq!(Exchange::Plain.respond(plain.as_bytes()), Ok(shown(&user, &password)));
             let Ok(Next::Ask(_, next)) = Exchange::Name.respond(STANDARD.encode(&user).as_bytes()) else {
                 return Err(TestCaseError::fail("the name was not taken"));
             };
-            prop_assert_eq!(next.respond(STANDARD.encode(&password).as_bytes()), check(&user, &password));
+            prop_assert_eq!(next.respond(STANDARD.encode(&password).as_bytes()), Ok(shown(&user, &password)));
         }
 
         #[test]
