@@ -91,7 +91,10 @@ impl House {
         assert!(routes.add_named(Arc::new(relay)));
         let ways = Ways { routes, ..Ways::default() };
         let live = Live::build(ways, &PathOptions::default(), 25, Arc::new([])).expect("TLS");
-        let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), live.clone());
+        let passwords = egret_shared::users::Passwords::new(std::collections::HashMap::new()).expect("random numbers");
+        let logins = crate::users::Logins::new(Arc::new(passwords), Clock::system());
+        let reloader =
+            Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), logins, live.clone());
         let tracer = Tracer::default();
         let reports = crate::tls_report::TlsReports::new(Clock::system());
         let (ways, hostname) = (live.ways, "mail.us.test".into());

@@ -45,6 +45,7 @@ use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Queues, Start, channel};
 use crate::queue::{Engine, Meter};
 use crate::spool::{self, Spool};
+use crate::users::Logins;
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
 use health::Health;
@@ -227,6 +228,7 @@ fn start(
     let recovery = recovery::start(found, queues.clone(), clock.clone());
     let recovery = recovery.map_err(|error| StartError::Thread(error.to_string()))?;
 
+    let logins = Logins::new(config.users.clone(), clock.clone());
     let reception = TaskTracker::new();
     let hearts: Vec<_> = config.listeners.iter().map(|l| (l.address, Heart::new(clock.clone()))).collect();
     let sockets = smtp.into_iter().zip(&hearts).zip(tls);
@@ -234,7 +236,7 @@ fn start(
     let loops = smtp_in::start(
         config,
         sockets,
-        &Behind { intake, memory: memory.clone(), ways: live.ways.clone() },
+        &Behind { intake, memory: memory.clone(), ways: live.ways.clone(), logins: logins.clone() },
         &reception,
         stop,
     );
@@ -246,7 +248,7 @@ fn start(
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
     };
-    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, live.clone());
+    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, logins, live.clone());
     let (hostname, ways) = (config.hostname.clone(), live.ways);
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })

@@ -1,6 +1,6 @@
 //! SIGHUP and `POST /v1/reload`: the configuration is read anew. Queue settings and routes hold at once, also for what
 //! is queued; options of paths hold for sessions that are opened from then on; label headers, rules, signatures and their
-//! keys for what is taken from then on; the event log is opened anew; what else has changed is told, and wants a restart.
+//! keys for what is taken from then on, users for logins; the event log is opened anew; what else has changed is told, and wants a restart.
 //! Floor 6.
 //! Always: a configuration with a mistake changes nothing.
 
@@ -18,9 +18,10 @@ use super::live::Live;
 use crate::config;
 use crate::intake::Signing;
 use crate::queue::run::Queues;
+use crate::users::Logins;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 7] = ["queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "delivery."];
+const APPLIED: [&str; 8] = ["users_file", "queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "delivery."];
 /// The keys of these sections that the DNS resolver has, and want a restart.
 const RESOLVERS: [&str; 2] = ["delivery.smtp_port", "delivery.allow_special_destinations"];
 
@@ -49,15 +50,23 @@ pub struct Reloader {
     queues: Queues,
     events: Journal,
     signing: Signing,
+    logins: Logins,
     live: Live,
     /// The text that was read last; one reload at a time.
     last: Arc<Mutex<String>>,
 }
 
 impl Reloader {
-    pub(crate) fn new(origin: Origin, queues: Queues, events: Journal, signing: Signing, live: Live) -> Self {
+    pub(crate) fn new(
+        origin: Origin,
+        queues: Queues,
+        events: Journal,
+        signing: Signing,
+        logins: Logins,
+        live: Live,
+    ) -> Self {
         let last = Arc::new(Mutex::new(origin.text.clone()));
-        Self { origin: Arc::new(origin), queues, events, signing, live, last }
+        Self { origin: Arc::new(origin), queues, events, signing, logins, live, last }
     }
 
     /// Reads the file anew.
@@ -97,6 +106,7 @@ impl Reloader {
         });
         told.await.map_err(|stopped| stopped.to_string())?;
         self.signing.replace(config.signers);
+        self.logins.replace(config.users);
         let applied = changed_keys(last, &text).into_iter().filter(|key| is_applied(key)).collect();
         let wants_restart = changed_keys(&self.origin.text, &text).into_iter().filter(|key| !is_applied(key)).collect();
         *last = text;
