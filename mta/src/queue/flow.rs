@@ -295,16 +295,18 @@ impl Engine {
     /// Forgets a ready queue that nothing uses, and its site likewise.
     pub(super) fn forget_ready_if_unused(&mut self, key: ReadyKey, now: UnixMs) {
         let Some(ready) = self.ready.get(key).filter(|r| r.is_unused(now)) else { return };
-        let (site, source) = (ready.site, ready.source.name.clone());
+        let (site, source, is_retired) = (ready.site, ready.source.name.clone(), ready.retired);
         self.ready.remove(key);
-        if let Some(slot) = self.sites.get_mut(site) {
-            slot.ready.remove(&source);
+        match self.sites.get_mut(site) {
+            Some(slot) if is_retired => slot.retired -= 1,
+            Some(slot) => drop(slot.ready.remove(&source)),
+            None => {}
         }
         self.forget_site_if_unused(site);
     }
 
     fn forget_site_if_unused(&mut self, site: SiteKey) {
-        let unused = |s: &SiteSlot| s.ready.is_empty() && s.wanting.is_empty() && s.wake.is_none();
+        let unused = |s: &SiteSlot| s.ready.is_empty() && s.retired == 0 && s.wanting.is_empty() && s.wake.is_none();
         if let Some(slot) = self.sites.get(site).filter(|s| unused(s)) {
             self.site_names.remove(&slot.site.name);
             self.sites.remove(site);

@@ -9,6 +9,7 @@ mod flow;
 mod lanes;
 mod notice;
 mod options;
+mod pools;
 mod ready;
 mod reroute;
 pub mod run;

@@ -45,6 +45,8 @@ pub(super) struct Ready {
     pub progress: UnixMs,
     /// A timer is set for it.
     pub timer: bool,
+    /// Its source is no more, or another: its sessions finish what they hold, and nothing new comes.
+    pub retired: bool,
 }
 
 /// Whether a session may be opened.
@@ -74,7 +76,15 @@ impl Ready {
             party: None,
             progress: zero,
             timer: false,
+            retired: false,
         }
+    }
+
+    /// Takes over what is known of the path from the one before it.
+    pub fn heir_of(mut self, before: &Self) -> Self {
+        (self.held_until, self.failures, self.failed_at) = (before.held_until, before.failures, before.failed_at);
+        (self.why, self.party) = (before.why.clone(), before.party);
+        self
     }
 
     /// Whether one more session may be opened now, within `limit`.
@@ -104,7 +114,7 @@ impl Ready {
     }
 
     pub fn is_unused(&self, now: UnixMs) -> bool {
-        self.sessions == 0 && self.waiting.is_empty() && self.held_until <= now
+        self.sessions == 0 && self.waiting.is_empty() && (self.retired || self.held_until <= now)
     }
 }
 
@@ -122,11 +132,13 @@ pub(super) struct SiteSlot {
     pub limit: usize,
     /// Of the last answer that led here ([`Engine::lead_epoch`](super::Engine::lead_epoch)).
     pub epoch: u64,
+    /// Ready queues of sources that were changed, which still have sessions.
+    pub retired: usize,
 }
 
 impl SiteSlot {
     pub fn new(site: Arc<Site>, limit: usize, epoch: u64) -> Self {
-        Self { site, ready: HashMap::new(), wanting: Classes::default(), wake: None, limit, epoch }
+        Self { site, ready: HashMap::new(), wanting: Classes::default(), wake: None, limit, epoch, retired: 0 }
     }
 
     /// Whether the site has an address that `source` can reach by family.
