@@ -12,6 +12,7 @@ mod disk_errors;
 mod dkim;
 mod drain;
 mod dsn;
+mod elsewhere;
 mod faults;
 mod full;
 mod health;

@@ -14,6 +14,8 @@ use egret_shared::journal::Journal;
 
 use super::*;
 use crate::app::{Live, Origin};
+use crate::config::Texts;
+use crate::elsewhere::Elsewhere;
 use crate::intake::Signing;
 use crate::message::{Content, Mark, Message, MessageId, MessageWish, Metadata, Part, Priority, QueueName, Wishes};
 use crate::queue::control::words::Control;
@@ -77,13 +79,13 @@ impl House {
         let listener = http::bind(([127, 0, 0, 1], 0).into()).await.expect("loopback");
         let at = listener.local_addr().expect("bound");
         let events = Journal::open(&directory.path().join("events"), "event_log.path").expect("a journal");
-        let origin = Origin { file: directory.path().join("mta.toml"), text: String::new() };
+        let origin = Origin { file: directory.path().join("mta.toml"), texts: Texts::default() };
         let relay = Route { name: Some("relay".into()), ..Route::default() };
         let mut routes = Routes::default();
         assert!(routes.add_named(Arc::new(relay)));
         let ways = Ways { routes, ..Ways::default() };
-        let live = Live::build(ways, &PathOptions::default(), 25, Arc::new([])).expect("TLS");
-        let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), live.clone());
+        let live = Live::build(ways, &PathOptions::default(), 25).expect("TLS");
+        let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), live.clone(), Elsewhere::default());
         let tracer = Tracer::default();
         let reports = crate::tls_report::TlsReports::new(Clock::system());
         let (ways, hostname) = (live.ways, "mail.us.test".into());

@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::standing::Standing;
 use crate::memory::Pressure;
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
@@ -22,6 +23,7 @@ pub(super) struct Health {
     pub memory: Pressure,
     pub stop: CancellationToken,
     pub driver: AbortHandle,
+    pub standing: Standing,
 }
 
 impl Health {
@@ -55,6 +57,12 @@ impl Health {
         probes.push(Probe { name: "spool".to_owned(), state: self.spool.health() });
         probes.push(Probe { name: "memory".to_owned(), state: self.memory.health() });
         probes.push(Probe { name: "event log".to_owned(), state: self.events.health() });
+        // The last good version is in force, so that mail goes on: told, and no failure.
+        let told = self.standing.mistakes().into_iter().map(|(from, mistake)| {
+            let why = mistake.why.lines().next().unwrap_or_default();
+            Probe { name: format!("egress: the last good version is in use; {}: {why}", from.as_str()), state: Ok(()) }
+        });
+        probes.extend(told);
         probes
     }
 

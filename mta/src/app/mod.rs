@@ -3,6 +3,7 @@
 //! message leaves them: reception, queues, spool, events.
 //! Always: sockets and the stop signal are arguments, so that a test can start a whole MTA.
 
+mod follow;
 mod hands;
 mod health;
 mod live;
@@ -11,6 +12,7 @@ mod recovery;
 mod reload;
 mod reporter;
 mod smtp_in;
+mod standing;
 pub(crate) mod tls;
 
 use std::io;
@@ -47,6 +49,7 @@ use crate::spool::{self, Spool};
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
 use health::Health;
+pub use follow::prepare;
 pub use live::Live;
 use memory::Memory;
 pub use reload::{Origin, Reloaded, Reloader};
@@ -154,6 +157,7 @@ pub async fn run(
     let hangups = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
     let mut running = start(&config, origin, smtp, &clock, &stop)?;
     let reloads = tokio::spawn(running.api.reloader.clone().on_hangup(hangups));
+    let following = tokio::spawn(follow::follow(running.api.reloader.clone(), clock.clone()));
     let admin_stop = CancellationToken::new();
     let upkeep = tokio::spawn(upkeep(metrics.clone()));
     let router = running.health.clone().router(metrics).merge(admin::router(running.api.clone()));
@@ -171,6 +175,7 @@ pub async fn run(
     let watching = running.watching.abort_handle();
     take_down(running, config.drain_timeout, &stop).await;
     reloads.abort();
+    following.abort();
     watching.abort();
     watchdog.abort();
     upkeep.abort();
@@ -236,6 +241,8 @@ fn start(
         &reception,
         stop,
     );
+    let elsewhere = config.elsewhere.clone();
+    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, live.clone(), elsewhere);
     let health = Health {
         hearts,
         spool: spool.clone(),
@@ -243,8 +250,8 @@ fn start(
         memory: memory.pressure,
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
+        standing: reloader.standing.clone(),
     };
-    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, live.clone());
     let (hostname, ways) = (config.hostname.clone(), live.ways);
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })

@@ -21,7 +21,7 @@ use self::tls_report::Report;
 use self::trace::Trace;
 use self::why::Question;
 use crate::app::{self, Origin, Sockets};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Texts};
 
 /// Exit code of a wrong configuration (sysexits.h: EX_CONFIG).
 const BAD_CONFIG: u8 = 78;
@@ -79,9 +79,9 @@ enum ConfigCommand {
 pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Serve { config } => {
-            with_config(&config, |read, text| serve(read, Origin { file: config.clone(), text }))
+            with_config(&config, true, |read, texts| serve(read, Origin { file: config.clone(), texts }))
         }
-        Command::Config(ConfigCommand::Check { config }) => with_config(&config, |_, _| {
+        Command::Config(ConfigCommand::Check { config }) => with_config(&config, false, |_, _| {
             println!("{}: good", config.display());
             ExitCode::SUCCESS
         }),
@@ -106,9 +106,21 @@ fn told(done: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-fn with_config(file: &std::path::Path, then: impl FnOnce(Config, String) -> ExitCode) -> ExitCode {
-    match config::read_with_text(file) {
-        Ok((config, text)) => then(config, text),
+fn with_config(file: &std::path::Path, keep: bool, then: impl FnOnce(Config, Texts) -> ExitCode) -> ExitCode {
+    let prepared = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let prepared = prepared.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(app::prepare(file, keep)));
+    let (texts, told) = match prepared {
+        Ok(prepared) => prepared,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    if let Some(told) = told {
+        eprintln!("{told}");
+    }
+    match texts.parse() {
+        Ok(config) => then(config, texts),
         Err(complaints) => {
             eprintln!("{complaints}");
             ExitCode::from(BAD_CONFIG)

@@ -14,6 +14,7 @@ mod proxy;
 mod route;
 mod routing;
 mod rule;
+mod texts;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use egret_shared::units::{Size, Span};
 
 use crate::delivery::OutcomeRule;
 use crate::dns::resolver::DnsOptions;
+use crate::elsewhere::Elsewhere;
 use crate::memory::Options;
 use crate::queue::QueueOptions;
 use crate::routing::label::LabelHeaders;
@@ -38,6 +40,7 @@ use crate::sign::Signers;
 use crate::spool;
 
 pub use listener::{ListenerConfig, TlsFiles};
+pub use texts::Texts;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -68,6 +71,8 @@ pub struct Config {
     pub rules: Rules,
     /// What is said of the answers of destinations.
     pub outcomes: Vec<OutcomeRule>,
+    /// Where more of the following comes from.
+    pub elsewhere: Elsewhere,
     /// The pools, among them the default one.
     pub pools: Vec<Pool>,
     /// The pool of mail for which no other is chosen.
@@ -105,12 +110,13 @@ impl Config {
 
 /// Reads `file`.
 pub fn read(file: &Path) -> Result<Config, Complaints> {
-    config::read(file, build)
+    read_with_texts(file).map(|(config, _)| config)
 }
 
-/// Reads `file`; with the text, so that a later one can be compared with it.
-pub fn read_with_text(file: &Path) -> Result<(Config, String), Complaints> {
-    config::read_with_text(file, build)
+/// Reads `file` and what it names; with the texts, so that later ones can be compared with them.
+pub fn read_with_texts(file: &Path) -> Result<(Config, Texts), Complaints> {
+    let texts = Texts::read(file)?;
+    texts.parse().map(|config| (config, texts))
 }
 
 /// The keys of options of paths: those of `[delivery]` that are not the DNS resolver's.
@@ -153,6 +159,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         routes: egress.as_ref().map(|egress| egress.routes.names()),
         listeners: listeners.iter().flatten().map(|listener| listener.address).collect(),
     };
+    let elsewhere = texts::elsewhere(root);
     let rules = rule::build(root, &known);
     let outcomes = outcome::build(root);
     let event_log =
@@ -177,6 +184,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         routes: egress.routes,
         rules,
         outcomes,
+        elsewhere,
         pools: egress.pools,
         default_pool: egress.default_pool,
         path,
