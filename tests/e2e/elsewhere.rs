@@ -58,7 +58,10 @@ async fn pools_and_sources_hold_with_a_reload_and_a_changed_proxy_is_used() {
     fleet.mta.signal(Signal::SIGHUP);
     only_by(&fleet, "s5");
     // Mail that waits for a pool that goes leaves from the default one.
-    let dead = "[[route]]\nname = \"slow\"\ndomains = [\"slow.example\"]\npool = \"other\"\n";
+    let dead = format!(
+        "[[route]]\nname = \"slow\"\ndomains = [\"slow.example\"]\npool = \"other\"\nhosts = [\"{}\"]\n",
+        fleet.sink
+    );
     let other = "[pool.other]\nsources = { s6 = 1 }\n";
     edit(&fleet, "[pool.main]", &format!("{other}{dead}[pool.main]"));
     edit(&fleet, "drain_timeout", "default_pool = \"main\"\ndrain_timeout");
@@ -86,8 +89,8 @@ async fn a_directory_is_followed_and_a_mistake_in_it_changes_nothing() {
     let file = path.join("pools.toml");
     std::fs::write(&file, "[pool.only]\nsources = { s3 = 1 }\n").expect("written");
     only_by(&fleet, "s3");
-    std::fs::write(&file, "[pool.only]\nsources = { s4 = 1 }\n\n[pool.bad]\nsources = { nobody = 1 }\n").expect("written");
-    let told = format!("{}:5", file.display());
+    std::fs::write(&file, "\n\n[pool.only]\nsources = { s4 = 1, nobody = 1 }\n").expect("written");
+    let told = format!("{}:4", file.display());
     until_ready_says(&fleet, &told, true);
     assert_eq!(fleet.mta.log().matches(&told).count(), 1, "{}", fleet.mta.log());
     only_by(&fleet, "s3");

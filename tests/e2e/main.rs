@@ -14,6 +14,7 @@ mod drain;
 mod dsn;
 mod elsewhere;
 mod faults;
+mod fleet;
 mod full;
 mod health;
 mod hold;

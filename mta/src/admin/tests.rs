@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use egret_shared::journal::Journal;
 
 use super::*;
-use crate::app::{Live, Origin};
+use crate::app::{Defined, Live, Origin};
 use crate::config::Texts;
 use crate::elsewhere::Elsewhere;
 use crate::intake::Signing;
@@ -85,7 +85,8 @@ impl House {
         assert!(routes.add_named(Arc::new(relay)));
         let ways = Ways { routes, ..Ways::default() };
         let live = Live::build(ways, &PathOptions::default(), 25).expect("TLS");
-        let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), live.clone(), Elsewhere::default());
+        let (signing, elsewhere, defined) = (Signing::new(Arc::default()), Elsewhere::default(), Defined::default());
+        let reloader = Reloader::new(origin, queues.clone(), events, signing, live.clone(), elsewhere, defined);
         let tracer = Tracer::default();
         let reports = crate::tls_report::TlsReports::new(Clock::system());
         let (ways, hostname) = (live.ways, "mail.us.test".into());

@@ -59,7 +59,7 @@ impl Health {
         probes.push(Probe { name: "event log".to_owned(), state: self.events.health() });
         // The last good version is in force, so that mail goes on: told, and no failure.
         let told = self.standing.mistakes().into_iter().map(|(from, mistake)| {
-            let why = mistake.why.lines().next().unwrap_or_default();
+            let why = mistake.why.replace('\n', "; ");
             Probe { name: format!("egress: the last good version is in use; {}: {why}", from.as_str()), state: Ok(()) }
         });
         probes.extend(told);

@@ -3,6 +3,7 @@
 //! message leaves them: reception, queues, spool, events.
 //! Always: sockets and the stop signal are arguments, so that a test can start a whole MTA.
 
+mod fleet;
 mod follow;
 mod hands;
 mod health;
@@ -47,11 +48,12 @@ use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Queues, channel};
 use crate::spool::{self, Spool};
 use egret_shared::journal::{self, Journal};
+pub use follow::prepare;
 use hands::AppHands;
 use health::Health;
-pub use follow::prepare;
 pub use live::Live;
 use memory::Memory;
+pub(crate) use reload::Defined;
 pub use reload::{Origin, Reloaded, Reloader};
 use reporter::Reporter;
 use smtp_in::Behind;
@@ -157,6 +159,16 @@ pub async fn run(
     let hangups = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
     let mut running = start(&config, origin, smtp, &clock, &stop)?;
     let reloads = tokio::spawn(running.api.reloader.clone().on_hangup(hangups));
+    let silence = CancellationToken::new();
+    let member = fleet::Member {
+        name: config.hostname.clone(),
+        fleet: running.api.reloader.fleet.clone(),
+        reloader: running.api.reloader.clone(),
+        queues: running.queues.clone(),
+        clock: clock.clone(),
+        drain: stop.drain.clone(),
+    };
+    let fleet = config.redis.clone().map(|redis| member.start(redis, silence.clone()));
     let following = tokio::spawn(follow::follow(running.api.reloader.clone(), clock.clone()));
     let admin_stop = CancellationToken::new();
     let upkeep = tokio::spawn(upkeep(metrics.clone()));
@@ -176,6 +188,11 @@ pub async fn run(
     take_down(running, config.drain_timeout, &stop).await;
     reloads.abort();
     following.abort();
+    silence.cancel();
+    if let Some((announcing, _following)) = fleet {
+        // Others hear of the end; who cannot be told sees it himself.
+        let _ = timeout(ADMIN_WAIT, announcing).await;
+    }
     watching.abort();
     watchdog.abort();
     upkeep.abort();
@@ -242,7 +259,8 @@ fn start(
         stop,
     );
     let elsewhere = config.elsewhere.clone();
-    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, live.clone(), elsewhere);
+    let reloader =
+        Reloader::new(origin, queues.clone(), events.clone(), signing, live.clone(), elsewhere, Defined::of(config));
     let health = Health {
         hearts,
         spool: spool.clone(),

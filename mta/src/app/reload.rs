@@ -4,6 +4,8 @@
 //! told, and wants a restart. What comes from elsewhere ([`super::follow`]) takes the same way. Floor 6.
 //! Always: a configuration with a mistake changes nothing.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
+use super::fleet::Fleet;
 use super::follow::prepare;
 use super::live::Live;
 use super::standing::Standing;
@@ -23,11 +26,24 @@ use crate::config::{Config, Texts};
 use crate::elsewhere::{Elsewhere, kept};
 use crate::intake::Signing;
 use crate::queue::run::Queues;
+use crate::routing::discover::{Discovered, Discovery};
+use crate::routing::pool::Pool;
 
 /// The sections whose keys hold at once.
 const APPLIED: [&str; 13] = [
-    "queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "delivery.", "pool.", "source.", "proxy.",
-    "default_pool", "egress.", "discover.",
+    "queue.",
+    "dkim.",
+    "routing.",
+    "rule[",
+    "route[",
+    "outcome[",
+    "delivery.",
+    "pool.",
+    "source.",
+    "proxy.",
+    "default_pool",
+    "egress.",
+    "discover.",
 ];
 /// The keys of these sections that the DNS resolver has, and want a restart.
 const RESOLVERS: [&str; 2] = ["delivery.smtp_port", "delivery.allow_special_destinations"];
@@ -52,6 +68,21 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
 }
 
+/// The pools as they are configured; what is found at run time is added.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Defined {
+    pools: Vec<Pool>,
+    default_pool: Arc<str>,
+    discovery: Discovery,
+}
+
+impl Defined {
+    pub(super) fn of(config: &Config) -> Self {
+        let (pools, discovery) = (config.pools.clone(), config.discovery.clone());
+        Self { pools, default_pool: config.default_pool.clone(), discovery }
+    }
+}
+
 /// Reloads. Cheap to clone.
 #[derive(Clone)]
 pub struct Reloader {
@@ -61,6 +92,9 @@ pub struct Reloader {
     signing: Signing,
     live: Live,
     elsewhere: Arc<ArcSwap<Elsewhere>>,
+    defined: Arc<ArcSwap<Defined>>,
+    /// Proxies that announce themselves.
+    pub(crate) fleet: Fleet,
     /// What is wrong with what comes from elsewhere.
     pub(crate) standing: Standing,
     /// What is in force; one reload at a time.
@@ -75,10 +109,31 @@ impl Reloader {
         signing: Signing,
         live: Live,
         elsewhere: Elsewhere,
+        defined: Defined,
     ) -> Self {
         let last = Arc::new(Mutex::new(origin.texts.clone()));
-        let (elsewhere, standing) = (Arc::new(ArcSwap::from_pointee(elsewhere)), Standing::default());
-        Self { origin: Arc::new(origin), queues, events, signing, live, elsewhere, standing, last }
+        let (elsewhere, defined) = (ArcSwap::from_pointee(elsewhere).into(), ArcSwap::from_pointee(defined).into());
+        let (origin, standing, fleet) = (Arc::new(origin), Standing::default(), Fleet::default());
+        Self { origin, queues, events, signing, live, elsewhere, defined, fleet, standing, last }
+    }
+
+    /// What the proxies that announce themselves make of the pools.
+    pub(crate) fn discovered(&self) -> Discovered {
+        let defined = self.defined.load();
+        defined.discovery.pools(&defined.pools, &self.fleet.proxies())
+    }
+
+    /// Other proxies have announced themselves: their addresses come into the pools that look for them. Returns which
+    /// addresses more than one of them holds; nothing if the program is ending.
+    pub(super) async fn announced(&self) -> Option<BTreeMap<IpAddr, Vec<String>>> {
+        // A reload does it, too; one at a time.
+        let _turn = self.last.lock().await;
+        let (found, default_pool) = (self.discovered(), self.defined.load().default_pool.clone());
+        let sources = found.pools.iter().map(|pool| pool.members.len()).sum::<usize>();
+        let pools = found.pools;
+        self.queues.ask(move |engine, _, acts| drop(engine.set_pools(pools, default_pool, acts))).await.ok()?;
+        info!(sources, unused = ?found.unused, "proxies have announced other things; the pools follow");
+        Some(found.twice)
     }
 
     /// Where configuration comes from besides the main file, by what is in force.
@@ -178,7 +233,8 @@ impl Reloader {
     async fn apply(&self, last: &mut Texts, config: Config, texts: Texts) -> Result<Reloaded, String> {
         let next = self.live.next(&config)?;
         let (options, limits, leads, live) = (config.queue, next.limits.clone(), next.leads, self.live.clone());
-        let (pools, default_pool) = (config.pools, config.default_pool.clone());
+        let (defined, default_pool) = (Defined::of(&config), config.default_pool.clone());
+        let pools = defined.discovery.pools(&defined.pools, &self.fleet.proxies()).pools;
         let told = self.queues.ask(move |engine, _, acts| {
             // Questions that the engine asks from here on are answered by the new routes.
             live.replace(next);
@@ -193,6 +249,7 @@ impl Reloader {
         let orphans = told.await.map_err(|stopped| stopped.to_string())?;
         self.signing.replace(config.signers);
         self.elsewhere.store(Arc::new(config.elsewhere));
+        self.defined.store(Arc::new(defined));
         self.standing.directory_is_good();
         let applied = last.changed(&texts).into_iter().filter(|key| is_applied(key)).collect();
         let differs = self.origin.texts.changed(&texts);
@@ -200,7 +257,9 @@ impl Reloader {
         *last = texts;
         let orphan = |(pool, parts)| {
             let to = &config.default_pool;
-            format!("the pool {pool} is gone, and {parts} parts that waited for it leave from {to}; move them with `queue rebind --to-pool` if that is wrong")
+            format!(
+                "the pool {pool} is gone, and {parts} parts that waited for it leave from {to}; move them with `queue rebind --to-pool` if that is wrong"
+            )
         };
         Ok(Reloaded { applied, wants_restart, warnings: orphans.into_iter().map(orphan).collect() })
     }

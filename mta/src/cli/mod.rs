@@ -1,6 +1,7 @@
 //! The command line. Floor 6. Parses arguments, calls the library, prints; decides nothing.
 
 mod explain;
+mod fleet;
 mod queue;
 mod spool;
 mod tls_report;
@@ -15,6 +16,7 @@ use egret_shared::clock::Clock;
 use egret_shared::{config as shared_config, lifecycle, metrics};
 
 use self::explain::Explain;
+use self::fleet::Fleet;
 use self::queue::QueueCommand;
 use self::spool::SpoolCommand;
 use self::tls_report::Report;
@@ -52,6 +54,8 @@ enum Command {
     Explain(Explain),
     /// Say what keeps mail back, in order: who set it, since when, and when it can go.
     Why(Question),
+    /// Show the nodes, proxies and sources of the fleet, as a running MTA sees them.
+    Fleet(Fleet),
     /// Say what came of TLS towards each domain today or yesterday, by DANE, MTA-STS or neither.
     TlsReport(Report),
     /// Show live sessions of a running MTA, line by line.
@@ -88,6 +92,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Queue(command) => told(queue::run(*command)),
         Command::Explain(asked) => told(explain::run(&asked)),
         Command::Why(asked) => told(why::run(&asked)),
+        Command::Fleet(asked) => told(fleet::run(&asked)),
         Command::TlsReport(asked) => told(tls_report::run(&asked)),
         Command::Trace(asked) => told(trace::run(&asked)),
         Command::Reload(admin) => told(queue::reload(&admin)),
@@ -108,7 +113,8 @@ fn told(done: anyhow::Result<ExitCode>) -> ExitCode {
 
 fn with_config(file: &std::path::Path, keep: bool, then: impl FnOnce(Config, Texts) -> ExitCode) -> ExitCode {
     let prepared = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let prepared = prepared.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(app::prepare(file, keep)));
+    let prepared =
+        prepared.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(app::prepare(file, keep)));
     let (texts, told) = match prepared {
         Ok(prepared) => prepared,
         Err(why) => {

@@ -4,6 +4,7 @@
 //! Always: a configuration that is returned holds no contradiction; otherwise every complaint is told.
 
 mod delivery;
+mod discover;
 mod dkim;
 mod egress;
 mod listener;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use egret_shared::config::{self, Complaints, KeyDoc, Section};
 use egret_shared::lifecycle::LogFormat;
+use egret_shared::redis::RedisOptions;
 use egret_shared::units::{Size, Span};
 
 use crate::delivery::OutcomeRule;
@@ -30,6 +32,7 @@ use crate::dns::resolver::DnsOptions;
 use crate::elsewhere::Elsewhere;
 use crate::memory::Options;
 use crate::queue::QueueOptions;
+use crate::routing::discover::Discovery;
 use crate::routing::label::LabelHeaders;
 use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
@@ -75,6 +78,10 @@ pub struct Config {
     pub elsewhere: Elsewhere,
     /// The pools, among them the default one.
     pub pools: Vec<Pool>,
+    /// What adds to them at run time.
+    pub discovery: Discovery,
+    /// Where nodes and proxies find each other.
+    pub redis: Option<RedisOptions>,
     /// The pool of mail for which no other is chosen.
     pub default_pool: Arc<str>,
     /// How mail is delivered.
@@ -160,6 +167,12 @@ fn build(root: &Section<'_>) -> Option<Config> {
         listeners: listeners.iter().flatten().map(|listener| listener.address).collect(),
     };
     let elsewhere = texts::elsewhere(root);
+    let redis = RedisOptions::read(&root.section("redis"));
+    if let Some(pool) = egress.as_ref().and_then(|egress| discover::names(&egress.discovery.selectors).first().cloned())
+        && redis.is_none()
+    {
+        root.complain("redis", format!("is missing; the pool {pool} finds its sources there: add redis.address"));
+    }
     let rules = rule::build(root, &known);
     let outcomes = outcome::build(root);
     let event_log =
@@ -187,6 +200,8 @@ fn build(root: &Section<'_>) -> Option<Config> {
         elsewhere,
         pools: egress.pools,
         default_pool: egress.default_pool,
+        discovery: egress.discovery,
+        redis,
         path,
         event_log: event_log?,
         admin,

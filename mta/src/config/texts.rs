@@ -43,8 +43,9 @@ impl Texts {
     pub fn beside(main: Written) -> Result<Self, Complaints> {
         let found = values(&main.text);
         let mut more = match found.get("egress.directory") {
-            Some(directory) => files::read(Path::new(directory))
-                .map_err(|error| unreadable(&main.name, "egress.directory", &error))?,
+            Some(directory) => {
+                files::read(Path::new(directory)).map_err(|error| unreadable(&main.name, "egress.directory", &error))?
+            }
             None => Vec::new(),
         };
         if let (Some(url), Some(spool)) = (found.get("egress.url"), found.get("spool.path"))
@@ -133,8 +134,11 @@ pub(super) fn elsewhere(root: &Section<'_>) -> Elsewhere {
         "A directory of files `*.toml` with more of `[proxy]`, `[source]`, `[pool]`, `[[route]]` and `[[dkim.signature]]`, written as here. Read anew when they change.",
     );
     let url = section.optional::<String>("url", "A URL (http or https) that returns the same as JSON.");
-    let refresh =
-        section.with_default::<Span>("refresh", "\"60s\"", "How often the URL is fetched. What is fetched holds at once.");
+    let refresh = section.with_default::<Span>(
+        "refresh",
+        "\"60s\"",
+        "How often the URL is fetched. What is fetched holds at once.",
+    );
     let token_file =
         section.optional::<PathBuf>("token_file", "A file with the token that is shown to the URL's server (Bearer).");
     let authorities = section.optional::<PathBuf>(
@@ -156,4 +160,42 @@ pub(super) fn elsewhere(root: &Section<'_>) -> Elsewhere {
     }
     let served = url.map(|url| Served { url, refresh: refresh.0, token_file, authorities });
     Elsewhere { directory, served }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(name: &str, text: &str) -> Written {
+        Written { name: name.to_owned(), text: text.to_owned(), has_lines: true }
+    }
+
+    fn texts(main: &str, more: &[&str]) -> Texts {
+        let more = more.iter().enumerate().map(|(n, text)| written(&format!("{n}.toml"), text)).collect();
+        Texts { main: written("mta.toml", main), more }
+    }
+
+    #[test]
+    fn keys_are_told_through_all_texts_and_so_are_changes() {
+        let before = texts(
+            "[[route]]\nname = \"a\"\n[queue]\nmax_ready = 1\n",
+            &["[[route]]\nname = \"b\"\n", "[[route]]\nname = \"c\"\n[[route]]\nname = \"d\"\n"],
+        );
+        let values = before.values();
+        let names: Vec<_> = (0..4).map(|n| values[&format!("route[{n}].name")].as_str()).collect();
+        assert_eq!(names, ["a", "b", "c", "d"]);
+        let after = texts("[[route]]\nname = \"a\"\n[queue]\nmax_ready = 2\n", &["[pool.x]\nsources = { a = 1 }\n"]);
+        let changed = before.changed(&after);
+        assert_eq!(changed, ["pool.x.sources.a", "queue.max_ready", "route[0].name", "route[1].name"]);
+        assert!(after.changed(&after).is_empty());
+    }
+
+    #[test]
+    fn a_document_takes_the_place_of_the_one_before() {
+        let main = "[spool]\npath = \"/s\"\n[egress]\nurl = \"http://a/\"\ntoken_file = \"t\"\n";
+        let texts = texts(main, &[]).with_document("http://a/", "x = 1\n").with_document("http://a/", "x = 2\n");
+        assert!(texts.more.len() == 1 && texts.document("http://a/").is_some_and(|text| text.ends_with("\nx = 2\n")));
+        let (served, directory) = texts.served().expect("a URL");
+        assert_eq!((served.url.as_str(), served.token_file, directory), ("http://a/", Some("t".into()), "/s".into()));
+    }
 }

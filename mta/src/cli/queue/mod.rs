@@ -19,7 +19,6 @@ use egret_shared::config::values;
 use egret_shared::http::client;
 use serde_json::{Value, json};
 
-
 /// Between two looks at a job that is waited for.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -100,7 +99,9 @@ pub(super) fn reload(admin: &Admin) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     println!("reloaded");
-    for (field, what) in [("applied", "holds now"), ("wants_restart", "has changed and wants a restart"), ("warnings", "")] {
+    for (field, what) in
+        [("applied", "holds now"), ("wants_restart", "has changed and wants a restart"), ("warnings", "")]
+    {
         for key in answer[field].as_array().into_iter().flatten().filter_map(Value::as_str) {
             println!("{}", format!("{key} {what}").trim_end());
         }
@@ -118,7 +119,8 @@ impl Admin {
         let text = std::fs::read_to_string(&self.config)
             .map_err(|error| anyhow::anyhow!("{}: {error}\n(or give --admin IP:PORT)", self.config.display()))?;
         let address = values(&text).remove("admin.address");
-        let address = address.map(|text| text.parse().with_context(|| format!("admin.address: {text:?}"))).transpose()?;
+        let address =
+            address.map(|text| text.parse().with_context(|| format!("admin.address: {text:?}"))).transpose()?;
         address.with_context(|| {
             format!("{} has no admin.address; add it and restart the MTA, or give --admin", self.config.display())
         })

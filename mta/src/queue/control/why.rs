@@ -42,6 +42,8 @@ pub enum What {
     ProxyRest,
     /// The path from a source to a site rests after a failure, or waits for a limit.
     PathRest,
+    /// Its pool has no source now.
+    Pool,
     /// The site has no address of the source's family.
     Family,
     /// The ready queue is full.
@@ -340,6 +342,10 @@ impl Engine {
         let (Some(slot), Some((pool, _))) = (slot, pool) else { return };
         if until <= now {
             return;
+        }
+        if pool.members.is_empty() {
+            let text = format!("the pool {} has no source now: no proxy announces an address that fits", pool.name);
+            return found.add(Blocker::new(What::Pool, Setter::Proxy, text));
         }
         let mut ways = Vec::new();
         let mut first: Option<Option<UnixMs>> = None;

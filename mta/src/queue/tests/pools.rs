@@ -113,10 +113,12 @@ fn mail_of_a_pool_that_is_gone_is_told_and_leaves_from_the_default_one() {
 fn a_pool_without_sources_waits_for_one_and_loses_nothing() {
     let mut world = World::new(1, 1);
     world.set_pools(vec![pool("p", &[])], "p");
-    world.admit("a.test", 1);
+    let id = world.admit("a.test", 1);
     world.answer_dns(known);
     world.pass(MINUTE);
     assert!(world.opened.is_empty() && world.engine.len() == 1);
+    let why = world.engine.why_message(id, world.now);
+    assert!(format!("{why:?}").contains("the pool p has no source now"), "{why:?}");
     world.set_pools(vec![pool("p", &[source("t")])], "p");
     assert_eq!(world.last_source(), "t");
 }
