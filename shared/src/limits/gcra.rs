@@ -34,6 +34,33 @@ impl Gcra {
         Ok(())
     }
 
+    /// A throttle through which a whole burst has just come.
+    pub fn spent(rate: &Rate, now: Instant) -> Self {
+        Self(now + rate.interval().saturating_mul(u32::try_from(rate.burst).unwrap_or(u32::MAX)))
+    }
+
+    /// Forgets one that came through: it was not used.
+    pub fn give_back(&mut self, rate: &Rate) {
+        self.0 = self.0.checked_sub(rate.interval()).unwrap_or(self.0);
+    }
+
+    /// Counts one that came through by another's leave.
+    pub fn count(&mut self, rate: &Rate, now: Instant) {
+        self.0 = self.0.max(now) + rate.interval();
+    }
+
+    /// How many that came through still matter.
+    pub fn backlog(&self, rate: &Rate, now: Instant) -> u64 {
+        let early = self.0.saturating_duration_since(now).as_nanos();
+        u64::try_from(early.div_ceil(rate.interval().as_nanos().max(1))).unwrap_or(u64::MAX)
+    }
+
+    /// The rate is another from now on: what was used of the old budget is used of the new one, up to a burst.
+    pub fn convert(&mut self, old: &Rate, new: &Rate, now: Instant) {
+        let used = self.backlog(old, now).min(new.burst);
+        self.0 = now + new.interval().saturating_mul(u32::try_from(used).unwrap_or(u32::MAX));
+    }
+
     /// True if nothing that came through matters any more.
     pub fn is_idle(&self, now: Instant) -> bool {
         self.0 <= now
@@ -56,6 +83,24 @@ mod tests {
         assert_eq!(gcra.take(&rate, start), Err(Duration::from_millis(100)));
         assert_eq!(gcra.take(&rate, start + Duration::from_millis(100)), Ok(()));
         assert!(gcra.take(&rate, start + Duration::from_millis(150)).is_err());
+    }
+
+    #[test]
+    fn a_changed_rate_keeps_what_was_used() {
+        let rate = |text: &str| text.parse::<Rate>().expect("a rate");
+        let (slow, fast, now) = (rate("10/min"), rate("20/s"), Instant::now());
+        let mut gcra = Gcra::new(now);
+        for _ in 0..9 {
+            assert_eq!(gcra.take(&slow, now), Ok(()));
+        }
+        gcra.convert(&slow, &fast, now);
+        assert_eq!(gcra.backlog(&fast, now), 9);
+        gcra.convert(&fast, &slow, now);
+        assert_eq!(gcra.take(&slow, now), Ok(()), "one was left");
+        assert!(gcra.take(&slow, now).is_err());
+        gcra.give_back(&slow);
+        assert_eq!(gcra.take(&slow, now), Ok(()));
+        assert_eq!(Gcra::spent(&slow, now).take(&slow, now), Err(Duration::from_secs(6)));
     }
 
     proptest! {

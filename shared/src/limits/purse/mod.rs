@@ -1,0 +1,337 @@
+//! What one node has of the fleet's limits: places, times of rates, parts of quotas. Decides at once from what is at
+//! hand, and says what to ask of the store.
+//! Pure. Floor 1. Knows no clock, no socket and no store: time and answers are handed in, questions are given out.
+//! Always: what is taken is taken whole or not at all; nothing is used that the store has not granted, except the
+//! node's share while the store is away.
+
+mod count;
+mod pace;
+mod quota;
+mod rate;
+mod told;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::words::{Ask, Manner, Refusal, SHARDS, When};
+use super::{Count, Throttle};
+use count::CountAccount;
+use quota::QuotaAccount;
+use rate::RateAccount;
+
+/// Accounts above which idle ones are looked for.
+const SWEEP_ABOVE: usize = 4096;
+
+/// Who decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// This node, for itself.
+    Alone,
+    /// The store, for all nodes.
+    Shared,
+    /// Each node within its share, until the store is there again.
+    Away {
+        /// The number of nodes that share.
+        nodes: u32,
+    },
+}
+
+/// An account that the store is to be asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Rate(Arc<str>),
+    Count(Arc<str>),
+    Quota(Arc<str>, u32),
+}
+
+/// Accounts of one kind.
+#[derive(Debug)]
+struct Book<K, A> {
+    accounts: HashMap<K, A>,
+    sweep_at: usize,
+}
+
+impl<K: Eq + Hash, A> Book<K, A> {
+    fn new() -> Self {
+        Self { accounts: HashMap::new(), sweep_at: SWEEP_ABOVE }
+    }
+
+    /// Forgets what is idle, whenever there is twice as much as was left the last time.
+    fn make_room(&mut self, is_idle: impl Fn(&A) -> bool) {
+        if self.accounts.len() >= self.sweep_at {
+            self.accounts.retain(|_, account| !is_idle(account));
+            self.sweep_at = (self.accounts.len() * 2).max(SWEEP_ABOVE);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Stranger,
+    Joining,
+    Joined,
+}
+
+/// What the node knows of one shard of the store.
+#[derive(Clone, Copy, Debug)]
+struct Shard {
+    standing: Standing,
+    epoch: Option<u64>,
+    nodes: u32,
+    used: Option<Instant>,
+}
+
+/// One node's accounts.
+#[derive(Debug)]
+pub struct Purse {
+    mode: Mode,
+    manner: Manner,
+    rates: Book<Arc<str>, RateAccount>,
+    counts: Book<Arc<str>, CountAccount>,
+    quotas: Book<(Arc<str>, u32), QuotaAccount>,
+    /// Those that each node keeps for itself.
+    own_rates: Book<Arc<str>, RateAccount>,
+    own_counts: Book<Arc<str>, CountAccount>,
+    shards: [Shard; SHARDS as usize],
+    due: Vec<Key>,
+    /// Questions that are ready as they are.
+    ready: Vec<Ask>,
+    woken: HashSet<Arc<str>>,
+    turn: u64,
+    /// Until then other nodes may still be telling the store what they hold: places go by shares among so many.
+    quiet: Option<(Instant, u32)>,
+}
+
+impl Purse {
+    /// Of a node that is alone.
+    pub fn alone() -> Self {
+        Self::new(Mode::Alone, Manner::default())
+    }
+
+    /// Of one node of a fleet.
+    pub fn shared(manner: Manner) -> Self {
+        Self::new(Mode::Shared, manner)
+    }
+
+    fn new(mode: Mode, manner: Manner) -> Self {
+        let shard = Shard { standing: Standing::Stranger, epoch: None, nodes: 0, used: None };
+        Self {
+            mode,
+            manner,
+            rates: Book::new(),
+            counts: Book::new(),
+            quotas: Book::new(),
+            own_rates: Book::new(),
+            own_counts: Book::new(),
+            shards: [shard; SHARDS as usize],
+            due: Vec::new(),
+            ready: Vec::new(),
+            woken: HashSet::new(),
+            turn: 0,
+            quiet: None,
+        }
+    }
+
+    /// Who decides now.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// How many nodes there are, as far as is known.
+    pub fn nodes(&self) -> u32 {
+        self.shards.iter().map(|shard| shard.nodes).max().unwrap_or(0).max(self.manner.nodes).max(1)
+    }
+
+    fn mode_of(&self, local: bool) -> Mode {
+        if local { Mode::Alone } else { self.mode }
+    }
+
+    fn rate(&mut self, name: &Arc<str>, throttle: &Throttle, now: Instant) -> (Mode, &mut RateAccount) {
+        let mode = self.mode_of(throttle.local);
+        let book = if throttle.local { &mut self.own_rates } else { &mut self.rates };
+        if !book.accounts.contains_key(name) {
+            book.make_room(|account| account.is_idle(now));
+            book.accounts.insert(name.clone(), RateAccount::new(throttle.rate, mode, now));
+        }
+        let account = book.accounts.get_mut(name).expect("it was put in above");
+        account.is_now(throttle.rate, mode, now);
+        (mode, account)
+    }
+
+    /// Takes one from each throttle, all or none.
+    ///
+    /// # Errors
+    /// The one that lets nothing through for the longest time; then nothing was taken.
+    pub fn take(&mut self, throttles: &[(Arc<str>, Throttle)], now: Instant) -> Result<(), Refusal> {
+        let mut refusal = None;
+        for (name, throttle) in throttles {
+            let (mode, account) = self.rate(name, throttle, now);
+            let Err(when) = account.may(mode, now) else { continue };
+            account.wanted |= when == When::Woken;
+            if mode == Mode::Shared {
+                self.rate_is_due(name, now);
+            }
+            refusal = later(refusal, name, when);
+        }
+        if let Some(refusal) = refusal {
+            for (name, throttle) in throttles {
+                self.rate(name, throttle, now).1.keep(refusal.when, now);
+            }
+            return Err(refusal);
+        }
+        for (name, throttle) in throttles {
+            let (mode, account) = self.rate(name, throttle, now);
+            account.take(mode, now);
+            if mode == Mode::Shared {
+                self.rate_is_due(name, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back one that was taken and not used.
+    pub fn give_back(&mut self, throttles: &[(Arc<str>, Throttle)], now: Instant) {
+        for (name, throttle) in throttles {
+            let (mode, account) = self.rate(name, throttle, now);
+            account.give_back(mode, now);
+        }
+    }
+
+    /// The number of nodes among which places go by shares, while not all of them are known to have told theirs.
+    fn quiet(&self, now: Instant) -> Option<u32> {
+        self.quiet.filter(|(until, _)| now < *until).map(|(_, nodes)| nodes)
+    }
+
+    fn count(&mut self, name: &Arc<str>, count: Count, now: Instant) -> (Mode, &mut CountAccount) {
+        let mode = match (self.mode_of(count.local), self.quiet(now)) {
+            (Mode::Shared, Some(nodes)) => Mode::Away { nodes },
+            (mode, _) => mode,
+        };
+        let book = if count.local { &mut self.own_counts } else { &mut self.counts };
+        if !book.accounts.contains_key(name) {
+            book.make_room(CountAccount::is_idle);
+            book.accounts.insert(name.clone(), CountAccount::new(count.count, now));
+        }
+        let account = book.accounts.get_mut(name).expect("it was put in above");
+        account.limit = count.count;
+        (mode, account)
+    }
+
+    /// Takes a place in each count, all or none. Each is to be given back by [`Purse::release`].
+    ///
+    /// # Errors
+    /// One that has no place; then nothing was taken, and it is woken when there is one.
+    pub fn hold(&mut self, counts: &[(Arc<str>, Count)], now: Instant) -> Result<(), Refusal> {
+        let mut refusal = None;
+        for (name, count) in counts {
+            let (mode, account) = self.count(name, *count, now);
+            let Err(when) = account.may(mode) else { continue };
+            account.waiting = true;
+            if !count.local {
+                self.count_is_due(name, now);
+            }
+            refusal = later(refusal, name, when);
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        for (name, count) in counts {
+            self.count(name, *count, now).1.take(now);
+            if !count.local && self.quiet.is_some() {
+                self.count_is_due(name, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// A place is free again.
+    pub fn release(&mut self, name: &Arc<str>, local: bool) {
+        let mode = self.mode_of(local);
+        let book = if local { &mut self.own_counts } else { &mut self.counts };
+        let Some(account) = book.accounts.get_mut(name) else { return };
+        if account.release(mode) {
+            self.woken.insert(name.clone());
+        }
+        if mode == Mode::Shared && !account.asked && !account.due {
+            account.due = true;
+            self.due.push(Key::Count(name.clone()));
+        }
+    }
+
+    /// Whether this node should give up a place of that name because others wait longer.
+    pub fn yields(&self, name: &str) -> bool {
+        self.counts.accounts.get(name).is_some_and(CountAccount::yields)
+    }
+
+    /// Takes one of the quota of a day.
+    ///
+    /// # Errors
+    /// It is used up, or the store must be asked first.
+    pub fn take_quota(&mut self, name: &Arc<str>, day: u32, most: u64, now: Instant) -> Result<(), Refusal> {
+        let key = (name.clone(), day);
+        if !self.quotas.accounts.contains_key(&key) {
+            self.quotas.make_room(|account| account.is_idle(now));
+        }
+        let account = self.quotas.accounts.entry(key).or_insert_with(|| QuotaAccount::new(most, now));
+        account.is_now(most);
+        let taken = account.take(self.mode, now).map_err(|when| Refusal { name: name.clone(), when });
+        if self.mode == Mode::Shared && !account.asked && !account.due {
+            account.due = true;
+            self.due.push(Key::Quota(name.clone(), day));
+        }
+        taken
+    }
+
+    /// Whether the store is to be asked something.
+    pub fn has_asks(&self) -> bool {
+        self.mode == Mode::Shared && !(self.due.is_empty() && self.ready.is_empty())
+    }
+
+    /// The names of limits of which something changed for somebody who was refused.
+    pub fn woken(&mut self) -> Vec<Arc<str>> {
+        self.woken.drain().collect()
+    }
+
+    /// Whether there are such names.
+    pub fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    fn rate_is_due(&mut self, name: &Arc<str>, now: Instant) {
+        let nodes = self.nodes();
+        let Some(account) = self.rates.accounts.get_mut(name) else { return };
+        if !account.asked && !account.due && account.is_short(&self.manner, nodes, now) {
+            account.due = true;
+            self.due.push(Key::Rate(name.clone()));
+        }
+    }
+
+    fn count_is_due(&mut self, name: &Arc<str>, now: Instant) {
+        let quiet = self.quiet(now).is_some();
+        let Some(account) = self.counts.accounts.get_mut(name) else { return };
+        if self.mode == Mode::Shared && !account.asked && !account.due && account.is_due(quiet, now) {
+            account.due = true;
+            self.due.push(Key::Count(name.clone()));
+        }
+    }
+}
+
+/// Of two refusals the one that lasts longer.
+fn later(refusal: Option<Refusal>, name: &Arc<str>, when: When) -> Option<Refusal> {
+    let longer = match (&refusal, when) {
+        (None, _) | (Some(Refusal { when: When::At(_), .. }), When::Woken) => true,
+        (Some(Refusal { when: When::At(before), .. }), When::At(at)) => at > *before,
+        (Some(Refusal { when: When::Woken, .. }), _) => false,
+    };
+    if longer { Some(Refusal { name: name.clone(), when }) } else { refusal }
+}
+
+/// That much before a time, or as much of it as the clock can tell.
+fn earlier(now: Instant, span: Duration) -> Instant {
+    now.checked_sub(span).unwrap_or(now)
+}

@@ -1,0 +1,225 @@
+//! The account of one rate: times at which something may go, which the store keeps free for this node.
+//! Pure. Floor 1.
+//! Always: each time is used once; what is not used in about a second goes back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::words::{Ask, When};
+use super::super::{Gcra, Manner, Rate};
+use super::pace::Pace;
+use super::{Mode, earlier};
+
+/// What is not used for so long goes back.
+const KEEP: Duration = Duration::from_secs(1);
+/// Fewer than this are not asked for in advance.
+const FEW: u64 = 4;
+
+/// Times from one on, evenly spaced.
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    next: Instant,
+    interval: Duration,
+    left: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct RateAccount {
+    pub(super) rate: Rate,
+    grants: Vec<Grant>,
+    pace: Pace,
+    /// What this node used: all there is to know if it is alone.
+    own: Gcra,
+    /// What it used without the store's leave.
+    untold: Gcra,
+    /// The node's share of the rate while the store is away.
+    share: Gcra,
+    /// Somebody was refused and waits for an answer.
+    pub(super) wanted: bool,
+    /// The store was asked, and has not answered.
+    pub(super) asked: bool,
+    /// It is on the list of what the store is to be asked.
+    pub(super) due: bool,
+    touched: Instant,
+    /// One of what is at hand will be used together with others until then.
+    keep_until: Instant,
+}
+
+impl RateAccount {
+    pub(super) fn new(rate: Rate, mode: Mode, now: Instant) -> Self {
+        let mut account = Self {
+            rate,
+            grants: Vec::new(),
+            pace: Pace::new(now),
+            own: Gcra::new(now),
+            untold: Gcra::new(now),
+            share: Gcra::new(now),
+            wanted: false,
+            asked: false,
+            due: false,
+            touched: now,
+            keep_until: now,
+        };
+        if let Mode::Away { nodes } = mode {
+            account.away(nodes, now);
+        }
+        account
+    }
+
+    /// The rate is this one from now on; what was used is used.
+    pub(super) fn is_now(&mut self, rate: Rate, mode: Mode, now: Instant) {
+        if self.rate == rate {
+            return;
+        }
+        self.own.convert(&self.rate, &rate, now);
+        self.untold.convert(&self.rate, &rate, now);
+        if let Mode::Away { nodes } = mode {
+            self.share.convert(&share(&self.rate, nodes), &share(&rate, nodes), now);
+        }
+        self.rate = rate;
+    }
+
+    /// Whether one may go now, and if not, when.
+    pub(super) fn may(&self, mode: Mode, now: Instant) -> Result<(), When> {
+        let try_gcra = |gcra: &Gcra, rate: &Rate| gcra.clone().take(rate, now).map_err(|wait| When::At(now + wait));
+        match mode {
+            Mode::Alone => try_gcra(&self.own, &self.rate),
+            _ if self.grants.iter().any(|grant| grant.next <= now) => Ok(()),
+            Mode::Away { nodes } => try_gcra(&self.share, &share(&self.rate, nodes)),
+            Mode::Shared => Err(self.grants.first().map_or(When::Woken, |grant| When::At(grant.next))),
+        }
+    }
+
+    /// One goes: [`RateAccount::may`] has said so, at this time.
+    pub(super) fn take(&mut self, mode: Mode, now: Instant) {
+        self.pace.used(now);
+        self.touched = now;
+        self.own.count(&self.rate, now);
+        if mode == Mode::Alone {
+            return;
+        }
+        if let Some(at) = self.grants.iter().position(|grant| grant.next <= now) {
+            let grant = &mut self.grants[at];
+            grant.left -= 1;
+            grant.next += grant.interval;
+            if grant.left == 0 {
+                self.grants.remove(at);
+            }
+            return;
+        }
+        self.untold.count(&self.rate, now);
+        if let Mode::Away { nodes } = mode {
+            self.share.count(&share(&self.rate, nodes), now);
+        }
+    }
+
+    /// One that went did not go.
+    pub(super) fn give_back(&mut self, mode: Mode, now: Instant) {
+        self.own.give_back(&self.rate);
+        match mode {
+            Mode::Alone => {}
+            Mode::Shared => self.put(Grant { next: now, interval: self.rate.interval(), left: 1 }),
+            Mode::Away { nodes } => {
+                self.untold.give_back(&self.rate);
+                self.share.give_back(&share(&self.rate, nodes));
+            }
+        }
+    }
+
+    /// What is at hand will be used at `when`, together with others.
+    pub(super) fn keep(&mut self, when: When, now: Instant) {
+        let until = if let When::At(at) = when { at.max(now) } else { now };
+        self.keep_until = self.keep_until.max(until + KEEP);
+    }
+
+    /// How many times are at hand, now or later.
+    pub(super) fn at_hand(&self) -> u64 {
+        self.grants.iter().map(|grant| grant.left).sum()
+    }
+
+    /// How many are asked for at once: what the node uses in about 200 ms, within its part of the rate.
+    fn batch(&self, manner: &Manner, nodes: u32, now: Instant) -> u64 {
+        let second = Duration::from_secs(1).as_nanos() / self.rate.interval().as_nanos().max(1);
+        let whole = self.rate.burst.max(u64::try_from(second).unwrap_or(u64::MAX));
+        let most = whole as f64 * manner.max_batch_share / f64::from(nodes.max(1));
+        self.pace.recent(now).clamp(1, most.max(1.0) as u64)
+    }
+
+    /// Whether it is time to ask: nothing is left for those who wait, or soon nothing will be.
+    pub(super) fn is_short(&self, manner: &Manner, nodes: u32, now: Instant) -> bool {
+        let (left, batch) = (self.at_hand(), self.batch(manner, nodes, now));
+        (self.wanted && left == 0) || (batch >= FEW && left * 2 < batch)
+    }
+
+    /// What to ask of the store.
+    pub(super) fn ask(&mut self, name: &Arc<str>, manner: &Manner, nodes: u32, now: Instant) -> Option<Ask> {
+        if !self.is_short(manner, nodes, now) {
+            return None;
+        }
+        self.asked = true;
+        let tokens = self.batch(manner, nodes, now);
+        Some(self.word(name, i64::try_from(tokens).unwrap_or(1), false))
+    }
+
+    fn word(&self, name: &Arc<str>, tokens: i64, used: bool) -> Ask {
+        let Rate { burst, .. } = self.rate;
+        Ask::Rate { name: name.clone(), interval: self.rate.interval(), burst, tokens, used }
+    }
+
+    /// What to give back to the store, as nobody used it.
+    pub(super) fn spare(&mut self, name: &Arc<str>, now: Instant) -> Option<Ask> {
+        let first = self.grants.first()?.next;
+        if now < first.max(self.touched) + KEEP {
+            return None;
+        }
+        // Of what somebody comes back for with the times of other rates, one is enough.
+        let keep = u64::from(now < self.keep_until);
+        let spare = self.at_hand().checked_sub(keep).filter(|spare| *spare > 0)?;
+        self.grants.truncate(usize::from(keep > 0));
+        self.grants.iter_mut().for_each(|grant| grant.left = keep);
+        Some(self.word(name, -i64::try_from(spare).ok()?, false))
+    }
+
+    /// The store keeps `granted` times for us, the first in `first` microseconds.
+    pub(super) fn answered(&mut self, interval: Duration, granted: u64, first: i64, now: Instant) {
+        if granted == 0 {
+            return;
+        }
+        let wait = Duration::from_micros(first.unsigned_abs());
+        let next = if first > 0 { now + wait } else { earlier(now, wait) };
+        self.put(Grant { next, interval, left: granted });
+        self.touched = now;
+    }
+
+    fn put(&mut self, grant: Grant) {
+        let at = self.grants.partition_point(|other| other.next <= grant.next);
+        self.grants.insert(at, grant);
+    }
+
+    /// The store is away: go on with a share, which starts empty.
+    pub(super) fn away(&mut self, nodes: u32, now: Instant) {
+        self.asked = false;
+        self.share = Gcra::spent(&share(&self.rate, nodes), now);
+        self.untold = Gcra::new(now);
+    }
+
+    /// The store knows the node again; `lost` if it knows nothing of what was used before.
+    pub(super) fn back(&mut self, name: &Arc<str>, lost: bool, now: Instant) -> Option<Ask> {
+        let used = if lost { &self.own } else { &self.untold };
+        let used = used.backlog(&self.rate, now) + if lost { self.at_hand() } else { 0 };
+        self.untold = Gcra::new(now);
+        let used = i64::try_from(used).ok().filter(|used| *used > 0)?;
+        Some(self.word(name, used, true))
+    }
+
+    /// Nothing is remembered that matters.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.own.is_idle(now) && self.grants.is_empty() && !self.asked && !self.wanted
+    }
+}
+
+/// A node's share of a rate, if `nodes` have it together.
+fn share(rate: &Rate, nodes: u32) -> Rate {
+    let nodes = nodes.max(1);
+    Rate { count: rate.count, period: rate.period.saturating_mul(nodes), burst: (rate.burst / u64::from(nodes)).max(1) }
+}
