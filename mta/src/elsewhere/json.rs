@@ -85,6 +85,9 @@ fn quoted(text: &str) -> String {
 }
 
 /// For fuzzing: what is read as JSON is TOML.
+///
+/// # Panics
+/// If it is not.
 pub fn fuzz_document(bytes: &[u8]) {
     if let Ok(Ok(toml)) = std::str::from_utf8(bytes).map(to_toml) {
         let table = egret_shared::config::parse("x", &toml, |root| Some(root.path().len()));

@@ -23,7 +23,7 @@ impl Engine {
         default_pool: Arc<str>,
         acts: &mut Vec<Act>,
     ) -> BTreeMap<Arc<str>, usize> {
-        let mut before = std::mem::take(&mut self.pools);
+        let before = std::mem::take(&mut self.pools);
         self.default_pool = default_pool;
         for pool in pools {
             let rotation = before.get(&pool.name).map_or_else(Rotation::default, |(old, at)| at.carried(old, &pool));
@@ -32,7 +32,6 @@ impl Engine {
         let sources = sources_of(&self.pools);
         self.health.follow(sources_of(&before).into_values(), sources.values().copied());
         let sources: HashMap<_, _> = sources.into_iter().map(|(name, source)| (name.clone(), source.clone())).collect();
-        before.clear();
         for key in self.ready.keys().collect::<Vec<_>>() {
             self.follow(key, &sources, acts);
         }

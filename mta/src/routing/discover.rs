@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use egret_shared::address::Range;
 use egret_shared::net::tls_client::{KnownServer, KnownServerError};
-use egret_shared::registry::record::ProxyRecord;
+use egret_shared::registry::record::{Endpoint, ProxyRecord};
 
 use super::pool::Pool;
 use super::source::{Credentials, Dialect, Proxy, Source, Way};
@@ -139,10 +139,7 @@ impl Discovery {
             return Err("it drains".to_owned());
         }
         let dialect = self.dialect.to_string();
-        let speaks = |endpoint: &&_| {
-            let endpoint: &egret_shared::registry::record::Endpoint = endpoint;
-            endpoint.dialects.contains(&dialect) && endpoint.tls == self.tls.is_some()
-        };
+        let speaks = |endpoint: &&Endpoint| endpoint.dialects.contains(&dialect) && endpoint.tls == self.tls.is_some();
         let Some(endpoint) = record.endpoints.iter().find(speaks) else {
             let how = if self.tls.is_some() { "with TLS" } else { "in clear" };
             return Err(format!("it has no endpoint for {dialect} {how}; see [discover]"));
@@ -170,7 +167,7 @@ fn with_hyphens(address: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use egret_shared::registry::record::{Address, Endpoint};
+    use egret_shared::registry::record::Address;
 
     use super::*;
 

@@ -11,7 +11,7 @@ use crate::policy::ListenerPolicy;
 
 pub(super) fn build(
     root: &Section<'_>,
-    listeners: &Option<Vec<ListenerPolicy>>,
+    listeners: Option<&[ListenerPolicy]>,
     admin: Option<SocketAddr>,
 ) -> Option<Announced> {
     let section = root.section("announce");
@@ -36,7 +36,7 @@ pub(super) fn build(
             section.complain(key, format!("{text:?} is no name; write it of letters, digits and `.-_`"));
         }
     }
-    let mut listening = listeners.iter().flatten().map(|listener| listener.address).chain(admin);
+    let mut listening = listeners.into_iter().flatten().map(|listener| listener.address).chain(admin);
     if let Some(open) = listening.find(|open| open.ip().is_unspecified() && address.is_none()) {
         section.complain("address", format!("is missing; {open} does not say how others reach this host"));
     }

@@ -137,7 +137,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         "address",
         "Where /livez, /readyz, /metrics and /v1 are served, over HTTP without access control: a private address.",
     );
-    let announced = announce::build(root, &listeners, admin);
+    let announced = announce::build(root, listeners.as_deref(), admin);
     let session_log = session_log(root);
     let metrics_max_sources = root.section("metrics").with_default(
         "max_sources",

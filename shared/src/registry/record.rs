@@ -147,6 +147,9 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// For fuzzing: what is read is written as it was read.
+///
+/// # Panics
+/// If it is not.
 pub fn fuzz_record(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(record) = ProxyRecord::read("p", text) {

@@ -120,7 +120,9 @@ impl Registry {
                 Err(why) => Err(why),
             };
             match (&done, is_away) {
-                (Err(why), false) => warn!(%why, "the registry does not hear of this program; others go on with what they know"),
+                (Err(why), false) => {
+                    warn!(%why, "the registry does not hear of this program; others go on with what they know")
+                }
                 (Ok(()), true) => info!("the registry hears of this program again"),
                 _ => {}
             }
