@@ -10,6 +10,7 @@ pub mod config;
 pub mod controls;
 pub mod delivery;
 pub mod dns;
+pub mod elsewhere;
 pub mod event;
 pub mod intake;
 pub mod memory;

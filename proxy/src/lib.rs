@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod announce;
 pub mod app;
 pub mod auth;
 pub mod check;

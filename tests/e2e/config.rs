@@ -90,3 +90,22 @@ fn a_port_or_a_spool_that_is_in_use_is_told() {
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && words.contains("in use by another process"), "{words}");
 }
+
+#[test]
+fn the_guide_to_the_fleet_shows_good_files() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide/fleet.md");
+    let shown = blocks(&std::fs::read_to_string(page).expect("readable"), "toml");
+    let (proxy, mta) = (&shown[2], &shown[3]);
+    assert!(proxy.contains("[announce]") && mta.contains("[discover]"), "{shown:?}");
+    let listener = "[[listener]]\naddress = \"10.0.0.5:1080\"\n[sources]\naddresses = [\"192.0.2.1\"]\n";
+    let (code, words) = check("egret-proxy", &format!("{listener}{proxy}"));
+    assert_eq!(code, Some(0), "{words}");
+    let own = "hostname = \"mail.test\"\ndefault_pool = \"warm\"\n[spool]\npath = \"s\"\n[event_log]\npath = \"e\"\n";
+    let (code, words) = check("egret-mta", &format!("{own}{mta}"));
+    assert_eq!(code, Some(0), "{words}");
+    let (code, words) = check(
+        "egret-mta",
+        &format!("{own}{}", mta.replace("[redis]", "[log]").replace("address = [", "level = \"info\" #")),
+    );
+    assert!(code == Some(78) && words.contains("redis: is missing"), "{words}");
+}

@@ -11,11 +11,13 @@ use proptest::test_runner::{Config, TestRunner};
 /// A name and what it runs.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 13] = [
     ("client", egret_shared::socks5::client::fuzz_client),
     ("dialogue", egret_mta::delivery::dialogue::fuzz_dialogue),
+    ("document", egret_mta::elsewhere::json::fuzz_document),
     ("header", egret_shared::proxy_protocol::frame::fuzz_header),
     ("notification", egret_mta::reception::fuzz_notification),
+    ("record", egret_shared::registry::record::fuzz_record),
     ("records", egret_mta::spool::fuzz_records),
     ("replies", egret_mta::delivery::reply::fuzz_replies),
     ("reply", egret_shared::socks5::frame::fuzz_reply),

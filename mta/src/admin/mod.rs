@@ -1,8 +1,9 @@
 //! The HTTP API beside health and metrics: the queues, and an operator's orders. Documented in
 //! `docs/reference/mta-api.md`. Floor 6. Without access control: its address is a private one.
-//! `show`, `why` and `tls_report` answer questions, `trace` shows live sessions, `order` takes orders.
+//! `show`, `why`, `fleet` and `tls_report` answer questions, `trace` shows live sessions, `order` takes orders.
 //! Always: an order that lasts is on stable storage when it is confirmed.
 
+mod fleet;
 mod order;
 mod show;
 mod tls_report;
@@ -58,6 +59,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/messages/{id}", get(show::message))
         .route("/v1/controls", get(show::controls))
         .route("/v1/jobs", get(show::jobs))
+        .route("/v1/fleet", get(fleet::fleet))
         .route("/v1/why", get(why::why))
         .route("/v1/trace", get(trace::trace))
         .route("/v1/tls-report", get(tls_report::tls_report))

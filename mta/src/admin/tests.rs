@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use egret_shared::journal::Journal;
 
 use super::*;
-use crate::app::{Live, Origin};
+use crate::app::{Defined, Live, Origin, Parts};
+use crate::config::Texts;
+use crate::elsewhere::Elsewhere;
 use crate::intake::Signing;
 use crate::message::{Content, Mark, Message, MessageId, MessageWish, Metadata, Part, Priority, QueueName, Wishes};
 use crate::queue::control::words::Control;
@@ -85,16 +87,17 @@ impl House {
         let listener = http::bind(([127, 0, 0, 1], 0).into()).await.expect("loopback");
         let at = listener.local_addr().expect("bound");
         let events = Journal::open(&directory.path().join("events"), "event_log.path").expect("a journal");
-        let origin = Origin { file: directory.path().join("mta.toml"), text: String::new() };
+        let origin = Origin { file: directory.path().join("mta.toml"), texts: Texts::default() };
         let relay = Route { name: Some("relay".into()), ..Route::default() };
         let mut routes = Routes::default();
         assert!(routes.add_named(Arc::new(relay)));
         let ways = Ways { routes, ..Ways::default() };
-        let live = Live::build(ways, &PathOptions::default(), 25, Arc::new([])).expect("TLS");
+        let live = Live::build(ways, &PathOptions::default(), 25).expect("TLS");
         let passwords = egret_shared::users::Passwords::new(std::collections::HashMap::new()).expect("random numbers");
         let logins = crate::users::Logins::new(Arc::new(passwords), Clock::system());
-        let reloader =
-            Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), logins, live.clone());
+        let (signing, elsewhere, defined) = (Signing::new(Arc::default()), Elsewhere::default(), Defined::default());
+        let parts = Parts { queues: queues.clone(), events, signing, logins, live: live.clone() };
+        let reloader = Reloader::new(origin, parts, elsewhere, defined);
         let tracer = Tracer::default();
         let reports = crate::tls_report::TlsReports::new(Clock::system());
         let (ways, hostname) = (live.ways, "mail.us.test".into());

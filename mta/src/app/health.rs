@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use egret_shared::http::{self, Probe, Probes};
+use egret_shared::limits::Limits;
 use egret_shared::net::accept::Heart;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::limits;
+use super::standing::Standing;
 use crate::memory::Pressure;
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
@@ -22,6 +25,8 @@ pub(super) struct Health {
     pub memory: Pressure,
     pub stop: CancellationToken,
     pub driver: AbortHandle,
+    pub standing: Standing,
+    pub limits: Limits,
 }
 
 impl Health {
@@ -55,6 +60,14 @@ impl Health {
         probes.push(Probe { name: "spool".to_owned(), state: self.spool.health() });
         probes.push(Probe { name: "memory".to_owned(), state: self.memory.health() });
         probes.push(Probe { name: "event log".to_owned(), state: self.events.health() });
+        // The last good version is in force, so that mail goes on: told, and no failure.
+        let told = self.standing.mistakes().into_iter().map(|(from, mistake)| {
+            let why = mistake.why.replace('\n', "; ");
+            Probe { name: format!("egress: the last good version is in use; {}: {why}", from.as_str()), state: Ok(()) }
+        });
+        probes.extend(told);
+        // Each node's share is kept to, so that mail goes on.
+        probes.extend(limits::degraded(&self.limits).map(|name| Probe { name, state: Ok(()) }));
         probes
     }
 

@@ -28,9 +28,8 @@ pub struct Live {
     pub(crate) ways: Arc<ArcSwap<Ways>>,
     pub(super) setups: Arc<ArcSwap<PerSite<Setup>>>,
     pub(super) outcomes: OutcomeRules,
-    /// What only a restart changes: the port of mail exchangers, and the pools.
+    /// What only a restart changes: the port of mail exchangers.
     smtp_port: u16,
-    pools: Arc<[Arc<str>]>,
 }
 
 /// What is to take the place of what is live.
@@ -45,21 +44,15 @@ pub(super) struct Next {
 impl Live {
     /// What `config` says.
     pub(super) fn new(config: &Config) -> Result<Self, ClientTlsError> {
-        let pools: Vec<_> = config.pools.iter().map(|pool| pool.name.clone()).collect();
-        let live = Self::build(config.ways(), &config.path, config.dns.smtp_port, pools.into())?;
+        let live = Self::build(config.ways(), &config.path, config.dns.smtp_port)?;
         live.outcomes.replace(config.outcomes.clone());
         Ok(live)
     }
 
-    pub(crate) fn build(
-        ways: Ways,
-        path: &PathOptions,
-        smtp_port: u16,
-        pools: Arc<[Arc<str>]>,
-    ) -> Result<Self, ClientTlsError> {
+    pub(crate) fn build(ways: Ways, path: &PathOptions, smtp_port: u16) -> Result<Self, ClientTlsError> {
         let setups = setups(&ways.routes.options(path, smtp_port))?;
         let (ways, setups) = (Arc::new(ArcSwap::from_pointee(ways)), Arc::new(ArcSwap::from_pointee(setups)));
-        Ok(Self { ways, setups, outcomes: OutcomeRules::default(), smtp_port, pools })
+        Ok(Self { ways, setups, outcomes: OutcomeRules::default(), smtp_port })
     }
 
     /// TLS where nothing else is said.
@@ -75,17 +68,9 @@ impl Live {
     /// What `config` says now, with what only a restart changes as it is.
     ///
     /// # Errors
-    /// It names a pool that is not there yet, or its TLS cannot be set up.
+    /// Its TLS cannot be set up.
     pub(super) fn next(&self, config: &Config) -> Result<Next, String> {
-        let mut named = config.rules.pools().chain(config.routes.pools());
-        if let Some(pool) = named.find(|pool| !self.pools.contains(pool)) {
-            return Err(format!(
-                "a rule or a route names the pool {pool}, which this program gets with a restart; restart it, or name a pool that it has: {}",
-                self.pools.iter().map(|pool| &**pool).collect::<Vec<_>>().join(", ")
-            ));
-        }
-        let now = self.ways.load();
-        let ways = Ways { default_pool: now.default_pool.clone(), ..config.ways() };
+        let (now, ways) = (self.ways.load(), config.ways());
         let setups = setups(&ways.routes.options(&config.path, self.smtp_port)).map_err(|error| error.to_string())?;
         let (leads, outcomes) = (ways.routes != now.routes, config.outcomes.clone());
         Ok(Next { ways, setups, outcomes, leads })

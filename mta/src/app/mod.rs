@@ -3,14 +3,18 @@
 //! message leaves them: reception, queues, spool, events.
 //! Always: sockets and the stop signal are arguments, so that a test can start a whole MTA.
 
+mod fleet;
+mod follow;
 mod hands;
 mod health;
+mod limits;
 mod live;
 mod memory;
 mod recovery;
 mod reload;
 mod reporter;
 mod smtp_in;
+mod standing;
 pub(crate) mod tls;
 
 use std::io;
@@ -21,7 +25,6 @@ use std::time::Duration;
 use egret_shared::clock::Clock;
 use egret_shared::http;
 use egret_shared::lifecycle::{Stop, notify};
-use egret_shared::limits::Limits;
 use egret_shared::metrics::upkeep;
 use egret_shared::net::accept::Heart;
 use egret_shared::net::socket::{Share, listen};
@@ -47,10 +50,14 @@ use crate::queue::{Engine, Meter};
 use crate::spool::{self, Spool};
 use crate::users::Logins;
 use egret_shared::journal::{self, Journal};
+pub use follow::prepare;
 use hands::AppHands;
 use health::Health;
+use limits::Kept;
 pub use live::Live;
 use memory::Memory;
+pub(crate) use reload::Defined;
+pub(crate) use reload::Parts;
 pub use reload::{Origin, Reloaded, Reloader};
 use reporter::Reporter;
 use smtp_in::Behind;
@@ -96,6 +103,9 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}; are too many processes running?")]
     Thread(String),
+    /// Redis, if it must be there.
+    #[error("{0}")]
+    Redis(String),
     /// A certificate or the TLS set-up; the text names the file.
     #[error("{0}")]
     Tls(String),
@@ -141,6 +151,7 @@ struct Running {
     watching: JoinHandle<()>,
     health: Health,
     api: Api,
+    limits: Kept,
 }
 
 /// Runs the MTA until `stop`, and returns when everything in flight is finished or parked.
@@ -154,8 +165,21 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let Sockets { smtp, admin } = sockets;
     let hangups = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
+    limits::check(config.redis.as_ref()).await?;
     let mut running = start(&config, origin, smtp, &clock, &stop)?;
     let reloads = tokio::spawn(running.api.reloader.clone().on_hangup(hangups));
+    let silence = CancellationToken::new();
+    let member = fleet::Member {
+        name: config.hostname.clone(),
+        fleet: running.api.reloader.fleet.clone(),
+        reloader: running.api.reloader.clone(),
+        queues: running.queues.clone(),
+        clock: clock.clone(),
+        drain: stop.drain.clone(),
+        limits: running.limits.limits.clone(),
+    };
+    let fleet = config.redis.clone().map(|redis| member.start(redis, silence.clone()));
+    let following = tokio::spawn(follow::follow(running.api.reloader.clone(), clock.clone()));
     let admin_stop = CancellationToken::new();
     let upkeep = tokio::spawn(upkeep(metrics.clone()));
     let router = running.health.clone().router(metrics).merge(admin::router(running.api.clone()));
@@ -173,6 +197,12 @@ pub async fn run(
     let watching = running.watching.abort_handle();
     take_down(running, config.drain_timeout, &stop).await;
     reloads.abort();
+    following.abort();
+    silence.cancel();
+    if let Some((announcing, _following)) = fleet {
+        // Others hear of the end; who cannot be told sees it himself.
+        let _ = timeout(ADMIN_WAIT, announcing).await;
+    }
     watching.abort();
     watchdog.abort();
     upkeep.abort();
@@ -223,7 +253,8 @@ fn start(
         cut: cut.clone(),
     };
     let begin = Start::now_of(clock);
-    let engine = engine(config, &live, begin.meter(Limits::memory(), false), controls, clock);
+    let kept = Kept::start(config.redis.as_ref(), config.limits, &config.hostname, seed(), clock);
+    let engine = engine(config, &live, begin.meter(kept.limits.clone(), kept.is_shared), controls, clock);
     let driver = tokio::spawn(Driver::new(engine, Arc::new(hands), begin, inbox).run());
     let recovery = recovery::start(found, queues.clone(), clock.clone());
     let recovery = recovery.map_err(|error| StartError::Thread(error.to_string()))?;
@@ -240,6 +271,9 @@ fn start(
         &reception,
         stop,
     );
+    let elsewhere = config.elsewhere.clone();
+    let parts = Parts { queues: queues.clone(), events: events.clone(), signing, logins, live: live.clone() };
+    let reloader = Reloader::new(origin, parts, elsewhere, Defined::of(config));
     let health = Health {
         hearts,
         spool: spool.clone(),
@@ -247,11 +281,12 @@ fn start(
         memory: memory.pressure,
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
+        standing: reloader.standing.clone(),
+        limits: kept.limits.clone(),
     };
-    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, logins, live.clone());
     let (hostname, ways) = (config.hostname.clone(), live.ways);
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
-    Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
+    Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api, limits: kept })
 }
 
 fn engine(config: &Config, live: &Live, meter: Meter, controls: Vec<Control>, clock: &Clock) -> Engine {
@@ -284,7 +319,7 @@ fn seed() -> u64 {
 
 /// Stops taking, lets sessions finish up to a deadline, parks the rest in the spool.
 async fn take_down(running: Running, drain_timeout: Duration, stop: &Stop) {
-    let Running { reception, loops, queues, mut driver, cut, spool, events, .. } = running;
+    let Running { reception, loops, queues, mut driver, cut, spool, events, limits, .. } = running;
     info!(timeout_s = drain_timeout.as_secs(), "stopping: no more mail is taken");
     let deadline = Instant::now() + drain_timeout;
     for accepting in loops {
@@ -307,6 +342,7 @@ async fn take_down(running: Running, drain_timeout: Duration, stop: &Stop) {
     if !driver.is_finished() && timeout(CUT_WAIT, &mut driver).await.is_err() {
         driver.abort();
     }
+    limits.end().await;
     spool.close().await;
     let _ = tokio::task::spawn_blocking(move || events.close()).await;
     info!("stopped");

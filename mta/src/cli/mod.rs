@@ -1,6 +1,7 @@
 //! The command line. Floor 6. Parses arguments, calls the library, prints; decides nothing.
 
 mod explain;
+mod fleet;
 mod queue;
 mod spool;
 mod tls_report;
@@ -16,6 +17,7 @@ use egret_shared::clock::Clock;
 use egret_shared::{config as shared_config, lifecycle, metrics};
 
 use self::explain::Explain;
+use self::fleet::Fleet;
 use self::queue::QueueCommand;
 use self::spool::SpoolCommand;
 use self::tls_report::Report;
@@ -23,7 +25,7 @@ use self::trace::Trace;
 use self::user::UserCommand;
 use self::why::Question;
 use crate::app::{self, Origin, Sockets};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Texts};
 
 /// Exit code of a wrong configuration (sysexits.h: EX_CONFIG).
 const BAD_CONFIG: u8 = 78;
@@ -54,6 +56,8 @@ enum Command {
     Explain(Explain),
     /// Say what keeps mail back, in order: who set it, since when, and when it can go.
     Why(Question),
+    /// Show the nodes, proxies and sources of the fleet, as a running MTA sees them.
+    Fleet(Fleet),
     /// Say what came of TLS towards each domain today or yesterday, by DANE, MTA-STS or neither.
     TlsReport(Report),
     /// Show live sessions of a running MTA, line by line.
@@ -84,15 +88,16 @@ enum ConfigCommand {
 pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Serve { config } => {
-            with_config(&config, |read, text| serve(read, Origin { file: config.clone(), text }))
+            with_config(&config, true, |read, texts| serve(read, Origin { file: config.clone(), texts }))
         }
-        Command::Config(ConfigCommand::Check { config }) => with_config(&config, |_, _| {
+        Command::Config(ConfigCommand::Check { config }) => with_config(&config, false, |_, _| {
             println!("{}: good", config.display());
             ExitCode::SUCCESS
         }),
         Command::Queue(command) => told(queue::run(*command)),
         Command::Explain(asked) => told(explain::run(&asked)),
         Command::Why(asked) => told(why::run(&asked)),
+        Command::Fleet(asked) => told(fleet::run(&asked)),
         Command::TlsReport(asked) => told(tls_report::run(&asked)),
         Command::Trace(asked) => told(trace::run(&asked)),
         Command::Reload(admin) => told(queue::reload(&admin)),
@@ -112,9 +117,22 @@ fn told(done: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-fn with_config(file: &std::path::Path, then: impl FnOnce(Config, String) -> ExitCode) -> ExitCode {
-    match config::read_with_text(file) {
-        Ok((config, text)) => then(config, text),
+fn with_config(file: &std::path::Path, keep: bool, then: impl FnOnce(Config, Texts) -> ExitCode) -> ExitCode {
+    let prepared = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let prepared =
+        prepared.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(app::prepare(file, keep)));
+    let (texts, told) = match prepared {
+        Ok(prepared) => prepared,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    if let Some(told) = told {
+        eprintln!("{told}");
+    }
+    match texts.parse() {
+        Ok(config) => then(config, texts),
         Err(complaints) => {
             eprintln!("{complaints}");
             ExitCode::from(BAD_CONFIG)

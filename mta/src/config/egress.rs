@@ -1,13 +1,15 @@
 //! `[pool.NAME]`, `[source.NAME]`, `[proxy.NAME]`, and with [`super::route`] the routes: the ways out. Floor 5.
 //! Names are resolved here, from proxies up to routes, so that nothing later can name what is not there.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use egret_shared::config::Section;
 
-use super::route;
+use super::{discover, route};
+use crate::routing::discover::{Discovery, Selector};
 use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
 use crate::routing::source::{Dialect, Proxy, Source, Way};
@@ -20,6 +22,7 @@ pub(super) struct Egress {
     pub routes: Routes,
     pub pools: Vec<Pool>,
     pub default_pool: Arc<str>,
+    pub discovery: Discovery,
 }
 
 /// What the file defines by name; `None` where the definition was complained about.
@@ -32,7 +35,9 @@ pub(super) fn build(root: &Section<'_>, hostname: &str, all: &route::All<'_>) ->
     if sources.is_empty() {
         sources.insert(IMPLICIT.to_owned(), Some(Arc::new(implicit_source(hostname))));
     }
-    let mut pools = collect(&root.named("pool"), |name, section| pool(name, section, &sources));
+    let selectors = RefCell::new(Vec::new());
+    let mut pools = collect(&root.named("pool"), |name, section| pool(name, section, &sources, &selectors));
+    let discovery = discover::build(root, hostname, selectors.into_inner());
     if pools.is_empty() {
         pools.insert(IMPLICIT.to_owned(), pool_of_all(&sources).map(Arc::new));
     }
@@ -40,7 +45,7 @@ pub(super) fn build(root: &Section<'_>, hostname: &str, all: &route::All<'_>) ->
     let routes = route::build(root, &pools, all);
     let whole = proxies.values().all(Option::is_some);
     let pools = pools.into_values().map(|pool| pool.map(Arc::unwrap_or_clone)).collect::<Option<Vec<_>>>();
-    whole.then_some(Egress { routes: routes?, pools: pools?, default_pool: default_pool? })
+    whole.then_some(Egress { routes: routes?, pools: pools?, default_pool: default_pool?, discovery })
 }
 
 fn collect<'d, T>(sections: &[(String, Section<'d>)], build: impl Fn(&str, &Section<'d>) -> Option<T>) -> Named<T> {
@@ -101,14 +106,21 @@ fn implicit_source(hostname: &str) -> Source {
     Source { name: IMPLICIT.into(), address: None, ehlo_name: hostname.into(), names_itself: false, ways }
 }
 
-fn pool(name: &str, section: &Section<'_>, sources: &Named<Source>) -> Option<Pool> {
+fn pool(
+    name: &str,
+    section: &Section<'_>,
+    sources: &Named<Source>,
+    selectors: &RefCell<Vec<Selector>>,
+) -> Option<Pool> {
     let weights = section.map::<u32>(
         "sources",
         "The sources and their weights, as in `{ a1 = 1, a2 = 3 }`: a2 sends three times as much.",
     );
-    if weights.is_empty() {
+    let selector = discover::selector(name, section);
+    if weights.is_empty() && selector.is_none() {
         section.complain("sources", "names no source; write it like `sources = { a1 = 1 }`");
     }
+    selectors.borrow_mut().extend(selector);
     let wanted = weights.len();
     let member = |(name, weight): (String, u32)| {
         if weight == 0 {

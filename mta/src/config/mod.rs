@@ -4,8 +4,10 @@
 //! Always: a configuration that is returned holds no contradiction; otherwise every complaint is told.
 
 mod delivery;
+mod discover;
 mod dkim;
 mod egress;
+mod limits;
 mod listener;
 mod memory;
 mod outcome;
@@ -14,6 +16,7 @@ mod proxy;
 mod route;
 mod routing;
 mod rule;
+mod texts;
 mod users;
 
 use std::net::SocketAddr;
@@ -23,13 +26,16 @@ use std::time::Duration;
 
 use egret_shared::config::{self, Complaints, KeyDoc, Section};
 use egret_shared::lifecycle::LogFormat;
+use egret_shared::redis::RedisOptions;
 use egret_shared::units::{Size, Span};
 use egret_shared::users::Passwords;
 
 use crate::delivery::OutcomeRule;
 use crate::dns::resolver::DnsOptions;
+use crate::elsewhere::Elsewhere;
 use crate::memory::Options;
 use crate::queue::QueueOptions;
+use crate::routing::discover::Discovery;
 use crate::routing::label::LabelHeaders;
 use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
@@ -39,7 +45,9 @@ use crate::shaping::options::PathOptions;
 use crate::sign::Signers;
 use crate::spool;
 
+pub use limits::LimitsConfig;
 pub use listener::{ListenerConfig, TlsFiles};
+pub use texts::Texts;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -72,8 +80,16 @@ pub struct Config {
     pub rules: Rules,
     /// What is said of the answers of destinations.
     pub outcomes: Vec<OutcomeRule>,
+    /// Where more of the following comes from.
+    pub elsewhere: Elsewhere,
     /// The pools, among them the default one.
     pub pools: Vec<Pool>,
+    /// What adds to them at run time.
+    pub discovery: Discovery,
+    /// Where nodes and proxies find each other.
+    pub redis: Option<RedisOptions>,
+    /// How limits are shared.
+    pub limits: LimitsConfig,
     /// The pool of mail for which no other is chosen.
     pub default_pool: Arc<str>,
     /// How mail is delivered.
@@ -109,12 +125,13 @@ impl Config {
 
 /// Reads `file`.
 pub fn read(file: &Path) -> Result<Config, Complaints> {
-    config::read(file, build)
+    read_with_texts(file).map(|(config, _)| config)
 }
 
-/// Reads `file`; with the text, so that a later one can be compared with it.
-pub fn read_with_text(file: &Path) -> Result<(Config, String), Complaints> {
-    config::read_with_text(file, build)
+/// Reads `file` and what it names; with the texts, so that later ones can be compared with them.
+pub fn read_with_texts(file: &Path) -> Result<(Config, Texts), Complaints> {
+    let texts = Texts::read(file)?;
+    texts.parse().map(|config| (config, texts))
 }
 
 /// The keys of options of paths: those of `[delivery]` that are not the DNS resolver's.
@@ -159,6 +176,13 @@ fn build(root: &Section<'_>) -> Option<Config> {
         routes: egress.as_ref().map(|egress| egress.routes.names()),
         listeners: listeners.iter().flatten().collect(),
     };
+    let elsewhere = texts::elsewhere(root);
+    let redis = RedisOptions::read(&root.section("redis"));
+    if let Some(pool) = egress.as_ref().and_then(|egress| discover::names(&egress.discovery.selectors).first().cloned())
+        && redis.is_none()
+    {
+        root.complain("redis", format!("is missing; the pool {pool} finds its sources there: add redis.address"));
+    }
     let rules = rule::build(root, &known);
     let outcomes = outcome::build(root);
     let event_log =
@@ -184,8 +208,12 @@ fn build(root: &Section<'_>) -> Option<Config> {
         routes: egress.routes,
         rules,
         outcomes,
+        elsewhere,
         pools: egress.pools,
         default_pool: egress.default_pool,
+        discovery: egress.discovery,
+        redis,
+        limits: limits::build(root),
         path,
         event_log: event_log?,
         admin,

@@ -36,7 +36,7 @@ pub(super) fn build(name: &str, section: &Section<'_>) -> Option<Proxy> {
 }
 
 /// The user name and password, if any; none after a complaint either, which keeps the file from being used.
-fn credentials(section: &Section<'_>) -> Option<Credentials> {
+pub(super) fn credentials(section: &Section<'_>) -> Option<Credentials> {
     let username = section.optional::<String>(
         "username",
         "The user name told to a SOCKS5 proxy; `{source}` in it becomes the source's address.",

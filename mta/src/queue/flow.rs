@@ -180,7 +180,7 @@ impl Engine {
     fn choose(&mut self, site: SiteKey, queue: QueueKey, now: UnixMs) -> Option<ReadyKey> {
         self.blocks(queue)?;
         let mut usable = self.usable(site, queue, now)?;
-        let pool = self.pool_of(queue);
+        let pool = self.pool_of(queue)?.name.clone();
         loop {
             let (members, rotation) = self.pools.get_mut(&pool)?;
             let picked = rotation.pick(members, |i| usable[i])?;
@@ -194,16 +194,9 @@ impl Engine {
         }
     }
 
-    /// The pool that a queue leaves from.
-    fn pool_of(&self, queue: QueueKey) -> Arc<str> {
-        let pool = self.queues.get(queue).map(|queue| &queue.key.1).filter(|pool| self.pools.contains_key(*pool));
-        pool.unwrap_or(&self.default_pool).clone()
-    }
-
     /// Which members of a queue's pool can take work for a site; if none can, the site is looked at again when one may.
     fn usable(&mut self, site: SiteKey, queue: QueueKey, now: UnixMs) -> Option<Vec<bool>> {
-        let pool = self.pool_of(queue);
-        let (slot, queue, (pool, _)) = (self.sites.get(site)?, self.queues.get(queue)?, self.pools.get(&pool)?);
+        let (pool, slot, queue) = (self.pool_of(queue)?, self.sites.get(site)?, self.queues.get(queue)?);
         let mut wake: Option<UnixMs> = None;
         let mut later = |at: UnixMs| wake = Some(wake.map_or(at, |w| w.min(at)));
         let usable: Vec<bool> = (pool.members.iter())
@@ -351,16 +344,18 @@ impl Engine {
     /// Forgets a ready queue that nothing uses, and its site likewise.
     pub(super) fn forget_ready_if_unused(&mut self, key: ReadyKey, now: UnixMs) {
         let Some(ready) = self.ready.get(key).filter(|r| r.is_unused(now)) else { return };
-        let (site, source) = (ready.site, ready.source.name.clone());
+        let (site, source, is_retired) = (ready.site, ready.source.name.clone(), ready.retired);
         self.ready.remove(key);
-        if let Some(slot) = self.sites.get_mut(site) {
-            slot.ready.remove(&source);
+        match self.sites.get_mut(site) {
+            Some(slot) if is_retired => slot.retired -= 1,
+            Some(slot) => drop(slot.ready.remove(&source)),
+            None => {}
         }
         self.forget_site_if_unused(site);
     }
 
     fn forget_site_if_unused(&mut self, site: SiteKey) {
-        let unused = |s: &SiteSlot| s.ready.is_empty() && s.wanting.is_empty() && s.wake.is_none();
+        let unused = |s: &SiteSlot| s.ready.is_empty() && s.retired == 0 && s.wanting.is_empty() && s.wake.is_none();
         if let Some(slot) = self.sites.get(site).filter(|s| unused(s)) {
             self.site_names.remove(&slot.site.name);
             self.sites.remove(site);

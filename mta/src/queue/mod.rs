@@ -12,6 +12,7 @@ mod limits;
 mod meter;
 mod notice;
 mod options;
+mod pools;
 mod ready;
 mod reroute;
 pub mod run;

@@ -55,6 +55,8 @@ pub(super) struct Ready {
     pub progress: UnixMs,
     /// For when a timer is set for it.
     pub timer: Option<UnixMs>,
+    /// Its source is no more, or another: its sessions finish what they hold, and nothing new comes.
+    pub retired: bool,
 }
 
 /// A limit that keeps a ready queue back.
@@ -94,7 +96,16 @@ impl Ready {
             party: None,
             progress: zero,
             timer: None,
+            retired: false,
         }
+    }
+
+    /// Takes over what is known of the path from the one before it.
+    pub fn heir_of(mut self, before: &Self) -> Self {
+        (self.held_until, self.failures) = (before.held_until, before.failures);
+        (self.failed_at, self.failed_until) = (before.failed_at, before.failed_until);
+        (self.why, self.party) = (before.why.clone(), before.party);
+        self
     }
 
     /// The most sessions that may be open now.
@@ -135,7 +146,7 @@ impl Ready {
     }
 
     pub fn is_unused(&self, now: UnixMs) -> bool {
-        self.sessions == 0 && self.waiting.is_empty() && self.held_until <= now
+        self.sessions == 0 && self.waiting.is_empty() && (self.retired || self.held_until <= now)
     }
 }
 
@@ -151,11 +162,13 @@ pub(super) struct SiteSlot {
     pub wake: Option<UnixMs>,
     /// Of the last answer that led here ([`Engine::lead_epoch`](super::Engine::lead_epoch)).
     pub epoch: u64,
+    /// Ready queues of sources that were changed, which still have sessions.
+    pub retired: usize,
 }
 
 impl SiteSlot {
     pub fn new(site: Arc<Site>, epoch: u64) -> Self {
-        Self { site, ready: HashMap::new(), wanting: Classes::default(), wake: None, epoch }
+        Self { site, ready: HashMap::new(), wanting: Classes::default(), wake: None, epoch, retired: 0 }
     }
 
     /// Whether the site has an address that `source` can reach by family.

@@ -59,7 +59,8 @@ impl Engine {
         if let Some(entry) = entry {
             self.settle(entry, result, now, acts);
         }
-        if self.draining || self.should_yield(ready) {
+        let is_retired = self.ready.get(ready).is_some_and(|ready| ready.retired);
+        if self.draining || is_retired || self.should_yield(ready) {
             self.dismiss(session, acts);
             return;
         }
@@ -121,7 +122,8 @@ impl Engine {
         let (source, site) = (self.ready[key].source.name.clone(), self.ready[key].site);
         let Some(slot) = self.sites.get(site) else { return self.return_due(entry) };
         let (site, is_old) = (slot.site.name.clone(), slot.epoch != self.lead_epoch);
-        if is_old || self.blocks(queue).is_some_and(|blocks| blocks.path(&source, &site).is_some()) {
+        let is_strange = self.ready[key].retired || !self.leaves_by(queue, &source);
+        if is_old || is_strange || self.blocks(queue).is_some_and(|blocks| blocks.path(&source, &site).is_some()) {
             self.return_due(entry);
             return;
         }

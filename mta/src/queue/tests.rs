@@ -41,6 +41,16 @@ impl Engine {
             assert!(keys.insert((Place::Ready, entry)), "an entry is in two ready queues");
             assert_eq!(self.entries.get(entry).map(|e| e.place), Some(Place::Ready), "a ready queue holds another's");
         }
+        for ready in self.ready.values() {
+            for queue in ready.waiting.iter().filter_map(|entry| self.entries.get(entry)).map(|entry| entry.queue) {
+                let pool = self.pool_of(queue).expect("a pool");
+                assert!(pool.members.iter().any(|(source, _)| *source == ready.source), "it leaves from elsewhere");
+            }
+        }
+        for (key, slot) in &self.sites {
+            let retired = self.ready.values().filter(|ready| ready.site == key && ready.retired);
+            assert_eq!(slot.retired, retired.count());
+        }
         for (key, entry) in &self.entries {
             assert!(keys.contains(&(entry.place, key)), "{} part {} is not at {:?}", entry.id, entry.part, entry.place);
         }
@@ -521,6 +531,7 @@ mod control;
 mod limits;
 mod model;
 mod notice;
+mod pools;
 mod priority;
 mod property;
 mod why;

@@ -4,13 +4,14 @@
 //! time; a source with several proxies is usable while one of its ways is.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Party};
 
-use super::source::{Source, Way};
+use super::source::{Proxy, Source, Way};
 
 /// The first rest; each further fault doubles it.
 const FIRST_REST: Duration = Duration::from_secs(1);
@@ -118,10 +119,34 @@ impl Health {
         ended.count() > 0
     }
 
+    /// Other sources take the place of `old` ones: what rests goes on to rest if it is what it was.
+    pub fn follow<'a>(
+        &mut self,
+        old: impl Iterator<Item = &'a Arc<Source>>,
+        new: impl Iterator<Item = &'a Arc<Source>>,
+    ) {
+        if !self.resting.is_empty() {
+            let (old, new) = (meanings(old), meanings(new));
+            self.resting.retain(|thing, _| new.get(thing).is_some_and(|meaning| old.get(thing) == Some(meaning)));
+        }
+    }
+
     /// How many sources and proxies are at rest.
     pub fn resting(&self) -> usize {
         self.resting.len()
     }
+}
+
+/// What the names of things stand for: the address that is seen, and the proxy.
+fn meanings<'a>(sources: impl Iterator<Item = &'a Arc<Source>>) -> HashMap<Thing, (Option<IpAddr>, Option<&'a Proxy>)> {
+    let mut found = HashMap::new();
+    for (source, way) in sources.flat_map(|source| source.ways.iter().map(move |way| (source, way))) {
+        let proxy = way.proxy().map(|proxy| &**proxy);
+        let [pair, whole] = things(source, way);
+        found.extend(pair.map(|pair| (pair, (source.address, proxy))));
+        found.extend(whole.map(|whole| (whole, (None, proxy))));
+    }
+    found
 }
 
 fn things(source: &Source, way: &Way) -> [Option<Thing>; 2] {
@@ -133,7 +158,7 @@ fn things(source: &Source, way: &Way) -> [Option<Thing>; 2] {
 mod tests {
     use egret_shared::fault::Reason;
 
-    use super::super::source::{Dialect, Proxy};
+    use super::super::source::Dialect;
     use super::*;
 
     fn source(name: &str, proxies: &[&str]) -> Source {
@@ -187,6 +212,21 @@ mod tests {
         assert_eq!(health.way(&a, later), Some(1), "and others go by the next meanwhile");
         assert!(health.worked(&a, 0));
         assert_eq!(health.way(&a, later), Some(0));
+    }
+
+    #[test]
+    fn a_rest_goes_on_over_other_sources_if_it_is_of_the_same() {
+        let (a, b) = (Arc::new(source("a", &["p"])), Arc::new(source("b", &["q"])));
+        let mut health = Health::default();
+        health.failed(&a, 0, &fault(Party::Source), NOW, NOW);
+        health.failed(&b, 0, &fault(Party::Proxy), NOW, NOW);
+        health.follow([&a, &b].into_iter(), [&a, &b].into_iter());
+        assert_eq!(health.resting(), 2);
+        let moved = Arc::new(Source { address: Some([127, 0, 0, 7].into()), ..(*a).clone() });
+        health.follow([&a, &b].into_iter(), [&moved, &b].into_iter());
+        assert!(health.usable(&moved, NOW) && !health.usable(&b, NOW), "another address is another source");
+        health.follow([&moved, &b].into_iter(), [&moved].into_iter());
+        assert_eq!(health.resting(), 0, "what is gone is forgotten");
     }
 
     #[test]

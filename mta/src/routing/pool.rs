@@ -2,6 +2,7 @@
 //! Pure. Floor 1: the queues use it.
 //! Always: over any run in which all sources are usable, each is picked within one of its share.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::source::Source;
@@ -22,6 +23,20 @@ pub struct Rotation {
 }
 
 impl Rotation {
+    /// The rotation of `to`, which goes on where this one of `from` stands for the sources that both have.
+    pub fn carried(&self, from: &Pool, to: &Pool) -> Self {
+        let old = from.members.iter().zip(&self.credit).map(|((source, _), credit)| (&source.name, *credit));
+        let old: HashMap<_, _> = old.collect();
+        let total: i64 = to.members.iter().map(|(_, weight)| i64::from(*weight)).sum();
+        let credit = |(source, _): &(Arc<Source>, u32)| old.get(&source.name).copied().unwrap_or(0);
+        let mut credit: Vec<i64> = to.members.iter().map(credit).collect();
+        // Credits are owed among those that are there; what was owed to one that has left is shared.
+        let left: i64 = credit.iter().sum();
+        let share = left / i64::try_from(credit.len()).unwrap_or(1).max(1);
+        credit.iter_mut().for_each(|credit| *credit = (*credit - share).clamp(-total, total));
+        Self { credit }
+    }
+
     /// The next source among those that are `usable`, as an index into the pool's members.
     pub fn pick(&mut self, pool: &Pool, usable: impl Fn(usize) -> bool) -> Option<usize> {
         self.credit.resize(pool.members.len(), 0);
@@ -100,6 +115,29 @@ mod tests {
                 }
                 prop_assert_eq!(plain.pick(&pool, |_| true), undone.pick(&pool, |_| true));
             }
+        }
+
+        #[test]
+        fn a_rotation_goes_on_where_sources_stay(
+            before in prop::collection::vec(1u32..9, 1..7), picks in 1usize..20, stays in prop::collection::vec(any::<bool>(), 8), more in 0usize..3,
+        ) {
+            let old = pool(&before);
+            let mut rotation = Rotation::default();
+            (0..picks).for_each(|_| drop(rotation.pick(&old, |_| true)));
+            prop_assert_eq!(&rotation.carried(&old, &old).credit, &rotation.credit);
+            let mut new = pool(&vec![2; before.len() + more]);
+            let mut keep = stays.iter().copied().chain(std::iter::repeat(true));
+            new.members.retain(|_| keep.next() == Some(true));
+            prop_assume!(!new.members.is_empty());
+            let mut rotation = rotation.carried(&old, &new);
+            // What was owed is paid within a bounded time, and the shares are exact from then on.
+            let mut picked = vec![0i64; new.members.len()];
+            let rounds = 20 * i64::try_from(new.members.len()).unwrap_or(1);
+            (0..rounds).for_each(|_| picked[rotation.pick(&new, |_| true).expect("all usable")] += 1);
+            for n in &picked {
+                prop_assert!((n - 20).abs() <= 20, "{:?}", picked);
+            }
+            prop_assert!(rotation.credit.iter().sum::<i64>().abs() <= 2 * rounds);
         }
 
         #[test]

@@ -73,9 +73,10 @@ impl std::fmt::Debug for Credentials {
 }
 
 /// What is spoken to a proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// SOCKS5 as KumoMTA speaks it: BIND chooses the source, CONNECT follows.
+    #[default]
     Socks5,
     /// Plain SOCKS5 CONNECT; the source is chosen by user name or by the proxy's listener.
     Connect,
@@ -89,6 +90,17 @@ impl Dialect {
     /// A header asks, and nothing is answered but what the destination says, or one 421 line of egret-proxy.
     pub fn is_header(self) -> bool {
         matches!(self, Self::ProxyV1 | Self::ProxyV2)
+    }
+}
+
+impl std::fmt::Display for Dialect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Socks5 => "socks5",
+            Self::Connect => "socks5-connect",
+            Self::ProxyV1 => "proxy-v1",
+            Self::ProxyV2 => "proxy-v2",
+        })
     }
 }
 

@@ -38,6 +38,7 @@ use tracing::{info, warn};
 use self::health::{Health, room_for, watch_process};
 use self::reload::Fixed;
 use crate::admin;
+use crate::announce::Told;
 use crate::config::Config;
 use crate::limit::Limits;
 use crate::listener::ProxyDoor;
@@ -98,6 +99,7 @@ pub async fn run(
     let journal = config.session_log.path.as_deref();
     let journal = journal.map(|path| Journal::open(path, "session_log.path")).transpose()?;
     let (fixed, room) = (Fixed::of(&config), Room::new(room_for(config.max_sessions)));
+    let (announced, max_sessions, admin_address) = (config.announced.clone(), config.max_sessions, config.admin);
     let sessions = Sessions::new(config.session_log.keep, config.session_log.keep_max);
     let metrics = Metrics::new(config.metrics_max_sources);
     let held = Held::default();
@@ -137,7 +139,13 @@ pub async fn run(
     };
     let side = Side { recorder: recorder.clone(), health: health.clone(), reloader: reloader.clone(), look };
     let mut tasks = side.start(&common).map_err(StartError::Worker)?;
-    let admin_stop = CancellationToken::new();
+    let (admin_stop, silence) = (CancellationToken::new(), CancellationToken::new());
+    let announcing = announced.map(|announced| {
+        let (policy, drain) = (common.policy.clone(), stop.drain.clone());
+        let (clock, room) = (common.clock.clone(), room.clone());
+        let told = Told { announced, policy, room, max_sessions, admin: admin_address, clock, drain };
+        tokio::spawn(told.announce(silence.clone()))
+    });
     let router = health.router(recorder).merge(admin::router(common.clone(), reloader));
     let admin = admin.map(|listener| tokio::spawn(http::serve(listener, router, admin_stop.clone())));
     let sources = common.policy.load().sources.set().count();
@@ -154,6 +162,10 @@ pub async fn run(
         let _ = tokio::task::spawn_blocking(move || journal.close()).await;
     }
     tasks.shutdown().await;
+    silence.cancel();
+    if let Some(announcing) = announcing {
+        let _ = timeout(ADMIN_WAIT, announcing).await;
+    }
     admin_stop.cancel();
     if let Some(admin) = admin {
         let _ = timeout(ADMIN_WAIT, admin).await;

@@ -10,6 +10,7 @@ use egret_shared::journal::Journal;
 use tokio::sync::{Mutex, Notify};
 use tracing::{error, info, warn};
 
+use crate::announce::Announced;
 use crate::config::{self, Config};
 use crate::policy::Current;
 use crate::report::metrics::{self, Metrics};
@@ -24,6 +25,7 @@ pub(super) struct Fixed {
     admin: Option<SocketAddr>,
     session_log: Option<PathBuf>,
     log: String,
+    announced: Option<Announced>,
 }
 
 impl Fixed {
@@ -35,6 +37,7 @@ impl Fixed {
             admin: config.admin,
             session_log: config.session_log.path.clone(),
             log: config.log_level.clone(),
+            announced: config.announced.clone(),
         }
     }
 
@@ -52,6 +55,7 @@ impl Fixed {
         compare(self.admin != new.admin, "admin.address");
         compare(self.session_log != new.session_log, "session_log.path");
         compare(self.log != new.log, "log.level");
+        compare(self.announced != new.announced, "announce");
         keys
     }
 }

@@ -2,6 +2,7 @@
 //! Reads the configuration file and the files it names; starts nothing.
 //! Always: a configuration that is returned holds no contradiction; otherwise every complaint is told.
 
+mod announce;
 mod listener;
 mod parts;
 mod users;
@@ -16,6 +17,7 @@ use egret_shared::lifecycle::LogFormat;
 use egret_shared::units::Span;
 
 use crate::access::Access;
+use crate::announce::Announced;
 use crate::auth::Users;
 use crate::limit::Caps;
 use crate::policy::{Auth, ListenerPolicy, Policy, Timeouts};
@@ -27,6 +29,8 @@ pub struct Config {
     pub workers: usize,
     /// What a reload can change.
     pub served: Served,
+    /// What the registry is told; `None` is nothing.
+    pub announced: Option<Announced>,
     /// The most sessions at once.
     pub max_sessions: usize,
     /// Where health, metrics and the API are served; `None` is nowhere.
@@ -131,6 +135,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         "address",
         "Where /livez, /readyz, /metrics and /v1 are served, over HTTP without access control: a private address.",
     );
+    let announced = announce::build(root, listeners.as_deref(), admin);
     let session_log = session_log(root);
     let metrics_max_sources = root.section("metrics").with_default(
         "max_sources",
@@ -150,7 +155,17 @@ fn build(root: &Section<'_>) -> Option<Config> {
         root.complain("user", why);
     }
     let served = Served { listeners, users, access, addresses, free_bind, caps, timeouts };
-    Some(Config { workers, served, max_sessions, admin, session_log, metrics_max_sources, log_level, log_format })
+    Some(Config {
+        workers,
+        served,
+        announced,
+        max_sessions,
+        admin,
+        session_log,
+        metrics_max_sources,
+        log_level,
+        log_format,
+    })
 }
 
 fn timeouts(root: &Section<'_>) -> Timeouts {

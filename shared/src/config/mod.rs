@@ -5,12 +5,14 @@
 
 mod change;
 mod complaint;
+mod layers;
 mod reference;
 mod section;
 mod value;
 
 pub use change::{changed_keys, values};
 pub use complaint::{Complaint, Complaints};
+pub use layers::{Written, parse_all};
 pub use reference::{KeyDoc, describe, markdown};
 pub use section::Section;
 pub use value::{Value, string as raw_string};
@@ -19,9 +21,6 @@ pub use value::{Value, string as raw_string};
 pub use toml::de::DeValue as RawValue;
 
 use std::path::Path;
-
-use section::Context;
-use toml::de::DeTable;
 
 /// Reads `file` and builds a configuration from it. `build` asks the section for its keys; it returns
 /// `None` only after a complaint.
@@ -42,22 +41,8 @@ pub fn read_with_text<T>(
 
 /// The same for a text at hand; `file` is only named in complaints.
 pub fn parse<T>(file: &str, text: &str, build: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<T, Complaints> {
-    let context = Context::new(file, text);
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        context.complain(error.span().map_or(0, |s| s.start), "", error.message().to_owned());
-    }
-    if !errors.is_empty() {
-        return Err(context.into_complaints());
-    }
-    let root = Section::root(&context, table.get_ref());
-    let built = build(&root);
-    drop(root);
-    let complaints = context.into_complaints();
-    match built {
-        Some(config) if complaints.is_empty() => Ok(config),
-        _ => Err(complaints),
-    }
+    let main = Written { name: file.to_owned(), text: text.to_owned(), has_lines: true };
+    parse_all(&main, &[], &[], build)
 }
 
 #[cfg(test)]

@@ -9,34 +9,77 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::complaint::{Complaint, Complaints, nearest};
+use super::layers::Written;
 use super::reference::KeyDoc;
 use super::value::Value;
 
-/// What all sections of one file share.
+/// What all sections of one configuration share.
 pub(super) struct Context {
-    file: String,
-    line_starts: Vec<usize>,
-    complaints: RefCell<Vec<Complaint>>,
+    texts: Vec<Text>,
+    /// With the number of the text.
+    complaints: RefCell<Vec<(usize, Complaint)>>,
     pub(super) docs: Option<RefCell<Vec<KeyDoc>>>,
+}
+
+/// One text of a configuration. Places are counted over all of them.
+struct Text {
+    name: String,
+    /// Where it begins and ends.
+    begin: usize,
+    end: usize,
+    /// Where its lines begin; none if they mean nothing to a person.
+    line_starts: Vec<usize>,
+}
+
+impl Text {
+    fn new(name: &str, text: &str, begin: usize) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| begin + i + 1);
+        let line_starts = std::iter::once(begin).chain(ends).collect();
+        Self { name: name.to_owned(), begin, end: begin + text.len(), line_starts }
+    }
 }
 
 impl Context {
     pub(super) fn new(file: &str, text: &str) -> Self {
-        let ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1);
-        let line_starts = std::iter::once(0).chain(ends).collect();
-        Self { file: file.to_owned(), line_starts, complaints: RefCell::default(), docs: None }
+        Self { texts: vec![Text::new(file, text, 0)], complaints: RefCell::default(), docs: None }
+    }
+
+    /// A further text; returns where its places begin.
+    pub(super) fn add(&mut self, written: &Written) -> usize {
+        let begin = self.texts.last().map_or(0, |text| text.end + 1);
+        let mut text = Text::new(&written.name, &written.text, begin);
+        if !written.has_lines {
+            text.line_starts.clear();
+        }
+        self.texts.push(text);
+        begin
+    }
+
+    /// The number of the text at a place, its name, and the line.
+    fn find(&self, at: usize) -> (usize, &str, usize) {
+        let number = self.texts.partition_point(|text| text.begin <= at).saturating_sub(1);
+        let (name, starts) = self.texts.get(number).map_or(("", &[][..]), |text| (&text.name, &text.line_starts));
+        (number, name, starts.partition_point(|start| *start <= at))
+    }
+
+    /// A place in words, like `mta.toml:12`.
+    pub(super) fn place(&self, at: usize) -> String {
+        match self.find(at) {
+            (_, name, 0) => name.to_owned(),
+            (_, name, line) => format!("{name}:{line}"),
+        }
     }
 
     pub(super) fn complain(&self, at: usize, key: &str, message: String) {
-        let line = self.line_starts.partition_point(|start| *start <= at);
-        let complaint = Complaint { file: self.file.clone(), line, key: key.to_owned(), message };
-        self.complaints.borrow_mut().push(complaint);
+        let (number, file, line) = self.find(at);
+        let complaint = Complaint { file: file.to_owned(), line, key: key.to_owned(), message };
+        self.complaints.borrow_mut().push((number, complaint));
     }
 
     pub(super) fn into_complaints(self) -> Complaints {
         let mut all = self.complaints.into_inner();
-        all.sort_by_key(|c| c.line);
-        Complaints(all)
+        all.sort_by_key(|(number, complaint)| (*number, complaint.line));
+        Complaints(all.into_iter().map(|(_, complaint)| complaint).collect())
     }
 }
 

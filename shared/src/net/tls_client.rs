@@ -5,6 +5,7 @@
 //! is resumed only under the configuration that made it, so a checked one never rests on an
 //! unchecked one.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -246,6 +247,8 @@ pub enum KnownServerError {
 pub struct KnownServer {
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
+    /// Of the name and of what stood in the files: two that were made of the same are the same.
+    made_of: u64,
 }
 
 impl KnownServer {
@@ -257,19 +260,29 @@ impl KnownServer {
     pub fn new(name: &str, authorities: Option<&Path>, own: Option<(&Path, &Path)>) -> Result<Self, KnownServerError> {
         let bad_name = |_| KnownServerError::Name(name.to_owned());
         let server = ServerName::try_from(name.to_owned()).map_err(bad_name)?;
-        let mut roots = RootCertStore::empty();
+        let (mut roots, mut made_of) = (RootCertStore::empty(), DefaultHasher::new());
+        (name, authorities.is_some(), own.is_some()).hash(&mut made_of);
         match authorities {
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-            Some(file) => certificates(file)?.into_iter().try_for_each(|authority| roots.add(authority))?,
+            Some(file) => {
+                let authorities = certificates(file)?;
+                authorities.iter().for_each(|authority| authority.as_ref().hash(&mut made_of));
+                authorities.into_iter().try_for_each(|authority| roots.add(authority))?;
+            }
         }
         let builder =
             ClientConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions()?;
         let builder = builder.with_root_certificates(roots);
         let config = match own {
             None => builder.with_no_client_auth(),
-            Some((certificate, key)) => builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?)?,
+            Some((certificate, key)) => {
+                let (certificates, key) = (certificates(certificate)?, private_key(key)?);
+                certificates.iter().for_each(|certificate| certificate.as_ref().hash(&mut made_of));
+                key.secret_der().hash(&mut made_of);
+                builder.with_client_auth_cert(certificates, key)?
+            }
         };
-        Ok(Self { name: server, config: Arc::new(config) })
+        Ok(Self { name: server, config: Arc::new(config), made_of: made_of.finish() })
     }
 
     /// Does the handshake.
@@ -289,7 +302,7 @@ impl std::fmt::Debug for KnownServer {
 
 impl PartialEq for KnownServer {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.config, &other.config)
+        self.name == other.name && self.made_of == other.made_of
     }
 }
 

@@ -165,3 +165,8 @@ impl Redis {
         tokio::time::sleep(longest.mul_f64(0.5 + part / 2.0).min(Duration::from_secs(2))).await;
     }
 }
+
+/// Asks whether a server answers.
+pub fn ping() -> Cmd {
+    redis::cmd("PING")
+}

@@ -11,12 +11,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
-use egret_shared::config::values;
 use egret_shared::text::Line;
 use serde_json::{Value, json};
 
 use crate::app::policed;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Texts};
 use crate::dns::lead::lead;
 use crate::dns::policed::Policed;
 use crate::dns::resolver::Failure;
@@ -67,7 +66,7 @@ pub(super) struct Explain {
 }
 
 pub(super) fn run(asked: &Explain) -> anyhow::Result<ExitCode> {
-    let read = config::read_with_text(&asked.config).map_err(|complaints| anyhow::anyhow!("{complaints}"))?;
+    let read = config::read_with_texts(&asked.config).map_err(|complaints| anyhow::anyhow!("{complaints}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let told = runtime.block_on(explain(asked, &read.0, &read.1))?;
     if asked.json {
@@ -78,7 +77,7 @@ pub(super) fn run(asked: &Explain) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn explain(asked: &Explain, config: &Config, file: &str) -> anyhow::Result<Value> {
+async fn explain(asked: &Explain, config: &Config, file: &Texts) -> anyhow::Result<Value> {
     let sender = match asked.from.as_str() {
         "<>" | "" => None,
         from => Some(address(from)?),
@@ -96,7 +95,7 @@ async fn explain(asked: &Explain, config: &Config, file: &str) -> anyhow::Result
     let assigned: Vec<Assigned> = recipients.iter().map(|to| config.rules.assign(&facts, to, &labels)).collect();
     let (edited, added) = config.rules.edit(message.clone(), &assigned);
     let (ways, policed) = (config.ways(), policed(config)?);
-    let values = values(file);
+    let values = file.values();
     let mut told = Vec::new();
     for (recipient, assigned) in recipients.into_iter().zip(&assigned) {
         let parts = ways.split(vec![recipient.clone()], std::slice::from_ref(assigned), &Wishes::default());

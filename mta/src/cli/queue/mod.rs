@@ -15,10 +15,9 @@ use anyhow::{Context as _, bail};
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use egret_shared::config::values;
 use egret_shared::http::client;
 use serde_json::{Value, json};
-
-use crate::config;
 
 /// Between two looks at a job that is waited for.
 const LOOK: Duration = Duration::from_millis(200);
@@ -100,9 +99,11 @@ pub(super) fn reload(admin: &Admin) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     println!("reloaded");
-    for (field, what) in [("applied", "holds now"), ("wants_restart", "has changed and wants a restart")] {
+    for (field, what) in
+        [("applied", "holds now"), ("wants_restart", "has changed and wants a restart"), ("warnings", "")]
+    {
         for key in answer[field].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            println!("{key} {what}");
+            println!("{}", format!("{key} {what}").trim_end());
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -114,9 +115,13 @@ impl Admin {
         if let Some(address) = self.address {
             return Ok(address);
         }
-        let config = config::read(&self.config)
-            .map_err(|complaints| anyhow::anyhow!("{complaints}\n(or give --admin IP:PORT)"))?;
-        config.admin.with_context(|| {
+        // Only this key: what the file names besides may be readable by the MTA alone.
+        let text = std::fs::read_to_string(&self.config)
+            .map_err(|error| anyhow::anyhow!("{}: {error}\n(or give --admin IP:PORT)", self.config.display()))?;
+        let address = values(&text).remove("admin.address");
+        let address =
+            address.map(|text| text.parse().with_context(|| format!("admin.address: {text:?}"))).transpose()?;
+        address.with_context(|| {
             format!("{} has no admin.address; add it and restart the MTA, or give --admin", self.config.display())
         })
     }

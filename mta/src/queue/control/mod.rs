@@ -6,6 +6,7 @@
 mod block;
 mod job;
 mod orders;
+pub mod sources;
 mod view;
 mod why;
 pub mod words;

@@ -43,6 +43,8 @@ pub enum What {
     ProxyRest,
     /// The path from a source to a site rests after a failure, or waits for a limit.
     PathRest,
+    /// Its pool has no source now.
+    Pool,
     /// The site has no address of the source's family.
     Family,
     /// A limit is reached.
@@ -348,6 +350,10 @@ impl Engine {
         }
         if let Some(by) = queue.limited.as_ref().filter(|by| by.until.is_none_or(|until| until > now)) {
             found.add(reached(by).lasting(None, by.until));
+        }
+        if pool.members.is_empty() {
+            let text = format!("the pool {} has no source now: no proxy announces an address that fits", pool.name);
+            return found.add(Blocker::new(What::Pool, Setter::Proxy, text));
         }
         let mut ways = Vec::new();
         let mut first: Option<Option<UnixMs>> = None;

@@ -17,6 +17,7 @@ enum Step {
     Report,
     Pass(u32),
     Order(u8, u8, u8),
+    Pools(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -29,6 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1u32..2_000_000).prop_map(Step::Pass),
         2 => (0u8..12).prop_map(|ms| Step::Pass(u32::from(ms))),
         3 => any::<(u8, u8, u8)>().prop_map(|(a, b, c)| Step::Order(a, b, c)),
+        1 => any::<u8>().prop_map(Step::Pools),
     ]
 }
 
@@ -72,7 +74,23 @@ fn take(world: &mut World, step: &Step) {
             order(world, *what, &target(*scope), *more);
             world.play();
         }
+        Step::Pools(n) => drop(world.set_pools(pools(*n), if n % 8 == 7 { "q" } else { "p" })),
     }
+}
+
+/// Some of three sources, told by one of two names, in a pool `p` that may be gone and in another.
+fn pools(n: u8) -> Vec<Pool> {
+    let member = |i: u8| {
+        let name: Arc<str> = format!("s{i}").into();
+        let ehlo_name = if n & 64 > 0 { "new.test".into() } else { name.clone() };
+        (Arc::new(Source { ehlo_name, ..(*source(&name)).clone() }), u32::from(i) + 1)
+    };
+    let own = (0..3).filter(|i| n >> 3 & 1 << i > 0).map(member).collect();
+    let mut pools = vec![Pool { name: "q".into(), members: (0..2).map(member).collect() }];
+    if n % 8 != 7 {
+        pools.push(Pool { name: "p".into(), members: own });
+    }
+    pools
 }
 
 fn target(n: u8) -> Target {
@@ -133,6 +151,7 @@ proptest! {
         }
         // From now on all goes well: everything must come to its end.
         world.engine.set_options(options());
+        world.set_pools(pools(0b1000), "p");
         for _ in 0..2_000 {
             world.answer_dns(known);
             world.report_all();

@@ -1,0 +1,209 @@
+//! The fleet: this node announces itself, and follows the proxies that do; their addresses become sources of the pools
+//! that look for them. Floor 6.
+//! Always: while Redis is away the last known proxies stay in use; an address that two proxies hold is told once.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use egret_shared::clock::Clock;
+use egret_shared::limits::Limits;
+use egret_shared::redis::{Redis, RedisOptions};
+use egret_shared::registry::book::Book;
+use egret_shared::registry::record::{NodeRecord, ProxyRecord};
+use egret_shared::registry::store::Registry;
+use metrics::gauge;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::limits::degraded;
+use super::reload::Reloader;
+use super::standing::From;
+use crate::queue::run::Queues;
+
+/// Between two looks into the registry.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often other nodes are looked for: for people only.
+const LOOKS_PER_NODES: u32 = 4;
+/// How long the queues may take to say how much they hold.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// What is known of the fleet. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Fleet(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    proxies: Book<ProxyRecord>,
+    nodes: Book<NodeRecord>,
+    /// Records that cannot be read.
+    wrong: Vec<String>,
+}
+
+/// The fleet as it is shown.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Shown {
+    pub nodes: Vec<NodeRecord>,
+    pub proxies: Vec<ProxyRecord>,
+    pub wrong: Vec<String>,
+}
+
+impl Fleet {
+    /// Proxies that announce themselves.
+    pub fn proxies(&self) -> Vec<ProxyRecord> {
+        self.0.lock().proxies.known().cloned().collect()
+    }
+
+    /// All that is known.
+    pub fn shown(&self) -> Shown {
+        let known = self.0.lock();
+        let (nodes, proxies) = (known.nodes.known().cloned().collect(), known.proxies.known().cloned().collect());
+        Shown { nodes, proxies, wrong: known.wrong.clone() }
+    }
+}
+
+/// What takes part in the fleet.
+pub(super) struct Member {
+    pub name: Arc<str>,
+    pub fleet: Fleet,
+    pub reloader: Reloader,
+    pub queues: Queues,
+    pub clock: Clock,
+    pub drain: CancellationToken,
+    pub limits: Limits,
+}
+
+impl Member {
+    /// Announces this node, until `silence`, and follows the others until the tasks are aborted.
+    pub fn start(self, redis: RedisOptions, silence: CancellationToken) -> (JoinHandle<()>, JoinSet<()>) {
+        let (registry, mut tasks) = (Registry::new(Redis::new(redis)), JoinSet::new());
+        let (figures, changed) = (Arc::new(Mutex::new([0u64; 2])), Arc::new(Notify::new()));
+        let announcing = announce(registry.clone(), self.record(figures.clone()), changed.clone(), silence);
+        let announcing = tokio::spawn(announcing);
+        tasks.spawn(count(self.queues.clone(), figures));
+        let drain = self.drain.clone();
+        tasks.spawn(async move {
+            drain.cancelled().await;
+            changed.notify_one();
+        });
+        tasks.spawn(follow(registry, self.fleet, self.reloader, self.clock));
+        (announcing, tasks)
+    }
+
+    fn record(&self, figures: Arc<Mutex<[u64; 2]>>) -> impl FnMut() -> NodeRecord + Send + 'static {
+        let (name, started) = (self.name.to_string(), self.clock.wall().0);
+        let (drain, standing, limits) = (self.drain.clone(), self.reloader.standing.clone(), self.limits.clone());
+        move || {
+            let [queued, sessions] = *figures.lock();
+            let mistakes = standing.mistakes().into_iter();
+            let mistakes = mistakes.map(|(from, mistake)| format!("{}: {}", from.as_str(), mistake.why));
+            NodeRecord {
+                name: name.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started,
+                queued,
+                sessions,
+                degraded: mistakes.chain(degraded(&limits)).collect(),
+                draining: drain.is_cancelled(),
+            }
+        }
+    }
+}
+
+async fn announce(
+    registry: Registry,
+    record: impl FnMut() -> NodeRecord,
+    changed: Arc<Notify>,
+    silence: CancellationToken,
+) {
+    registry.announce(record, &changed, silence).await;
+}
+
+/// Keeps the figures of this node.
+async fn count(queues: Queues, figures: Arc<Mutex<[u64; 2]>>) {
+    loop {
+        let asked = queues.ask(|engine, _, _| [engine.len() as u64, engine.sizes()[2] as u64]);
+        match timeout(ANSWER, asked).await {
+            Ok(Ok(now)) => *figures.lock() = now,
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
+        sleep(ANSWER).await;
+    }
+}
+
+/// Follows the registry.
+async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clock) {
+    let (mut told, mut looks) = (Told::default(), 0u32);
+    loop {
+        match registry.all::<ProxyRecord>().await {
+            Ok((proxies, wrong)) => {
+                if reloader.standing.good(From::Registry) {
+                    info!("the registry answers again");
+                }
+                told.wrong(&wrong);
+                let has_changed = {
+                    let mut known = fleet.0.lock();
+                    known.wrong = wrong;
+                    known.proxies.learn(proxies, clock.now())
+                };
+                gauge!("egret_mta_fleet_proxies").set(fleet.0.lock().proxies.known().count() as f64);
+                if has_changed && let Some(twice) = reloader.announced().await {
+                    told.twice(twice);
+                }
+            }
+            Err(why) => {
+                fleet.0.lock().proxies.away();
+                if reloader.standing.wrong(From::Registry, &why, clock.wall()) && !told.is_away {
+                    warn!(%why, "the registry does not answer; proxies that were known stay in use");
+                }
+                told.is_away = true;
+            }
+        }
+        if looks.is_multiple_of(LOOKS_PER_NODES) {
+            match registry.all::<NodeRecord>().await {
+                Ok((nodes, _)) => {
+                    told.is_away = false;
+                    let _ = fleet.0.lock().nodes.learn(nodes, clock.now());
+                }
+                Err(_) => fleet.0.lock().nodes.away(),
+            }
+        }
+        looks = looks.wrapping_add(1);
+        sleep(LOOK).await;
+    }
+}
+
+/// What was told already.
+#[derive(Default)]
+struct Told {
+    twice: BTreeMap<IpAddr, Vec<String>>,
+    wrong: Vec<String>,
+    is_away: bool,
+}
+
+impl Told {
+    fn twice(&mut self, twice: BTreeMap<IpAddr, Vec<String>>) {
+        gauge!("egret_mta_fleet_addresses_announced_twice").set(twice.len() as f64);
+        for (address, proxies) in twice.iter().filter(|(address, proxies)| self.twice.get(*address) != Some(*proxies)) {
+            warn!(
+                %address, proxies = proxies.join(", "),
+                "more than one proxy announces this address; the first is used, the others if it fails: is it really at both?"
+            );
+        }
+        self.twice = twice;
+    }
+
+    fn wrong(&mut self, wrong: &[String]) {
+        if self.wrong != wrong {
+            wrong.iter().for_each(|why| warn!(%why, "a record of the registry cannot be read, and is passed over"));
+            self.wrong = wrong.to_vec();
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The limits that the queues keep: by this node for itself, or by all nodes that share a Redis. Floor 6.
+//! Always: places that this node has are free for others when it has ended.
+
+use egret_shared::clock::Clock;
+use egret_shared::limits::{FleetOptions, Health, Limits, Manner};
+use egret_shared::redis::{Redis, RedisOptions};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{ADMIN_WAIT, StartError};
+use crate::config::LimitsConfig;
+
+/// The name of the gauge that is 1 while each node goes on with its share.
+const DEGRADED: &str = "egret_mta_limits_degraded";
+
+/// Limits, and the task that asks the store.
+pub(super) struct Kept {
+    pub limits: Limits,
+    pub is_shared: bool,
+    asking: Option<JoinHandle<()>>,
+    stop: CancellationToken,
+}
+
+impl Kept {
+    /// Those of a fleet if there is a Redis. `seed` makes this run of the node another member than the one before.
+    pub fn start(redis: Option<&RedisOptions>, config: LimitsConfig, hostname: &str, seed: u64, clock: &Clock) -> Self {
+        let stop = CancellationToken::new();
+        let Some(options) = redis else {
+            return Self { limits: Limits::memory(), is_shared: false, asking: None, stop };
+        };
+        let LimitsConfig { max_batch_percent, server_time } = config;
+        let manner = Manner { max_batch_share: f64::from(max_batch_percent) / 100.0, ..Manner::default() };
+        let node = format!("{hostname}/{seed:016x}");
+        let fleet = FleetOptions { node, manner, server_time, degraded_metric: DEGRADED };
+        info!(redis = options.place(), node = fleet.node, "limits are kept together with other nodes");
+        let (limits, driver) = Limits::fleet(Redis::new(options.clone()), fleet, clock.clone());
+        let asking = Some(tokio::spawn(driver.run(stop.clone())));
+        Self { limits, is_shared: true, asking, stop }
+    }
+
+    /// Leaves the fleet.
+    pub async fn end(self) {
+        self.stop.cancel();
+        if let Some(asking) = self.asking {
+            let _ = timeout(3 * ADMIN_WAIT, asking).await;
+        }
+    }
+}
+
+/// Whether Redis answers, where the program must not start without it.
+pub(super) async fn check(redis: Option<&RedisOptions>) -> Result<(), StartError> {
+    let Some(options) = redis.filter(|options| options.required) else { return Ok(()) };
+    let answer = Redis::new(options.clone()).command(&egret_shared::redis::ping()).await;
+    answer.map(drop).map_err(|failure| {
+        StartError::Redis(format!("{failure}; redis.required is true, so that nothing starts without it"))
+    })
+}
+
+/// How the limits stand, in words, if not as they should.
+pub(super) fn degraded(limits: &Limits) -> Option<String> {
+    match limits.health() {
+        Health::Ok => None,
+        Health::Degraded { why, nodes, .. } => {
+            Some(format!("limits: this node goes on with its share, 1 of {nodes}: {}", why.replace('\n', "; ")))
+        }
+    }
+}

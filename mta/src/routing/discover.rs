@@ -1,0 +1,257 @@
+//! Pools whose sources are found at run time: the addresses that proxies announce. Pure. Floor 1.
+//! Always: what a proxy announces leads mail only to it, within the networks and with the credentials that the configuration
+//! names; a source that the configuration defines is never replaced; the same announcements give the same pools, in the
+//! same order.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use egret_shared::address::Range;
+use egret_shared::net::tls_client::{KnownServer, KnownServerError};
+use egret_shared::registry::record::{Endpoint, ProxyRecord};
+
+use super::pool::Pool;
+use super::source::{Credentials, Dialect, Proxy, Source, Way};
+
+/// Which announced addresses are in a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selector {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// A proxy must have all of these tags.
+    pub tags: Vec<String>,
+    /// The address must be in one of these, if there are any.
+    pub addresses: Vec<Range>,
+}
+
+impl Selector {
+    fn wants(&self, proxy: &ProxyRecord, address: IpAddr) -> bool {
+        self.tags.iter().all(|tag| proxy.tags.contains(tag))
+            && (self.addresses.is_empty() || self.addresses.iter().any(|range| range.contains(address)))
+    }
+}
+
+/// How announced proxies are used, and their addresses named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// Which addresses go where.
+    pub selectors: Vec<Selector>,
+    /// The EHLO name; `{address}` in it becomes the address, with hyphens.
+    pub ehlo_name: Option<String>,
+    /// This host's name.
+    pub hostname: Arc<str>,
+    /// What is spoken.
+    pub dialect: Dialect,
+    /// Who we are to them.
+    pub credentials: Option<Credentials>,
+    /// TLS to them.
+    pub tls: Option<TlsToProxies>,
+    /// Where they may be; everywhere if empty.
+    pub networks: Vec<Range>,
+}
+
+/// TLS to announced proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsToProxies {
+    /// The name that certificates must be valid for; the proxy's address if absent.
+    pub server_name: Option<String>,
+    /// Who may sign them.
+    pub authorities: Option<PathBuf>,
+    /// Our own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
+impl TlsToProxies {
+    /// Towards a proxy at `address`.
+    ///
+    /// # Errors
+    /// Which file or value is at fault.
+    pub fn towards(&self, address: IpAddr) -> Result<KnownServer, KnownServerError> {
+        let name = self.server_name.clone().unwrap_or_else(|| address.to_string());
+        let own = self.own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+        KnownServer::new(&name, self.authorities.as_deref(), own)
+    }
+}
+
+/// The pools, and what an operator should hear of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// The pools that were defined, with the sources that were found.
+    pub pools: Vec<Pool>,
+    /// Addresses that more than one proxy holds, with their names.
+    pub twice: BTreeMap<IpAddr, Vec<String>>,
+    /// Proxies that are not used, and why.
+    pub unused: BTreeMap<String, String>,
+}
+
+impl Discovery {
+    /// The pools of `defined`, with what `announced` adds to them.
+    pub fn pools(&self, defined: &[Pool], announced: &[ProxyRecord]) -> Discovered {
+        let mut found = Discovered { pools: defined.to_vec(), ..Discovered::default() };
+        if self.selectors.is_empty() {
+            return found;
+        }
+        let mut sorted: Vec<&ProxyRecord> = announced.iter().collect();
+        sorted.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut holders: BTreeMap<IpAddr, Vec<(&ProxyRecord, Way)>> = BTreeMap::new();
+        for record in sorted {
+            let proxy = match self.proxy(record) {
+                Ok(proxy) => proxy,
+                Err(why) => {
+                    found.unused.insert(record.name.clone(), why);
+                    continue;
+                }
+            };
+            for address in record.addresses.iter().filter(|address| address.is_held()) {
+                holders.entry(address.address).or_default().push((record, Way::Proxy(proxy.clone())));
+            }
+        }
+        let taken: Vec<Arc<str>> =
+            defined.iter().flat_map(|p| &p.members).map(|(source, _)| source.name.clone()).collect();
+        for (address, ways) in holders {
+            if ways.len() > 1 {
+                found.twice.insert(address, ways.iter().map(|(record, _)| record.name.clone()).collect());
+            }
+            let wanting = |selector: &&Selector| ways.iter().any(|(record, _)| selector.wants(record, address));
+            let pools: Vec<&Arc<str>> = self.selectors.iter().filter(wanting).map(|selector| &selector.pool).collect();
+            let source = Arc::new(self.source(address, ways.iter().map(|(_, way)| way.clone()).collect()));
+            if !taken.contains(&source.name) {
+                for pool in found.pools.iter_mut().filter(|pool| pools.contains(&&pool.name)) {
+                    pool.members.push((source.clone(), 1));
+                }
+            }
+        }
+        found
+    }
+
+    fn source(&self, address: IpAddr, ways: Vec<Way>) -> Source {
+        let text = address.to_string();
+        let own = self.ehlo_name.as_ref().map(|name| name.replace("{address}", &with_hyphens(&text)));
+        let ehlo_name = own.as_deref().unwrap_or(&self.hostname).into();
+        Source { name: text.into(), address: Some(address), ehlo_name, names_itself: own.is_some(), ways }
+    }
+
+    /// The proxy behind a record.
+    fn proxy(&self, record: &ProxyRecord) -> Result<Arc<Proxy>, String> {
+        if record.draining {
+            return Err("it drains".to_owned());
+        }
+        let dialect = self.dialect.to_string();
+        let speaks = |endpoint: &&Endpoint| endpoint.dialects.contains(&dialect) && endpoint.tls == self.tls.is_some();
+        let Some(endpoint) = record.endpoints.iter().find(speaks) else {
+            let how = if self.tls.is_some() { "with TLS" } else { "in clear" };
+            return Err(format!("it has no endpoint for {dialect} {how}; see [discover]"));
+        };
+        let (address, ip) = (endpoint.address, endpoint.address.ip());
+        if !self.networks.is_empty() && !self.networks.iter().any(|range| range.contains(ip)) {
+            return Err(format!("its endpoint {address} is outside of discover.networks"));
+        }
+        let tls = self.tls.as_ref().map(|tls| tls.towards(ip)).transpose().map_err(|error| error.to_string())?;
+        // As in [proxy.NAME]: of use only where the dialect says nothing itself.
+        let admin = record.admin.filter(|_| self.dialect.is_header());
+        let credentials = self.credentials.clone().filter(|_| !self.dialect.is_header());
+        let name = record.name.as_str().into();
+        Ok(Arc::new(Proxy { name, address, dialect: self.dialect, credentials, tls, admin }))
+    }
+}
+
+/// An address as a label of a DNS name.
+fn with_hyphens(address: &str) -> String {
+    let text = address.replace(['.', ':'], "-");
+    // A label neither begins nor ends with a hyphen.
+    let (first, last) = (text.starts_with('-'), text.ends_with('-'));
+    format!("{}{text}{}", if first { "0" } else { "" }, if last { "0" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use egret_shared::registry::record::Address;
+
+    use super::*;
+
+    fn proxy(name: &str, tags: &[&str], addresses: &[(&str, &str)]) -> ProxyRecord {
+        let address = |(address, state): &(&str, &str)| Address {
+            address: address.parse().expect("an address"),
+            state: (*state).to_owned(),
+        };
+        let dialects = vec!["socks5".to_owned()];
+        ProxyRecord {
+            name: name.to_owned(),
+            endpoints: vec![Endpoint { address: ([10, 0, 0, 5], 1080).into(), dialects, tls: false }],
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            addresses: addresses.iter().map(address).collect(),
+            ..ProxyRecord::default()
+        }
+    }
+
+    fn discovery() -> Discovery {
+        let range = |text: &str| text.parse().expect("a range");
+        let warm = Selector { pool: "warm".into(), tags: vec!["warm".to_owned()], addresses: Vec::new() };
+        let net = Selector { pool: "net".into(), tags: Vec::new(), addresses: vec![range("192.0.2.0/28")] };
+        Discovery {
+            selectors: vec![warm, net],
+            ehlo_name: Some("{address}.out.test".to_owned()),
+            hostname: "mta.test".into(),
+            dialect: Dialect::Socks5,
+            credentials: None,
+            tls: None,
+            networks: vec![range("10.0.0.0/8")],
+        }
+    }
+
+    fn members(found: &Discovered, pool: &str) -> Vec<(String, String)> {
+        let pool = found.pools.iter().find(|p| *p.name == *pool).expect("the pool");
+        let ways = |source: &Source| {
+            source.ways.iter().filter_map(Way::proxy).map(|p| p.name.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        pool.members.iter().map(|(source, _)| (source.ehlo_name.to_string(), ways(source))).collect()
+    }
+
+    fn pair(a: &str, b: &str) -> (String, String) {
+        (a.to_owned(), b.to_owned())
+    }
+
+    fn defined() -> Vec<Pool> {
+        ["net", "warm"].map(|name| Pool { name: name.into(), members: Vec::new() }).into()
+    }
+
+    #[test]
+    fn pools_get_what_fits_and_an_address_of_two_proxies_has_two_ways() {
+        let b = proxy("b", &["warm", "eu"], &[("192.0.2.1", "held"), ("192.0.2.99", "held"), ("192.0.2.3", "missing")]);
+        let a = proxy("a", &[], &[("192.0.2.1", "held"), ("192.0.2.2", "held"), ("2001:db8::1", "held")]);
+        let found = discovery().pools(&defined(), &[b.clone(), a.clone()]);
+        assert_eq!(members(&found, "warm"), [pair("192-0-2-1.out.test", "a b"), pair("192-0-2-99.out.test", "b")]);
+        assert_eq!(members(&found, "net"), [pair("192-0-2-1.out.test", "a b"), pair("192-0-2-2.out.test", "a")]);
+        assert_eq!(found.twice.into_values().collect::<Vec<_>>(), [["a", "b"]]);
+        assert_eq!(discovery().pools(&defined(), &[a.clone(), b.clone()]).pools, found.pools, "the order says nothing");
+        let drains = ProxyRecord { draining: true, ..a };
+        let found = discovery().pools(&defined(), &[drains, b]);
+        assert_eq!(members(&found, "net"), [pair("192-0-2-1.out.test", "b")]);
+        assert_eq!(found.unused["a"], "it drains");
+    }
+
+    #[test]
+    fn a_proxy_where_none_should_be_gets_nothing_and_what_is_defined_stays() {
+        let mut stranger = proxy("x", &["warm"], &[("192.0.2.1", "held")]);
+        stranger.endpoints[0].address = ([198, 51, 100, 1], 1080).into();
+        let found = discovery().pools(&defined(), &[stranger]);
+        assert!(
+            found.pools.iter().all(|pool| pool.members.is_empty()) && found.unused["x"].contains("discover.networks")
+        );
+        let own = Arc::new(discovery().source([192, 0, 2, 1].into(), vec![Way::Direct]));
+        let mut pools = defined();
+        pools[0].members.push((own.clone(), 3));
+        let found = discovery().pools(&pools, &[proxy("a", &["warm"], &[("192.0.2.1", "held")])]);
+        assert_eq!(found.pools[0].members, [(own, 3)]);
+        assert!(found.pools[1].members.is_empty(), "one name is one source");
+    }
+
+    #[test]
+    fn an_address_is_a_label() {
+        assert_eq!(with_hyphens("192.0.2.1"), "192-0-2-1");
+        assert_eq!(with_hyphens("::1"), "0--1");
+        assert_eq!(with_hyphens("2001:db8::"), "2001-db8--0");
+    }
+}
