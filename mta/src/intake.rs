@@ -199,6 +199,7 @@ fn reception(message: &Message, client: Option<Peer>) -> Record {
         tls_policy: None,
         tls_result: None,
         uncertain: false,
+        automation: None,
         timing: Timing::default(),
     }
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use egret_shared::net::tls_client::{ClientTls, ClientTlsError};
 
-use crate::config::Config;
+use crate::config::{Config, Overrides};
 use crate::delivery::{OutcomeRule, OutcomeRules};
+use crate::queue::control::words::Control;
 use crate::routing::ways::Ways;
+use crate::shaping::automation::{RuleSet, Rules};
 use crate::shaping::options::PathOptions;
 use crate::shaping::per_site::PerSite;
 
@@ -26,6 +28,10 @@ pub struct Live {
     pub(crate) ways: Arc<ArcSwap<Ways>>,
     pub(super) setups: Arc<ArcSwap<PerSite<Setup>>>,
     pub(super) outcomes: OutcomeRules,
+    /// Rules over answers.
+    pub(super) automation: Rules,
+    /// Options that orders set for a time.
+    pub(super) overrides: Arc<ArcSwap<Overrides>>,
     /// What only a restart changes: the port of mail exchangers, and the pools.
     smtp_port: u16,
     pools: Arc<[Arc<str>]>,
@@ -36,6 +42,7 @@ pub(super) struct Next {
     ways: Ways,
     setups: PerSite<Setup>,
     outcomes: Vec<OutcomeRule>,
+    automation: RuleSet,
     pub limits: PerSite<u32>,
     /// Routes differ: what is queued must be led anew.
     pub leads: bool,
@@ -47,6 +54,7 @@ impl Live {
         let pools: Vec<_> = config.pools.iter().map(|pool| pool.name.clone()).collect();
         let live = Self::build(config.ways(), &config.path, config.dns.smtp_port, pools.into())?;
         live.outcomes.replace(config.outcomes.clone());
+        live.automation.replace(config.automation.clone());
         Ok(live)
     }
 
@@ -58,7 +66,13 @@ impl Live {
     ) -> Result<Self, ClientTlsError> {
         let setups = setups(&ways.routes.options(path, smtp_port))?;
         let (ways, setups) = (Arc::new(ArcSwap::from_pointee(ways)), Arc::new(ArcSwap::from_pointee(setups)));
-        Ok(Self { ways, setups, outcomes: OutcomeRules::default(), smtp_port, pools })
+        let (outcomes, automation, overrides) = (OutcomeRules::default(), Rules::default(), Arc::default());
+        Ok(Self { ways, setups, outcomes, automation, overrides, smtp_port, pools })
+    }
+
+    /// Sets the options that the orders in force say.
+    pub(super) fn set(&self, controls: &[Control]) {
+        self.overrides.store(Arc::new(Overrides::of(controls)));
     }
 
     /// TLS where nothing else is said.
@@ -87,7 +101,8 @@ impl Live {
         let ways = Ways { default_pool: now.default_pool.clone(), ..config.ways() };
         let setups = setups(&ways.routes.options(&config.path, self.smtp_port)).map_err(|error| error.to_string())?;
         let (leads, limits, outcomes) = (ways.routes != now.routes, limits(&setups), config.outcomes.clone());
-        Ok(Next { ways, setups, outcomes, limits, leads })
+        let automation = config.automation.clone();
+        Ok(Next { ways, setups, outcomes, automation, limits, leads })
     }
 
     /// Takes it.
@@ -95,6 +110,7 @@ impl Live {
         self.ways.store(Arc::new(next.ways));
         self.setups.store(Arc::new(next.setups));
         self.outcomes.replace(next.outcomes);
+        self.automation.replace(next.automation);
     }
 }
 

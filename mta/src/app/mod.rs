@@ -3,6 +3,7 @@
 //! message leaves them: reception, queues, spool, events.
 //! Always: sockets and the stop signal are arguments, so that a test can start a whole MTA.
 
+mod automation;
 mod hands;
 mod health;
 mod live;
@@ -203,6 +204,8 @@ fn start(
     let signing = Signing::new(config.signers.clone());
     let intake =
         Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), live.ways.clone(), signing.clone());
+    live.set(&controls);
+    let automation = automation::start(live.automation.clone(), queues.clone());
     let cut = CancellationToken::new();
     let tracer = Tracer::default();
     let hands = AppHands {
@@ -214,7 +217,16 @@ fn start(
             hostname: config.hostname.clone(),
             max_returned_bytes: usize::try_from(config.max_returned_bytes).unwrap_or(usize::MAX),
         },
-        deps: hands::deps(&spool, &events, clock, live.tls(), tracer.clone(), live.outcomes.clone(), policing),
+        deps: hands::deps(
+            &spool,
+            &events,
+            clock,
+            live.tls(),
+            tracer.clone(),
+            live.outcomes.clone(),
+            automation,
+            policing,
+        ),
         live: live.clone(),
         policed,
         keeper: keeper.clone(),

@@ -20,7 +20,7 @@ use crate::intake::Signing;
 use crate::queue::run::Queues;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 7] = ["queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "delivery."];
+const APPLIED: [&str; 8] = ["queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "automation[", "delivery."];
 /// The keys of these sections that the DNS resolver has, and want a restart.
 const RESOLVERS: [&str; 2] = ["delivery.smtp_port", "delivery.allow_special_destinations"];
 

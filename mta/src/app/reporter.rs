@@ -101,6 +101,7 @@ impl Reporter {
             tls_policy: None,
             tls_result: None,
             uncertain: false,
+            automation: None,
             timing: Timing { waited_ms, ..Timing::default() },
         }
     }

@@ -3,12 +3,14 @@
 //! Reads the configuration file and the passwords and keys it names; starts nothing.
 //! Always: a configuration that is returned holds no contradiction; otherwise every complaint is told.
 
+mod automation;
 mod delivery;
 mod dkim;
 mod egress;
 mod listener;
 mod memory;
 mod outcome;
+mod overrides;
 mod path;
 mod proxy;
 mod route;
@@ -33,11 +35,13 @@ use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
 use crate::routing::rule::Rules;
 use crate::routing::ways::Ways;
+use crate::shaping::automation::RuleSet;
 use crate::shaping::options::PathOptions;
 use crate::sign::Signers;
 use crate::spool;
 
 pub use listener::{ListenerConfig, TlsFiles};
+pub use overrides::Overrides;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -68,6 +72,8 @@ pub struct Config {
     pub rules: Rules,
     /// What is said of the answers of destinations.
     pub outcomes: Vec<OutcomeRule>,
+    /// What follows by itself from the answers of destinations.
+    pub automation: RuleSet,
     /// The pools, among them the default one.
     pub pools: Vec<Pool>,
     /// The pool of mail for which no other is chosen.
@@ -155,6 +161,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     };
     let rules = rule::build(root, &known);
     let outcomes = outcome::build(root);
+    let automation = automation::build(root);
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
     let admin = root.section("admin").optional(
@@ -177,6 +184,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         routes: egress.routes,
         rules,
         outcomes,
+        automation: automation?,
         pools: egress.pools,
         default_pool: egress.default_pool,
         path,

@@ -132,7 +132,7 @@ impl Engine {
 
     /// Puts a due entry into a ready queue that [`Engine::choose`] has chosen for it.
     fn make_ready(&mut self, key: ReadyKey, entry: EntryKey, now: UnixMs) {
-        let most = self.options.max_ready;
+        let most = self.most_ready(key, now);
         let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
         self.put(entry, Place::Ready);
         let ready = &mut self.ready[key];
@@ -173,7 +173,7 @@ impl Engine {
     /// The ready queue of the source whose turn it is, if any source of the queue's pool can take work.
     fn choose(&mut self, site: SiteKey, queue: QueueKey, now: UnixMs) -> Option<ReadyKey> {
         self.blocks(queue)?;
-        let Self { pools, queues, sites, ready, health, options, .. } = self;
+        let Self { pools, queues, sites, ready, health, options, controls, .. } = self;
         let queue = queues.get(queue)?;
         let pool = &queue.key.1;
         let name = if pools.contains_key(pool) { pool } else { &self.default_pool };
@@ -192,7 +192,10 @@ impl Engine {
                 rest <= now
                     && slot.fits(source)
                     && queue.blocks.path(&source.name, &slot.site.name).is_none()
-                    && found.is_none_or(|r| r.waiting.has_room(queue.priority(), &queue.tenant, options.max_ready))
+                    && found.is_none_or(|r| {
+                        let most = controls.most_ready(&source.name, &slot.site.name, options.max_ready, now);
+                        r.waiting.has_room(queue.priority(), &queue.tenant, most)
+                    })
             })
             .collect();
         let Some(picked) = rotation.pick(pool, |i| usable[i]) else {
@@ -207,12 +210,15 @@ impl Engine {
 
     /// Gives waiting entries to idle sessions, and opens sessions for the rest.
     pub(super) fn serve(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
+        let cap = self.cap(key, now);
         while !self.draining {
             let Some(ready) = self.ready.get_mut(key) else { return };
-            if ready.waiting.is_empty() {
+            let busy = ready.sessions - ready.idle.len();
+            if ready.waiting.is_empty() || cap.is_some_and(|cap| busy >= cap) {
                 return;
             }
             let limit = self.sites.get(ready.site).map_or(1, |slot| slot.limit);
+            let limit = cap.map_or(limit, |cap| limit.min(cap.max(1)));
             if let Some(session) = ready.idle.pop() {
                 self.hand(key, session, now, acts);
                 continue;

@@ -59,6 +59,9 @@ impl Engine {
         if let Some(entry) = entry {
             self.settle(entry, result, now, acts);
         }
+        if result.results.iter().any(|r| r.verdict == Verdict::Delivered) {
+            self.recovers(ready);
+        }
         if self.draining {
             acts.push(Act::Release { session });
             return;
