@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_relapse_doubles_up_to_eight_times_or_a_day() {
-        let hours = |n| Duration::from_secs(n * 3_600);
+        let hours = |n: u64| Duration::from_secs(n * 3_600);
         let spans: Vec<_> = (0..6).map(|n| longer(hours(1), n)).collect();
         assert_eq!(spans, [hours(1), hours(2), hours(4), hours(8), hours(8), hours(8)]);
         assert_eq!((longer(hours(10), 1), longer(hours(10), 2), longer(hours(72), 3)), (hours(20), hours(24), hours(72)));
