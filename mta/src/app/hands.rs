@@ -21,7 +21,7 @@ use crate::message::{Mark, Message, MessageId, QueueName};
 use crate::queue::control::words::Control;
 use crate::queue::run::{Hands, Opening};
 use crate::queue::{NoSite, Notice, Resolution};
-use crate::shaping::automation::Automation;
+use crate::shaping::automation::{Automation, Sharing};
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
 
@@ -32,6 +32,7 @@ pub(super) struct AppHands {
     pub live: Live,
     pub policed: Policed,
     pub keeper: Keeper,
+    pub sharing: Sharing,
     /// Cancelled when sessions shall end now.
     pub cut: CancellationToken,
 }
@@ -124,6 +125,7 @@ impl Hands for AppHands {
 
     fn keep(&self, controls: Vec<Control>) {
         self.live.set(&controls);
+        self.sharing.set(&controls);
         self.keeper.keep(controls);
     }
 

@@ -44,6 +44,7 @@ use crate::message::MessageId;
 use crate::queue::Engine;
 use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Queues, channel};
+use crate::shaping::automation::{self as shaping_automation, Store};
 use crate::spool::{self, Spool};
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
@@ -204,8 +205,11 @@ fn start(
     let signing = Signing::new(config.signers.clone());
     let intake =
         Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), live.ways.clone(), signing.clone());
-    live.set(&controls);
-    let automation = automation::start(live.automation.clone(), queues.clone());
+    let in_force: Vec<Control> = controls.iter().filter(|one| one.expires > clock.wall()).cloned().collect();
+    live.set(&in_force);
+    let store: Arc<dyn Store> = Arc::new(shaping_automation::Memory::default());
+    let is_shared = store.is_shared();
+    let (automation, sharing) = automation::start(live.automation.clone(), queues.clone(), store, &in_force, clock);
     let cut = CancellationToken::new();
     let tracer = Tracer::default();
     let hands = AppHands {
@@ -230,10 +234,12 @@ fn start(
         live: live.clone(),
         policed,
         keeper: keeper.clone(),
+        sharing,
         cut: cut.clone(),
     };
-    let driver =
-        tokio::spawn(Driver::new(engine(config, &live, controls, clock), Arc::new(hands), clock.clone(), inbox).run());
+    let driver = tokio::spawn(
+        Driver::new(engine(config, &live, controls, is_shared, clock), Arc::new(hands), clock.clone(), inbox).run(),
+    );
     let recovery = recovery::start(found, queues.clone(), clock.clone());
     let recovery = recovery.map_err(|error| StartError::Thread(error.to_string()))?;
 
@@ -262,9 +268,12 @@ fn start(
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
 }
 
-fn engine(config: &Config, live: &Live, controls: Vec<Control>, clock: &Clock) -> Engine {
+fn engine(config: &Config, live: &Live, controls: Vec<Control>, is_shared: bool, clock: &Clock) -> Engine {
     let limits = live.connection_limits();
     let mut engine = Engine::new(config.queue, limits, config.pools.clone(), config.default_pool.clone(), seed());
+    if is_shared {
+        engine.share_recoveries();
+    }
     engine.restore(controls, clock.wall());
     engine
 }

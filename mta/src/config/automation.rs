@@ -61,7 +61,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<Rule> {
         "\"Immediate\"",
         "`\"Immediate\"`, or `{Threshold=\"5/hr\"}`: when there were 5 such answers in the hour up to now.",
     );
-    let duration = section.required::<Span>("duration", "How long it lasts; an answer of that kind meanwhile begins it anew.");
+    let duration =
+        section.required::<Span>("duration", "How long it lasts; an answer of that kind meanwhile begins it anew.");
     let match_internal = section.with_default::<bool>(
         "match_internal",
         "false",
@@ -112,11 +113,16 @@ impl Value for Action {
     const KIND: &'static str = "an action";
     fn read(value: &RawValue<'_>) -> Result<Self, String> {
         let wrong = |found: &str| {
-            format!("{found} is not an action; there are {}, and {{SetConfig={{name=\"…\", value=…}}}}", Action::NAMES.join(", "))
+            format!(
+                "{found} is not an action; there are {}, and {{SetConfig={{name=\"…\", value=…}}}}",
+                Action::NAMES.join(", ")
+            )
         };
         if let Some(table) = value.as_table() {
             let mut entries = table.iter();
-            let (Some((name, inner)), None) = (entries.next(), entries.next()) else { return Err(wrong("a table like this")) };
+            let (Some((name, inner)), None) = (entries.next(), entries.next()) else {
+                return Err(wrong("a table like this"));
+            };
             return match name.get_ref().as_ref() {
                 "SetConfig" => Ok(Self::SetConfig(setting(inner.get_ref())?)),
                 "SetDomainConfig" => Ok(Self::SetDomainConfig(setting(inner.get_ref())?)),
@@ -162,7 +168,8 @@ fn as_toml(value: &RawValue<'_>) -> String {
             format!("[{}]", items.join(", "))
         }
         RawValue::Table(table) => {
-            let each = table.iter().map(|(key, value)| format!("{} = {}", quoted(key.get_ref()), as_toml(value.get_ref())));
+            let each =
+                table.iter().map(|(key, value)| format!("{} = {}", quoted(key.get_ref()), as_toml(value.get_ref())));
             format!("{{ {} }}", each.collect::<Vec<_>>().join(", "))
         }
     }

@@ -15,8 +15,8 @@ use super::session::Path;
 use crate::dns::site::Protocol;
 use crate::event::record::{Kind, Peer, Reaction, Record, Timing};
 use crate::event::tls::{Posture, TlsResult};
-use crate::shaping::automation::Fired;
 use crate::message::{Message, Notify, RecipientResult, Response, Ticket, Verdict, Witness};
+use crate::shaping::automation::Fired;
 
 /// The metrics of delivery. Make it once, after the recorder is installed. Cheap to clone.
 #[derive(Clone)]

@@ -218,7 +218,12 @@ pub(super) async fn jobs(asked: Plain) -> anyhow::Result<()> {
     })
 }
 
-pub(in crate::cli) fn print(admin: &Admin, rows: &Value, header: &[&str], cells: impl Fn(&Value) -> Vec<String>) -> anyhow::Result<()> {
+pub(in crate::cli) fn print(
+    admin: &Admin,
+    rows: &Value,
+    header: &[&str],
+    cells: impl Fn(&Value) -> Vec<String>,
+) -> anyhow::Result<()> {
     if admin.json {
         return pretty(rows);
     }

@@ -29,9 +29,6 @@ impl Engine {
         if order.is_weak && relapses.is_none() {
             return Ok(Taken::Ignored);
         }
-        if order.kind == ControlKind::Bounce {
-            self.room_for_job()?;
-        }
         let relapses = relapses.unwrap_or(0);
         let Order { kind, scope, setting, reason, lasts, is_weak: _ } = order;
         let control = Control {
@@ -46,8 +43,41 @@ impl Engine {
             setting,
             relapses,
         };
+        self.place(control, now, acts).map(Taken::New)
+    }
+
+    /// Takes up what another node has given: an order, or more time for one.
+    ///
+    /// # Errors
+    /// There are too many orders.
+    pub fn adopt(&mut self, control: Control, now: UnixMs, acts: &mut Vec<Act>) -> Result<(), Refused> {
+        if control.expires <= now {
+            return Ok(());
+        }
+        let Some(own) = self.controls.kept.iter_mut().find(|own| own.is_like(&control)) else {
+            let id = self.controls.next_id(now);
+            return self.place(Control { id, ..control }, now, acts).map(drop);
+        };
+        if own.expires < control.expires {
+            (own.expires, own.relapses) = (control.expires, own.relapses.max(control.relapses));
+            let (id, expires) = (own.id, own.expires);
+            self.last_longer(id, expires);
+            self.kept_changed(expires, acts);
+        }
+        Ok(())
+    }
+
+    /// Ends what another node has ended.
+    pub fn end_like(&mut self, control: &Control, now: UnixMs, acts: &mut Vec<Act>) {
+        self.end_kept(|own| own.is_like(control), now, acts);
+    }
+
+    fn place(&mut self, control: Control, now: UnixMs, acts: &mut Vec<Act>) -> Result<Control, Refused> {
+        if control.kind == ControlKind::Bounce {
+            self.room_for_job()?;
+        }
         let control = self.take_up(control, MAX_AUTOMATIC, acts)?;
-        match kind {
+        match control.kind {
             ControlKind::Suspend => {
                 self.controls.recoveries.forget(&control.scope);
                 self.withdraw(&control.scope);
@@ -58,7 +88,7 @@ impl Engine {
             }
             ControlKind::Set => {}
         }
-        Ok(Taken::New(control))
+        Ok(control)
     }
 
     fn prolong(&mut self, at: usize, order: &Order, now: UnixMs, acts: &mut Vec<Act>) -> Taken {

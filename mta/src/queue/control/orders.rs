@@ -195,7 +195,12 @@ impl Engine {
         acts.push(Act::Keep(self.controls.kept.clone()));
     }
 
-    fn end_kept(&mut self, ends: impl Fn(&Control) -> bool, now: UnixMs, acts: &mut Vec<Act>) -> Vec<Control> {
+    pub(super) fn end_kept(
+        &mut self,
+        ends: impl Fn(&Control) -> bool,
+        now: UnixMs,
+        acts: &mut Vec<Act>,
+    ) -> Vec<Control> {
         let (ended, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.controls.kept).into_iter().partition(ends);
         self.controls.kept = kept;
         self.controls.kept_changed();

@@ -11,7 +11,8 @@ use egret_shared::limits::Count;
 
 use super::Controls;
 use super::words::{Control, ControlKind, Scope};
-use crate::queue::engine::{Engine, ReadyKey};
+use crate::queue::engine::{Engine, ReadyKey, Timer};
+use crate::queue::ready::Ready;
 use crate::shaping::automation::Recovery;
 
 /// After the end of its suspension a path is as any other, whether mail showed that it works or not.
@@ -32,6 +33,10 @@ pub(super) struct Recoveries {
     wide: Vec<(Scope, Recovery, UnixMs)>,
     /// Limits that are set for a time.
     limits: Vec<(Scope, usize)>,
+    /// There is a fleet, which says who probes.
+    is_shared: bool,
+    /// Paths whose probe was taken, of which the fleet does not know yet.
+    proven: Vec<Way>,
 }
 
 impl Recoveries {
@@ -44,7 +49,10 @@ impl Recoveries {
         }
         self.paths.retain(|_, (_, until)| *until > now);
         self.wide.retain(|(_, _, until)| *until > now);
-        let recovery = Recovery::new(ended.relapses);
+        let recovery = match self.is_shared {
+            true => Recovery::asking(ended.relapses),
+            false => Recovery::new(ended.relapses),
+        };
         match (source, site) {
             (Some(source), Some(site)) => {
                 self.paths.insert((source.clone(), site.clone()), (recovery, until));
@@ -101,14 +109,23 @@ impl Recoveries {
         if self.paths.is_empty() && self.wide.is_empty() {
             return;
         }
-        let way = (source.clone(), site.clone());
-        if let Some((recovery, _)) = self.paths.get_mut(&way) {
-            recovery.succeeded(limit);
-        } else if let Some((_, recovery, until)) = self.wide.iter().find(|(scope, ..)| scope.fits_path(source, site)) {
-            let (mut recovery, until) = (*recovery, *until);
-            recovery.succeeded(limit);
-            self.paths.insert(way, (recovery, until));
+        let is_shared = self.is_shared;
+        let Some(recovery) = self.own(source, site) else { return };
+        let was_probing = recovery.is_probing();
+        recovery.succeeded(limit);
+        if is_shared && was_probing {
+            self.proven.push((source.clone(), site.clone()));
         }
+    }
+
+    /// That of a path, which has one of its own from now on.
+    fn own(&mut self, source: &Arc<str>, site: &Arc<str>) -> Option<&mut Recovery> {
+        let way = (source.clone(), site.clone());
+        if !self.paths.contains_key(&way) {
+            let (_, recovery, until) = self.wide.iter().find(|(scope, ..)| scope.fits_path(source, site))?;
+            self.paths.insert(way.clone(), (*recovery, *until));
+        }
+        self.paths.get_mut(&way).map(|(recovery, _)| recovery)
     }
 }
 
@@ -116,7 +133,7 @@ impl Controls {
     /// How many parts may wait on a path.
     pub(in crate::queue) fn most_ready(&self, source: &Arc<str>, site: &Arc<str>, most: usize, now: UnixMs) -> usize {
         let open = self.recoveries.of(source, site, now).and_then(|recovery| recovery.cap());
-        open.map_or(most, |cap| most.min(cap * READY_PER_TURN))
+        open.map_or(most, |cap| most.min(cap.max(1) * READY_PER_TURN))
     }
 }
 
@@ -143,11 +160,43 @@ impl Engine {
         }
     }
 
+    /// From now on a fleet says who probes.
+    pub fn share_recoveries(&mut self) {
+        self.controls.recoveries.is_shared = true;
+    }
+
+    /// Paths with mail that wait for the fleet to say who probes, and those whose probe was taken since this was
+    /// asked last: source and site.
+    pub fn probes(&mut self, now: UnixMs) -> [Vec<(Arc<str>, Arc<str>)>; 2] {
+        let recoveries = &self.controls.recoveries;
+        let asks = |ready: &Ready| {
+            let site = self.sites.get(ready.site)?.site.name.clone();
+            let recovery = recoveries.of(&ready.source.name, &site, now)?;
+            (recovery.asks() && !ready.waiting.is_empty()).then(|| (ready.source.name.clone(), site))
+        };
+        let asking = self.ready.values().filter_map(asks).collect();
+        [asking, std::mem::take(&mut self.controls.recoveries.proven)]
+    }
+
+    /// The fleet has said that this node probes a path, or that another has, and it works.
+    pub fn allow_probe(&mut self, source: &Arc<str>, site: &Arc<str>, is_proven: bool) {
+        if let Some(recovery) = self.controls.recoveries.own(source, site) {
+            recovery.allow(is_proven);
+        }
+        let slot = self.site_names.get(site).copied();
+        if let Some(ready) = slot.and_then(|slot| self.sites.get(slot)?.ready.get(source).copied()) {
+            self.set_timer(UnixMs(0), Timer::Ready(ready));
+        }
+    }
+
     /// What keeps a path on its way back from taking more.
     pub(super) fn recovery_text(&self, key: ReadyKey, now: UnixMs) -> Option<String> {
         let ready = self.ready.get(key)?;
         let recovery = self.controls.recoveries.of(&ready.source.name, &self.sites.get(ready.site)?.site.name, now)?;
         let cap = recovery.cap()?;
+        if recovery.asks() {
+            return Some("its suspension has ended: one node of the fleet sends one message first".to_owned());
+        }
         Some(match recovery.is_probing() {
             true => "its suspension has ended: one message goes first, to see whether it works again".to_owned(),
             false => format!("its suspension has ended: it opens step by step, {cap} at once now"),

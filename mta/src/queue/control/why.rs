@@ -368,12 +368,10 @@ impl Engine {
             if let Some(ready) = ready.filter(|ready| ready.held_until > now) {
                 own.add(held(ready));
             }
-            if let Some(ready) =
-                ready.filter(|r| {
-                    let most = self.controls.most_ready(&source.name, &site.name, self.options.max_ready, now);
-                    !r.waiting.has_room(queue.priority(), &queue.tenant, most)
-                })
-            {
+            if let Some(ready) = ready.filter(|r| {
+                let most = self.controls.most_ready(&source.name, &site.name, self.options.max_ready, now);
+                !r.waiting.has_room(queue.priority(), &queue.tenant, most)
+            }) {
                 let text = format!("{} parts wait before it, as many as may", ready.waiting.len());
                 own.add(Blocker::new(What::Room, Setter::Limit, text).of(source));
             }

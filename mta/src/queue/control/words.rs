@@ -218,6 +218,20 @@ pub struct Control {
     pub relapses: u32,
 }
 
+impl Control {
+    /// Whether `other` is the same order of automation, perhaps of another node, whatever its times.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.by, self.kind, &self.scope, &self.setting) == (By::Automation, other.kind, &other.scope, &other.setting)
+            && other.by == By::Automation
+    }
+
+    /// A name that orders have in common which are alike.
+    pub fn common_name(&self) -> String {
+        let setting = self.setting.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{:?} {} {setting}", self.kind, self.scope).trim_end().to_owned()
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
 fn is_zero(number: &u32) -> bool {
     *number == 0

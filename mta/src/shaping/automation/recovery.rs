@@ -21,6 +21,8 @@ pub struct Recovery {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// None, until a fleet has said who probes.
+    Ask,
     /// One message.
     Probe,
     /// So many at once.
@@ -35,9 +37,27 @@ impl Recovery {
         Self { step: Step::Probe, done: 0, relapses }
     }
 
+    /// The same in a fleet, which is asked first who probes.
+    pub fn asking(relapses: u32) -> Self {
+        Self { step: Step::Ask, ..Self::new(relapses) }
+    }
+
+    /// Whether the fleet is to be asked who probes.
+    pub fn asks(&self) -> bool {
+        self.step == Step::Ask
+    }
+
+    /// The fleet has said: this node probes, or another one has, and the path works.
+    pub fn allow(&mut self, is_proven: bool) {
+        if self.step == Step::Ask || is_proven && self.step == Step::Probe {
+            (self.step, self.done) = (if is_proven { Step::Open(1) } else { Step::Probe }, 0);
+        }
+    }
+
     /// How many messages may be under way at once; `None` once it is over.
     pub fn cap(&self) -> Option<usize> {
         match self.step {
+            Step::Ask => Some(0),
             Step::Probe => Some(1),
             Step::Open(sessions) => Some(sessions),
             Step::Over => None,
@@ -46,19 +66,19 @@ impl Recovery {
 
     /// The probe has not come back yet.
     pub fn is_probing(&self) -> bool {
-        self.step == Step::Probe
+        matches!(self.step, Step::Ask | Step::Probe)
     }
 
     /// A message was taken; `limit` is what the path may have without this.
     pub fn succeeded(&mut self, limit: usize) {
         self.done += 1;
         let next = match self.step {
-            Step::Probe => 1,
+            Step::Ask | Step::Probe => 1,
             Step::Open(sessions) if self.done >= sessions => sessions * 2,
             Step::Open(_) | Step::Over => return,
         };
         self.done = 0;
-        self.step = if self.step != Step::Probe && next >= limit { Step::Over } else { Step::Open(next) };
+        self.step = if !self.is_probing() && next >= limit { Step::Over } else { Step::Open(next) };
     }
 
     /// How many relapses there are if it goes wrong now.
@@ -93,11 +113,27 @@ mod tests {
     }
 
     #[test]
+    fn in_a_fleet_nothing_goes_before_it_is_allowed() {
+        let mut recovery = Recovery::asking(2);
+        assert!(recovery.asks() && recovery.cap() == Some(0));
+        recovery.allow(false);
+        assert!(!recovery.asks() && recovery.is_probing() && recovery.cap() == Some(1));
+        recovery.allow(true);
+        assert!(!recovery.is_probing() && recovery.cap() == Some(1));
+        recovery.succeeded(8);
+        recovery.allow(true);
+        assert_eq!((recovery.cap(), recovery.relapsed()), (Some(2), 3), "what is further on stays there");
+    }
+
+    #[test]
     fn a_relapse_doubles_up_to_eight_times_or_a_day() {
         let hours = |n: u64| Duration::from_secs(n * 3_600);
         let spans: Vec<_> = (0..6).map(|n| longer(hours(1), n)).collect();
         assert_eq!(spans, [hours(1), hours(2), hours(4), hours(8), hours(8), hours(8)]);
-        assert_eq!((longer(hours(10), 1), longer(hours(10), 2), longer(hours(72), 3)), (hours(20), hours(24), hours(72)));
+        assert_eq!(
+            (longer(hours(10), 1), longer(hours(10), 2), longer(hours(72), 3)),
+            (hours(20), hours(24), hours(72))
+        );
     }
 
     proptest! {

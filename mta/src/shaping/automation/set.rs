@@ -76,7 +76,11 @@ impl Scoped {
         let said = format!("{regex:?} {actions:?} {trigger:?} {duration:?} {match_internal} {}", within.words());
         // Two halves, so that two rules of one fleet do not share a name by chance.
         let (head, tail) = said.split_at(said.floor_char_boundary(said.len() / 2));
-        let key = format!("{:08x}{:08x}", crc32fast::hash(said.as_bytes()), crc32fast::hash(&[tail, head].concat().into_bytes()));
+        let key = format!(
+            "{:08x}{:08x}",
+            crc32fast::hash(said.as_bytes()),
+            crc32fast::hash(&[tail, head].concat().into_bytes())
+        );
         Self { rule, within, key }
     }
 }
@@ -158,15 +162,16 @@ impl RuleSet {
         is_internal: bool,
         place: &Place<'_>,
     ) -> impl Iterator<Item = (&'s Arc<Scoped>, &'s str)> {
-        let matched: Vec<usize> = if self.is_empty() { Vec::new() } else { self.patterns.matches(line).iter().collect() };
+        let matched: Vec<usize> =
+            if self.is_empty() { Vec::new() } else { self.patterns.matches(line).iter().collect() };
         let mut last = None;
         let first_of_rule = matched.into_iter().filter_map(move |pattern| {
             let rule = self.of[pattern];
-            (last.replace(rule) != Some(rule)).then_some((&self.rules[rule], self.patterns.patterns()[pattern].as_str()))
+            (last.replace(rule) != Some(rule))
+                .then_some((&self.rules[rule], self.patterns.patterns()[pattern].as_str()))
         });
-        let fitting = first_of_rule.filter(|(scoped, _)| {
-            (scoped.rule.match_internal || !is_internal) && scoped.within.fits(place)
-        });
+        let fitting = first_of_rule
+            .filter(|(scoped, _)| (scoped.rule.match_internal || !is_internal) && scoped.within.fits(place));
         fitting.collect::<Vec<_>>().into_iter()
     }
 }

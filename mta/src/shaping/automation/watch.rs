@@ -214,7 +214,8 @@ fn means(action: &Action, place: &Place<'_>, queue: &QueueName) -> Option<(Contr
         Action::BounceCampaign => (bounce, campaign()?, None),
         Action::SetConfig(setting) => (set, path(), Some(setting.clone())),
         Action::SetDomainConfig(setting) => {
-            let scope = Scope { source: Some(place.source.into()), domain: Some(queue.domain().into()), ..Scope::default() };
+            let scope =
+                Scope { source: Some(place.source.into()), domain: Some(queue.domain().into()), ..Scope::default() };
             (set, scope, Some(setting.clone()))
         }
     })

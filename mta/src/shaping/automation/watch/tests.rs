@@ -30,7 +30,8 @@ fn watch(rules: Vec<Rule>) -> (Automation, Arc<Written>) {
 
 fn result(verdict: Verdict, code: u16, text: &str, is_own: bool) -> RecipientResult {
     let command = (!is_own).then(|| "RCPT".to_owned());
-    let response = Response { code, enhanced: Some(EnhancedCode::new(4, 7, 0)), text: Line::new(text).expect("a line"), command };
+    let response =
+        Response { code, enhanced: Some(EnhancedCode::new(4, 7, 0)), text: Line::new(text).expect("a line"), command };
     RecipientResult { recipient: 0, verdict, response }
 }
 
