@@ -53,7 +53,7 @@ impl Within {
 
     /// Words that tell it from others.
     fn words(&self) -> String {
-        let all = |patterns: &[TextPattern]| patterns.iter().map(|p| format!("{p},")).collect::<String>();
+        let all = |patterns: &[TextPattern]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         format!("{};{};{};{}", all(&self.domain), all(&self.site), self.provider.join(","), all(&self.source))
     }
 }

@@ -85,9 +85,11 @@ impl Sharing {
         for told in heard.told.into_iter().flatten() {
             let name = told.control.common_name();
             if known.get(&name) != Some(&told) {
-                known.insert(name, told.clone());
-                if let Err(why) = adopts.adopt(told).await {
-                    warn!(%why, "an order of another node cannot be taken up");
+                // What could not be taken up is not known: it must not look as if it was ended here.
+                known.remove(&name);
+                match adopts.adopt(told.clone()).await {
+                    Ok(()) => drop(known.insert(name, told)),
+                    Err(why) => warn!(order = %name, %why, "an order of another node cannot be taken up"),
                 }
             }
         }

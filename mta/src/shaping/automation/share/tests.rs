@@ -68,8 +68,10 @@ struct Node {
     version: u64,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Queues {
+    sharing: Sharing,
+    is_full: Arc<AtomicBool>,
     orders: Arc<Mutex<Vec<Control>>>,
     asking: Arc<Mutex<Vec<Way>>>,
     proven: Arc<Mutex<Vec<Way>>>,
@@ -78,11 +80,15 @@ struct Queues {
 
 impl Adopts for Queues {
     fn adopt(&self, told: Told) -> Doing<'_, Result<(), String>> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return done(Err("full".to_owned()));
+        }
         let mut orders = self.orders.lock();
         orders.retain(|own| !own.is_like(&told.control));
         if !told.is_ended {
             orders.push(told.control);
         }
+        self.sharing.set(&orders);
         done(Ok(()))
     }
     fn probes(&self) -> Doing<'_, [Vec<Way>; 2]> {
@@ -97,14 +103,20 @@ impl Adopts for Queues {
 impl Node {
     fn new(common: &Arc<Common>) -> Self {
         let sharing = Sharing::new(common.clone(), Clock::system());
-        Self { sharing, queues: Queues::default(), known: Known::new(), version: 0 }
+        let queues = Queues {
+            sharing: sharing.clone(),
+            is_full: Arc::default(),
+            orders: Arc::default(),
+            asking: Arc::default(),
+            proven: Arc::default(),
+            allowed: Arc::default(),
+        };
+        Self { sharing, queues, known: Known::new(), version: 0 }
     }
 
     async fn turn(&mut self) -> Result<(), String> {
         self.sharing.set(&self.queues.orders.lock());
-        self.sharing.turn(&self.queues, &mut self.known, &mut self.version).await?;
-        self.sharing.set(&self.queues.orders.lock());
-        Ok(())
+        self.sharing.turn(&self.queues, &mut self.known, &mut self.version).await
     }
 
     fn has(&self) -> Vec<UnixMs> {
@@ -176,6 +188,20 @@ async fn without_the_store_each_goes_on_and_tells_later() {
     let mut c = Node::new(&common);
     c.turn().await.expect("heard");
     assert_eq!(c.has(), a.has());
+}
+
+#[tokio::test]
+async fn what_a_node_has_no_room_for_is_not_ended_by_it() {
+    let common = Arc::new(Common::default());
+    let (mut a, mut b) = (Node::new(&common), Node::new(&common));
+    a.queues.orders.lock().push(order(10));
+    a.turn().await.expect("told");
+    b.queues.is_full.store(true, Ordering::SeqCst);
+    b.turn().await.expect("shared");
+    for node in [&mut b, &mut a] {
+        node.turn().await.expect("shared");
+    }
+    assert_eq!((a.has().len(), b.has().len()), (1, 0));
 }
 
 #[tokio::test]
