@@ -198,3 +198,45 @@ fn a_bounce_of_automation_takes_what_comes_and_lasts_longer_when_it_fires_again(
     world.pass(MINUTE);
     assert!(world.failed.iter().any(|failed| failed.ticket.id == id && failed.cause == Cause::Bounced));
 }
+
+#[test]
+fn in_a_fleet_a_path_waits_for_the_word_who_probes() {
+    for is_proven in [false, true] {
+        let mut world = World::new(1, 8);
+        world.engine.share_recoveries();
+        world.fired(suspension(path("s0"), 10 * MINUTE));
+        world.fill(40);
+        world.pass(10 * MINUTE);
+        world.settled_in();
+        assert!(world.busy().is_empty(), "nobody has said who probes");
+        let (now, way) = (world.now, (Arc::from("s0"), Arc::from("a.test")));
+        assert_eq!(world.engine.probes(now), [vec![way.clone()], vec![]]);
+        world.engine.allow_probe(&way.0, &way.1, is_proven);
+        world.pass(Duration::from_millis(1));
+        assert_eq!(world.busy().len(), 1);
+        assert_eq!(world.engine.probes(now), [vec![], vec![]], "it asks no more");
+        let first = world.busy()[0];
+        world.settle(first, Verdict::Delivered);
+        let proven = if is_proven { vec![] } else { vec![way] };
+        assert_eq!(world.engine.probes(now), [vec![], proven], "the others are told once");
+        assert_eq!(world.engine.probes(now), [vec![], vec![]]);
+    }
+}
+
+#[test]
+fn what_another_node_gave_or_ended_holds_here_too() {
+    let (mut here, mut there) = (World::new(1, 4), World::new(1, 4));
+    let given = there.fired(suspension(path("s0"), 10 * MINUTE));
+    here.fill(4);
+    let now = here.now;
+    here.engine.adopt(given.clone(), now, &mut here.acts).expect("there is room");
+    let longer = Control { expires: given.expires.plus(MINUTE), relapses: 2, ..given.clone() };
+    here.engine.adopt(longer.clone(), now, &mut here.acts).expect("there is room");
+    here.engine.adopt(given.clone(), now, &mut here.acts).expect("there is room");
+    here.play();
+    let [own] = here.engine.controls() else { panic!("{:?}", here.engine.controls()) };
+    assert_eq!((own.expires, own.relapses, &own.reason), (longer.expires, 2, &given.reason));
+    here.engine.end_like(&given, now, &mut here.acts);
+    here.play();
+    assert_eq!((here.engine.controls().len(), here.kept.len()), (0, 0));
+}
