@@ -182,7 +182,8 @@ async fn without_the_store_each_goes_on_and_tells_later() {
     a.turn().await.expect("told");
     b.turn().await.expect("heard");
     assert_eq!(b.has(), a.has());
-    // A store that was emptied is told anew.
+    // A store that was emptied since the last look is told anew.
+    a.turn().await.expect("nothing new");
     *common.orders.lock() = (0, HashMap::new());
     a.turn().await.expect("told");
     let mut c = Node::new(&common);
