@@ -170,12 +170,13 @@ mod tests {
     use egret_shared::clock::UnixMs;
 
     use super::*;
-    use crate::queue::control::words::{ControlKind, Scope};
+    use crate::queue::control::words::{By, ControlKind, Scope};
 
     fn control(id: &str) -> Control {
         let scope = Scope { tenant: Some("t\"]\n[".into()), ..Scope::default() };
         let (id, kind, reason) = (id.parse().expect("an id"), ControlKind::Suspend, "a line\nbreak, [".to_owned());
-        Control { id, kind, scope, reason, silent: false, created: UnixMs(1), expires: UnixMs(2) }
+        let (silent, created, expires, by) = (false, UnixMs(1), UnixMs(2), By::Automation);
+        Control { id, kind, scope, reason, silent, created, expires, by, setting: None, relapses: 3 }
     }
 
     #[tokio::test]

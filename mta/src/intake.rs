@@ -204,6 +204,7 @@ fn reception(message: &Message, client: Option<Peer>, user: Option<Line>) -> Rec
         tls_policy: None,
         tls_result: None,
         uncertain: false,
+        automation: None,
         timing: Timing::default(),
     }
 }

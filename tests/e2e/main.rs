@@ -1,6 +1,7 @@
 //! Stories of the two real binaries with real peers over real sockets. One file a story.
 
 mod aiosmtpd;
+mod automation;
 mod blocked;
 mod chaos;
 mod clock;

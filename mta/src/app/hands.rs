@@ -21,6 +21,7 @@ use crate::message::{Mark, Message, MessageId, QueueName};
 use crate::queue::control::words::Control;
 use crate::queue::run::{Hands, Opening};
 use crate::queue::{NoSite, Notice, Resolution};
+use crate::shaping::automation::{Automation, Sharing};
 use crate::spool::Spool;
 use egret_shared::journal::Journal;
 
@@ -31,6 +32,7 @@ pub(super) struct AppHands {
     pub live: Live,
     pub policed: Policed,
     pub keeper: Keeper,
+    pub sharing: Sharing,
     /// Cancelled when sessions shall end now.
     pub cut: CancellationToken,
 }
@@ -60,6 +62,7 @@ impl delivery::Events for Told {
 }
 
 /// What every session uses.
+#[expect(clippy::too_many_arguments, reason = "they are what sessions are given")]
 pub(super) fn deps(
     spool: &Spool,
     events: &Journal,
@@ -67,6 +70,7 @@ pub(super) fn deps(
     tls: Arc<ClientTls>,
     tracer: Tracer,
     outcomes: OutcomeRules,
+    automation: Automation,
     policing: Policing,
 ) -> Deps<Bodies, Told> {
     Deps {
@@ -78,6 +82,7 @@ pub(super) fn deps(
         tracer,
         hosts: HostMemory::default(),
         outcomes,
+        automation,
         policing,
     }
 }
@@ -97,6 +102,7 @@ impl Hands for AppHands {
     fn open(&self, opening: Opening) {
         let Opening { session, source, way, site, first, work, report } = opening;
         let Setup { options, tls } = self.live.setups.load().of(&site.name).clone();
+        let options = self.live.overrides.load().apply(&source.name, &site.name, first.queue.domain(), &options);
         let path = Path { source, way, site, options };
         let seat = Seat { session, path, first, work, report, stop: self.cut.clone() };
         tokio::spawn(delivery::run(seat, Deps { tls, ..self.deps.clone() }));
@@ -118,6 +124,8 @@ impl Hands for AppHands {
     }
 
     fn keep(&self, controls: Vec<Control>) {
+        self.live.set(&controls);
+        self.sharing.set(&controls);
         self.keeper.keep(controls);
     }
 

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use egret_shared::net::tls_client::{ClientTls, ClientTlsError};
 
-use crate::config::Config;
+use crate::config::{Config, Overrides};
 use crate::delivery::{OutcomeRule, OutcomeRules};
 use crate::dns::site::Site;
 use crate::queue::Paths;
+use crate::queue::control::words::Control;
 use crate::routing::ways::Ways;
+use crate::shaping::automation::{RuleSet, Rules};
 use crate::shaping::options::{PathLimits, PathOptions};
 use crate::shaping::per_site::PerSite;
 
@@ -28,6 +30,10 @@ pub struct Live {
     pub(crate) ways: Arc<ArcSwap<Ways>>,
     pub(super) setups: Arc<ArcSwap<PerSite<Setup>>>,
     pub(super) outcomes: OutcomeRules,
+    /// Rules over answers.
+    pub(super) automation: Rules,
+    /// Options that orders set for a time.
+    pub(super) overrides: Arc<ArcSwap<Overrides>>,
     /// What only a restart changes: the port of mail exchangers.
     smtp_port: u16,
 }
@@ -37,6 +43,7 @@ pub(super) struct Next {
     ways: Ways,
     setups: PerSite<Setup>,
     outcomes: Vec<OutcomeRule>,
+    automation: RuleSet,
     /// Routes differ: what is queued must be led anew.
     pub leads: bool,
 }
@@ -46,13 +53,20 @@ impl Live {
     pub(super) fn new(config: &Config) -> Result<Self, ClientTlsError> {
         let live = Self::build(config.ways(), &config.path, config.dns.smtp_port)?;
         live.outcomes.replace(config.outcomes.clone());
+        live.automation.replace(config.automation.clone());
         Ok(live)
     }
 
     pub(crate) fn build(ways: Ways, path: &PathOptions, smtp_port: u16) -> Result<Self, ClientTlsError> {
         let setups = setups(&ways.routes.options(path, smtp_port))?;
         let (ways, setups) = (Arc::new(ArcSwap::from_pointee(ways)), Arc::new(ArcSwap::from_pointee(setups)));
-        Ok(Self { ways, setups, outcomes: OutcomeRules::default(), smtp_port })
+        let (outcomes, automation, overrides) = (OutcomeRules::default(), Rules::default(), Arc::default());
+        Ok(Self { ways, setups, outcomes, automation, overrides, smtp_port })
+    }
+
+    /// Sets the options that the orders in force say.
+    pub(super) fn set(&self, controls: &[Control]) {
+        self.overrides.store(Arc::new(Overrides::of(controls)));
     }
 
     /// TLS where nothing else is said.
@@ -61,8 +75,9 @@ impl Live {
     }
 
     /// The limits of the path from a source to a site.
-    pub(crate) fn limits(&self, _source: &str, site: &Site) -> Arc<PathLimits> {
-        self.setups.load().of(&site.name).options.limits.clone()
+    pub(crate) fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
+        let options = self.setups.load().of(&site.name).options.clone();
+        self.overrides.load().apply(source, &site.name, "", &options).limits.clone()
     }
 
     /// What `config` says now, with what only a restart changes as it is.
@@ -73,7 +88,8 @@ impl Live {
         let (now, ways) = (self.ways.load(), config.ways());
         let setups = setups(&ways.routes.options(&config.path, self.smtp_port)).map_err(|error| error.to_string())?;
         let (leads, outcomes) = (ways.routes != now.routes, config.outcomes.clone());
-        Ok(Next { ways, setups, outcomes, leads })
+        let automation = config.automation.clone();
+        Ok(Next { ways, setups, outcomes, automation, leads })
     }
 
     /// Takes it.
@@ -81,6 +97,7 @@ impl Live {
         self.ways.store(Arc::new(next.ways));
         self.setups.store(Arc::new(next.setups));
         self.outcomes.replace(next.outcomes);
+        self.automation.replace(next.automation);
     }
 }
 

@@ -3,6 +3,7 @@
 //! message leaves them: reception, queues, spool, events.
 //! Always: sockets and the stop signal are arguments, so that a test can start a whole MTA.
 
+mod automation;
 mod fleet;
 mod follow;
 mod hands;
@@ -47,6 +48,7 @@ use crate::message::MessageId;
 use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Queues, Start, channel};
 use crate::queue::{Engine, Meter};
+use crate::shaping::automation::{self as shaping_automation, Store};
 use crate::spool::{self, Spool};
 use crate::users::Logins;
 use egret_shared::journal::{self, Journal};
@@ -235,6 +237,11 @@ fn start(
     let signing = Signing::new(config.signers.clone());
     let intake =
         Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), live.ways.clone(), signing.clone());
+    let in_force: Vec<Control> = controls.iter().filter(|one| one.expires > clock.wall()).cloned().collect();
+    live.set(&in_force);
+    let store: Arc<dyn Store> = Arc::new(shaping_automation::Memory::default());
+    let is_shared = store.is_shared();
+    let (automation, sharing) = automation::start(live.automation.clone(), queues.clone(), store, &in_force, clock);
     let cut = CancellationToken::new();
     let tracer = Tracer::default();
     let hands = AppHands {
@@ -246,15 +253,25 @@ fn start(
             hostname: config.hostname.clone(),
             max_returned_bytes: usize::try_from(config.max_returned_bytes).unwrap_or(usize::MAX),
         },
-        deps: hands::deps(&spool, &events, clock, live.tls(), tracer.clone(), live.outcomes.clone(), policing),
+        deps: hands::deps(
+            &spool,
+            &events,
+            clock,
+            live.tls(),
+            tracer.clone(),
+            live.outcomes.clone(),
+            automation,
+            policing,
+        ),
         live: live.clone(),
         policed,
         keeper: keeper.clone(),
+        sharing,
         cut: cut.clone(),
     };
     let begin = Start::now_of(clock);
     let kept = Kept::start(config.redis.as_ref(), config.limits, &config.hostname, seed(), clock);
-    let engine = engine(config, &live, begin.meter(kept.limits.clone(), kept.is_shared), controls, clock);
+    let engine = engine(config, &live, begin.meter(kept.limits.clone(), kept.is_shared), controls, is_shared, clock);
     let driver = tokio::spawn(Driver::new(engine, Arc::new(hands), begin, inbox).run());
     let recovery = recovery::start(found, queues.clone(), clock.clone());
     let recovery = recovery.map_err(|error| StartError::Thread(error.to_string()))?;
@@ -289,9 +306,19 @@ fn start(
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api, limits: kept })
 }
 
-fn engine(config: &Config, live: &Live, meter: Meter, controls: Vec<Control>, clock: &Clock) -> Engine {
+fn engine(
+    config: &Config,
+    live: &Live,
+    meter: Meter,
+    controls: Vec<Control>,
+    is_shared: bool,
+    clock: &Clock,
+) -> Engine {
     let (pools, default_pool) = (config.pools.clone(), config.default_pool.clone());
     let mut engine = Engine::new(config.queue, live.clone(), meter, pools, default_pool, seed());
+    if is_shared {
+        engine.share_recoveries();
+    }
     engine.restore(controls, clock.wall());
     engine
 }

@@ -32,7 +32,7 @@ use crate::routing::pool::Pool;
 use crate::users::Logins;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 14] = [
+const APPLIED: [&str; 15] = [
     "users_file",
     "queue.",
     "dkim.",
@@ -40,6 +40,7 @@ const APPLIED: [&str; 14] = [
     "rule[",
     "route[",
     "outcome[",
+    "automation[",
     "delivery.",
     "pool.",
     "source.",

@@ -102,6 +102,7 @@ impl Reporter {
             user: None,
             tls_result: None,
             uncertain: false,
+            automation: None,
             timing: Timing { waited_ms, ..Timing::default() },
         }
     }

@@ -1,5 +1,6 @@
 //! The command line. Floor 6. Parses arguments, calls the library, prints; decides nothing.
 
+mod automation;
 mod explain;
 mod fleet;
 mod queue;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand};
 use egret_shared::clock::Clock;
 use egret_shared::{config as shared_config, lifecycle, metrics};
 
+use self::automation::AutomationCommand;
 use self::explain::Explain;
 use self::fleet::Fleet;
 use self::queue::QueueCommand;
@@ -52,6 +54,9 @@ enum Command {
     /// Ask a running MTA what is queued, and give it orders.
     #[command(subcommand)]
     Queue(Box<QueueCommand>),
+    /// Look at what rules over answers have set in force, end it, and try rules on an answer.
+    #[command(subcommand)]
+    Automation(AutomationCommand),
     /// Say what would become of a message, by the configuration and the DNS.
     Explain(Explain),
     /// Say what keeps mail back, in order: who set it, since when, and when it can go.
@@ -95,6 +100,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Queue(command) => told(queue::run(*command)),
+        Command::Automation(command) => told(automation::run(command)),
         Command::Explain(asked) => told(explain::run(&asked)),
         Command::Why(asked) => told(why::run(&asked)),
         Command::Fleet(asked) => told(fleet::run(&asked)),

@@ -3,6 +3,7 @@
 //! Reads the configuration file and the passwords and keys it names; starts nothing.
 //! Always: a configuration that is returned holds no contradiction; otherwise every complaint is told.
 
+mod automation;
 mod delivery;
 mod discover;
 mod dkim;
@@ -11,6 +12,7 @@ mod limits;
 mod listener;
 mod memory;
 mod outcome;
+mod overrides;
 mod path;
 mod proxy;
 mod route;
@@ -41,12 +43,14 @@ use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
 use crate::routing::rule::Rules;
 use crate::routing::ways::Ways;
+use crate::shaping::automation::RuleSet;
 use crate::shaping::options::PathOptions;
 use crate::sign::Signers;
 use crate::spool;
 
 pub use limits::LimitsConfig;
 pub use listener::{ListenerConfig, TlsFiles};
+pub use overrides::Overrides;
 pub use texts::Texts;
 
 /// A whole configuration.
@@ -82,6 +86,8 @@ pub struct Config {
     pub outcomes: Vec<OutcomeRule>,
     /// Where more of the following comes from.
     pub elsewhere: Elsewhere,
+    /// What follows by itself from the answers of destinations.
+    pub automation: RuleSet,
     /// The pools, among them the default one.
     pub pools: Vec<Pool>,
     /// What adds to them at run time.
@@ -185,6 +191,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     }
     let rules = rule::build(root, &known);
     let outcomes = outcome::build(root);
+    let automation = automation::build(root);
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
     let admin = root.section("admin").optional(
@@ -209,6 +216,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         rules,
         outcomes,
         elsewhere,
+        automation: automation?,
         pools: egress.pools,
         default_pool: egress.default_pool,
         discovery: egress.discovery,

@@ -6,6 +6,7 @@ use super::*;
 use crate::message::Priority;
 use crate::reception::Auth;
 use crate::routing::source::{Dialect, Way};
+use crate::shaping::automation::Trigger;
 use crate::shaping::options::Tls;
 
 const MINIMAL: &str = "hostname = \"mail.example.com\"\n[spool]\npath = \"spool\"\n[event_log]\npath = \"events\"\n";
@@ -204,4 +205,67 @@ fn the_reference_page_is_what_the_code_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/mta-config.md");
     let stored = std::fs::read_to_string(path).expect("the page is there");
     assert!(stored == page, "run: egret-mta config reference > docs/reference/mta-config.md");
+}
+
+#[test]
+fn rules_over_answers_are_read_as_kumomta_writes_them() {
+    let text = "[[automation]]\nregex = ['\\[TS0[0-9]\\]', \"busy\"]\naction = [\"Suspend\", {SetConfig={name=\"max_message_rate\", value=\"1/minute\"}}, \
+         {SetDomainConfig={name=\"connection_limit\", value=1}}]\ntrigger = {Threshold=\"5/hr\"}\nduration = \"2 hours\"\nsite = \"*.example.net\"\n\
+         [[automation]]\nregex = \"x\"\naction = \"BounceCampaign\"\nduration = \"30 days\"\nmatch_internal = true\n";
+    let config = built(&format!("{MINIMAL}{text}"));
+    let rules: Vec<_> = config.automation.iter().map(|scoped| &scoped.rule).collect();
+    assert_eq!((rules[0].at.as_str(), rules[1].at.as_str()), ("mta.toml:6", "mta.toml:12"));
+    let actions: Vec<String> = rules[0].actions.iter().map(ToString::to_string).collect();
+    let want = ["Suspend", "SetConfig max_message_rate = \"1/minute\"", "SetDomainConfig connection_limit = 1"];
+    assert_eq!(actions, want);
+    assert_eq!(rules[0].trigger, Trigger::Threshold("5/h".parse().expect("a rate")));
+    assert_eq!((rules[0].duration.as_secs(), rules[1].duration.as_secs()), (7_200, 2_592_000));
+    assert!(!rules[0].match_internal && rules[1].match_internal);
+}
+
+#[test]
+fn a_rule_over_answers_that_could_not_work_is_told_where_it_stands() {
+    let told = |keys: &str| complaints(&format!("{MINIMAL}[[automation]]\n{keys}\n")).join("\n");
+    let good = "regex = \"x\"\naction = \"Suspend\"\nduration = \"1h\"";
+    assert_eq!(told(good), "");
+    for (from, to, line, what) in [
+        ("\"x\"", "\"(?=x)\"", "mta.toml:7: automation.regex: ", "look-around and backreferences are not supported"),
+        (
+            "\"x\"",
+            "[\"x\", \"(\"]",
+            "mta.toml:7: automation.regex: ",
+            "\"(\" cannot be used: it is no regular expression",
+        ),
+        ("regex = \"x\"", "", "mta.toml:6: automation.regex: ", "is missing"),
+        (
+            "\"Suspend\"",
+            "\"Suspended\"",
+            "mta.toml:8: automation.action: ",
+            "\"Suspended\" is not an action; there are Suspend, ",
+        ),
+        (
+            "\"Suspend\"",
+            "{SetConfig={name=\"max_rate\", value=1}}",
+            "mta.toml:8: automation.action: ",
+            "sets \"max_rate\" to 1: ",
+        ),
+        (
+            "\"Suspend\"",
+            "{SetConfig={name=\"connection_limit\", value=\"many\"}}",
+            "mta.toml:8: automation.action: ",
+            "sets \"connection_limit\" to \"many\": ",
+        ),
+        ("\"Suspend\"", "{SetConfig=1}", "mta.toml:8: automation.action: ", "write {SetConfig={name="),
+        ("\"1h\"", "\"0s\"", "mta.toml:9: automation.duration: ", "is under a second"),
+        ("\"1h\"", "\"1h\"\ntrigger = \"Sometimes\"", "mta.toml:10: automation.trigger: ", "write \"Immediate\" or"),
+        (
+            "\"1h\"",
+            "\"1h\"\ntrigger = {Threshold=\"5\"}",
+            "mta.toml:10: automation.trigger: ",
+            "Threshold: \"5\" is not a rate",
+        ),
+    ] {
+        let told = told(&good.replace(from, to));
+        assert!(told.starts_with(line) && told.contains(what), "{to}: {told}");
+    }
 }

@@ -1,7 +1,8 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
 //! `reply` and `content` floor 1 · `auth`, `capabilities`, `dialogue`, `act`, `doubt`, `transaction`, `outcome`,
 //! `outcome_rule`, `plan`, `hosts`, `leg`, `trace`, `wish` 2 · `way`, `inquiry`, `connection` 3 · `session`, `current`,
-//! `open`, `policy`, `transact`, `learn`, `report` 4. It does not choose sources, sites or retry times, and never calls
+//! `open`, `policy`, `transact`, `learn`, `react`,
+//! `report` 4. It does not choose sources, sites or retry times, and never calls
 //! the queue.
 
 mod act;
@@ -21,6 +22,7 @@ pub mod outcome;
 mod outcome_rule;
 mod plan;
 mod policy;
+mod react;
 pub mod reply;
 mod report;
 mod session;

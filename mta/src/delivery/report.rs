@@ -13,9 +13,10 @@ use super::current::Owing;
 use super::outcome_rule::{OutcomeRules, Said};
 use super::session::Path;
 use crate::dns::site::Protocol;
-use crate::event::record::{Kind, Peer, Record, Timing};
+use crate::event::record::{Kind, Peer, Reaction, Record, Timing};
 use crate::event::tls::{Posture, TlsResult};
 use crate::message::{Message, Notify, RecipientResult, Response, Ticket, Verdict, Witness};
+use crate::shaping::automation::Fired;
 
 /// The metrics of delivery. Make it once, after the recorder is installed. Cheap to clone.
 #[derive(Clone)]
@@ -230,6 +231,36 @@ pub(super) fn fault(fault: &Fault, ticket: &Ticket, path: &Path, wire: &Wire, no
     }
 }
 
+/// The event of a rule that has fired, on one of `results`.
+pub(super) fn reaction(
+    fired: &Fired,
+    results: &[RecipientResult],
+    ticket: &Ticket,
+    message: Option<&Message>,
+    (path, wire): (&Path, &Wire),
+    now: UnixMs,
+) -> Record {
+    let result = results.get(fired.result);
+    let part = message.and_then(|message| message.meta.parts.get(usize::from(ticket.part)));
+    let recipient = part.zip(result).and_then(|(part, result)| part.recipients.get(usize::from(result.recipient)));
+    let sender = message.and_then(|message| message.meta.sender.as_ref());
+    let control = &fired.control;
+    Record {
+        sender: sender.map(ToString::to_string).unwrap_or_default(),
+        recipients: recipient.map(ToString::to_string).into_iter().collect(),
+        attempt: ticket.attempts.saturating_add(1),
+        response: result.map(|result| result.response.clone()),
+        automation: Some(Reaction {
+            rule: fired.rule.clone(),
+            action: fired.action.clone(),
+            control: control.id.to_string(),
+            scope: control.scope.to_string(),
+            until_ms: control.expires,
+        }),
+        ..blank(Kind::Automation, ticket, path, wire, now)
+    }
+}
+
 fn blank(kind: Kind, ticket: &Ticket, path: &Path, wire: &Wire, now: UnixMs) -> Record {
     let source = &path.source;
     let proxy = path.way.proxy().map(|proxy| proxy.name.to_string());
@@ -258,6 +289,7 @@ fn blank(kind: Kind, ticket: &Ticket, path: &Path, wire: &Wire, now: UnixMs) -> 
         tls_policy: wire.tls_policy,
         tls_result: wire.tls_result,
         uncertain: false,
+        automation: None,
         timing: Timing::default(),
     }
 }

@@ -23,6 +23,7 @@ use super::outcome::Judgement;
 use super::outcome_rule::OutcomeRules;
 use super::plan::{Empty, Plan};
 use super::policy::Policing;
+use super::react::react;
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
 use super::transact::transact;
@@ -31,6 +32,7 @@ use crate::dns::site::Site;
 use crate::event::record::{Record, Timing};
 use crate::message::{EnhancedCode, FromSession, Message, MessageId, PartResult, Response, Ticket, Verdict};
 use crate::routing::source::{Source, Way};
+use crate::shaping::automation::Automation;
 use crate::shaping::options::{PathOptions, ReconnectStrategy};
 
 /// From where, to where, and how.
@@ -81,6 +83,8 @@ pub struct Deps<R, E> {
     pub hosts: HostMemory,
     /// What the operator says of answers.
     pub outcomes: OutcomeRules,
+    /// What follows from answers by itself.
+    pub automation: Automation,
     /// TLS by the policies of domains.
     pub policing: Policing,
 }
@@ -390,6 +394,9 @@ impl<R: Reader, E: Events> Session<R, E> {
     async fn settle(&mut self) -> Option<()> {
         if self.current.as_ref().is_none_or(Current::is_unsettled) {
             return None;
+        }
+        if let Some(current) = &self.current {
+            react(current, &self.path, &self.wire, &self.deps).await;
         }
         // The queues are gone only when the program is: then there is no one to tell.
         let permit = self.report.reserve().await.ok();

@@ -27,6 +27,23 @@ pub enum Kind {
     /// A dial failed. The message only names what the session was opened for; unless the party is
     /// the remote, no attempt is counted.
     Fault,
+    /// A rule of automation has fired on an answer to this message; an order is in force by it.
+    Automation,
+}
+
+/// What a rule of automation did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reaction {
+    /// Where the rule stands: file and line.
+    pub rule: String,
+    /// Its action.
+    pub action: String,
+    /// The order's id, by which it can be ended.
+    pub control: String,
+    /// What the order is about.
+    pub scope: String,
+    /// When it ends by itself, in milliseconds since the Unix epoch.
+    pub until_ms: UnixMs,
 }
 
 /// The mail server at the other end.
@@ -122,6 +139,9 @@ pub struct Record {
     /// The connection died after the final dot: the destination may have taken it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub uncertain: bool,
+    /// What a rule of automation did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automation: Option<Reaction>,
     /// How long it took.
     pub timing: Timing,
 }
@@ -135,6 +155,7 @@ mod tests {
         "proxy":"p","peer":{"name":"e.f","address":"198.51.100.1:25"},"user":"u",
         "response":{"code":550,"enhanced":"5.1.1","text":"no such user","command":"RCPT"},"class":"InvalidRecipient",
         "party":"remote","reason":"connection_refused","tls":"TLSv1.3","tls_policy":"sts-enforce","tls_result":"success","uncertain":true,
+        "automation":{"rule":"f:1","action":"Suspend","control":"1a","scope":"site=e.f","until_ms":9},
         "timing":{"waited_ms":1,"connect_ms":2,"transaction_ms":3}}"#;
 
     #[test]

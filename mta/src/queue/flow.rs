@@ -138,10 +138,11 @@ impl Engine {
 
     /// Puts a due entry into a ready queue that [`Engine::choose`] has chosen for it.
     fn make_ready(&mut self, key: ReadyKey, entry: EntryKey, now: UnixMs) {
+        let most = self.most_ready(key, now);
         let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
         self.put(entry, Place::Ready);
         let ready = &mut self.ready[key];
-        let most = ready.most_waiting(self.options.max_ready);
+        let most = ready.most_waiting(most);
         if ready.waiting.is_empty() {
             ready.progress = now;
         }
@@ -208,7 +209,8 @@ impl Engine {
                     later(rest);
                 }
                 let has_room = |r: &Ready| {
-                    let most = r.most_waiting(self.options.max_ready);
+                    let most = self.controls.most_ready(&source.name, &slot.site.name, self.options.max_ready, now);
+                    let most = r.most_waiting(most);
                     r.waiting.has_room(queue.priority(), &queue.tenant, most)
                 };
                 rest <= now
@@ -239,12 +241,17 @@ impl Engine {
 
     /// Gives waiting entries to idle sessions, and opens sessions for the rest.
     pub(super) fn serve(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
+        let cap = self.cap(key, now);
         while !self.draining {
             let Some(ready) = self.ready.get(key).filter(|ready| !ready.waiting.is_empty()) else { return };
+            let busy = ready.sessions - ready.idle.len();
+            if cap.is_some_and(|cap| busy >= cap) {
+                return;
+            }
             let may = match self.health.rests_until(&ready.source, now) {
                 _ if !ready.idle.is_empty() => May::Open,
                 Some(rest) => May::Later(rest),
-                None => ready.may_open(now),
+                None => ready.may_open(cap, now),
             };
             match may {
                 May::Open => {

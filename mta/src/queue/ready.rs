@@ -118,12 +118,13 @@ impl Ready {
         if self.limited.is_some() { most.min(MAX_LIMITED) } else { most }
     }
 
-    /// Whether one more session may be opened now.
-    pub fn may_open(&self, now: UnixMs) -> May {
+    /// Whether one more session may be opened now; within `cap`, while the path is on its way back.
+    pub fn may_open(&self, cap: Option<usize>, now: UnixMs) -> May {
         if self.held_until > now {
             return May::Later(self.held_until);
         }
-        if self.sessions >= self.most_sessions() {
+        let most = self.most_sessions();
+        if self.sessions >= cap.map_or(most, |cap| most.min(cap.max(1))) {
             return May::Wait;
         }
         let patient_until = self.progress.plus(PATIENCE);

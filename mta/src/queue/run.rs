@@ -259,7 +259,11 @@ impl<H: Hands> Driver<H> {
                     let report = self.reporter.clone();
                     self.hands.open(Opening { session, source, way, site, first, work, report });
                 }
-                Act::Keep(controls) => self.hands.keep(controls),
+                Act::Keep(controls) => {
+                    self.hands.keep(controls);
+                    // Among them may be some that set what a path may take.
+                    self.engine.paths_changed();
+                }
                 Act::Release { session } => drop(self.work.remove(&session)),
                 Act::Resolve(key) => {
                     let (told, epoch) = (self.told.clone(), self.engine.lead_epoch());

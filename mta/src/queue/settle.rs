@@ -59,6 +59,9 @@ impl Engine {
         if let Some(entry) = entry {
             self.settle(entry, result, now, acts);
         }
+        if result.results.iter().any(|r| r.verdict == Verdict::Delivered) {
+            self.recovers(ready);
+        }
         let is_retired = self.ready.get(ready).is_some_and(|ready| ready.retired);
         if self.draining || is_retired || self.should_yield(ready) {
             self.dismiss(session, acts);

@@ -527,6 +527,7 @@ fn a_long_due_list_expires_in_steps() {
     assert_eq!(world.engine.len(), 1, "all but the one in flight have expired");
 }
 
+mod automation;
 mod control;
 mod limits;
 mod model;

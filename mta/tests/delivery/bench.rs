@@ -14,6 +14,7 @@ use egret_mta::message::{
     Ticket, Verdict, Wishes, Witness,
 };
 use egret_mta::routing::source::{Source, Way};
+use egret_mta::shaping::automation::Automation;
 use egret_mta::shaping::options::{PathOptions, SmtpOptions, Timeouts};
 use egret_mta::tls_report::TlsReports;
 use egret_shared::clock::{Clock, UnixMs};
@@ -119,6 +120,7 @@ pub struct Bench {
     pub tls: ClientTls,
     pub known: HostMemory,
     pub outcomes: OutcomeRules,
+    pub automation: Automation,
     pub host_policy: HostPolicy,
     pub policing: Policing,
     pub stop: CancellationToken,
@@ -142,6 +144,7 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         tls: ClientTls::new().expect("a provider"),
         known: HostMemory::default(),
         outcomes: OutcomeRules::default(),
+        automation: Automation::default(),
         host_policy: HostPolicy::None,
         policing: Policing { policies: PolicyCache::default(), reports: TlsReports::new(Clock::system()) },
         stop: CancellationToken::new(),
@@ -182,6 +185,7 @@ impl Bench {
             tracer: Tracer::default(),
             hosts: self.known,
             outcomes: self.outcomes,
+            automation: self.automation,
             policing: self.policing,
             metrics: Metrics::new(),
         };

@@ -106,6 +106,12 @@ impl<'d> Section<'d> {
         &self.path
     }
 
+    /// Where it stands: file and line.
+    pub fn place(&self) -> String {
+        let line = self.context.line_starts.partition_point(|start| *start <= self.at);
+        format!("{}:{line}", self.context.file)
+    }
+
     /// True if the file holds this table.
     pub fn is_present(&self) -> bool {
         self.table.is_some()

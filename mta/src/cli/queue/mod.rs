@@ -3,7 +3,7 @@
 mod order;
 mod show;
 
-pub(super) use show::{rough, when};
+pub(super) use show::{cell, kind, print, rough, scope, span, until, when};
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -54,7 +54,7 @@ pub(super) enum QueueCommand {
     Summary(show::Counted),
     /// Show a message: where each part is and what it waits for.
     Show(show::Shown),
-    /// List suspensions and bounces that last.
+    /// List suspensions, bounces and settings that last, and who gave them.
     Controls(show::Plain),
     /// List bounces, moves and requeues that run or ended of late.
     Jobs(show::Plain),
@@ -138,7 +138,8 @@ impl Admin {
         if status.is_success() { Ok(text) } else { answer(status, text).map(|value| value.to_string()) }
     }
 
-    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    /// Gives an order; its JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let (status, text) = self.exchange(Method::POST, path, body.to_string().into()).await?;
         answer(status, text)
     }

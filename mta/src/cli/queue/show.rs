@@ -182,17 +182,27 @@ fn path_of_message(id: &str) -> anyhow::Result<String> {
 
 pub(super) async fn controls(asked: Plain) -> anyhow::Result<()> {
     let rows = asked.admin.get("/v1/controls").await?;
-    print(&asked.admin, &rows, &["id", "kind", "scope", "given", "ends", "reason"], |row| {
+    print(&asked.admin, &rows, &["id", "kind", "scope", "by", "given", "ends", "reason"], |row| {
         let given = format!("{} ago", span(&row["created"]));
         vec![
             cell(&row["id"]),
-            cell(&row["kind"]),
+            kind(row),
             scope(&row["scope"]),
+            cell(&row["by"]),
             given,
             until(&row["expires"]),
             cell(&row["reason"]),
         ]
     })
+}
+
+/// What an order does, with the option that it sets.
+pub(in crate::cli) fn kind(row: &Value) -> String {
+    let setting = &row["setting"];
+    match setting["name"].as_str() {
+        Some(name) => format!("{} {name} = {}", cell(&row["kind"]), cell(&setting["value"])),
+        None => cell(&row["kind"]),
+    }
 }
 
 pub(super) async fn jobs(asked: Plain) -> anyhow::Result<()> {
@@ -208,7 +218,12 @@ pub(super) async fn jobs(asked: Plain) -> anyhow::Result<()> {
     })
 }
 
-fn print(admin: &Admin, rows: &Value, header: &[&str], cells: impl Fn(&Value) -> Vec<String>) -> anyhow::Result<()> {
+pub(in crate::cli) fn print(
+    admin: &Admin,
+    rows: &Value,
+    header: &[&str],
+    cells: impl Fn(&Value) -> Vec<String>,
+) -> anyhow::Result<()> {
     if admin.json {
         return pretty(rows);
     }
@@ -217,7 +232,7 @@ fn print(admin: &Admin, rows: &Value, header: &[&str], cells: impl Fn(&Value) ->
     Ok(())
 }
 
-fn cell(value: &Value) -> String {
+pub(in crate::cli) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -225,20 +240,20 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn scope(value: &Value) -> String {
+pub(in crate::cli) fn scope(value: &Value) -> String {
     let given: Vec<String> =
         value.as_object().into_iter().flatten().map(|(key, value)| format!("{key}={}", cell(value))).collect();
     if given.is_empty() { "everything".to_owned() } else { given.join(" ") }
 }
 
 /// How long ago a time was.
-pub(super) fn span(ms: &Value) -> String {
+pub(in crate::cli) fn span(ms: &Value) -> String {
     let now = Clock::system().wall().0;
     ms.as_u64().map_or_else(|| "-".to_owned(), |ms| rough(now.saturating_sub(ms)))
 }
 
 /// How far off a time is.
-fn until(ms: &Value) -> String {
+pub(in crate::cli) fn until(ms: &Value) -> String {
     let now = Clock::system().wall().0;
     ms.as_u64().map_or_else(|| "-".to_owned(), |ms| rough(ms.saturating_sub(now)))
 }

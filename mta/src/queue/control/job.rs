@@ -174,6 +174,13 @@ impl Engine {
         }
     }
 
+    /// A bounce takes what comes for longer.
+    pub(super) fn last_longer(&mut self, id: ControlId, until: UnixMs) {
+        if let Some(job) = self.controls.jobs.iter_mut().find(|job| job.id == id && job.until.is_some()) {
+            job.until = Some(until);
+        }
+    }
+
     /// A bounce takes no more of what comes.
     pub(super) fn last_no_longer(&mut self, id: ControlId, now: UnixMs) {
         if let Some(at) = self.controls.jobs.iter().position(|job| job.id == id) {

@@ -1,11 +1,14 @@
-//! An operator's orders over the queues: suspend, bounce, move, requeue. Floor 2.
+//! Orders over the queues, an operator's and those of automation: suspend, bounce, move, requeue, set. Floor 2.
 //! Pure, a part of the engine. `words` is what is said, `block` what may not go out, `orders` takes
-//! orders, `job` works on entries in slices, `view` shows, `why` says what keeps mail back.
+//! orders, `automatic` those of automation, `recover` lets paths come back step by step, `job` works on entries in
+//! slices, `view` shows, `why` says what keeps mail back.
 //! Always: what an order blocks is in no ready queue, and waits in its due list with its schedule unchanged.
 
+mod automatic;
 mod block;
 mod job;
 mod orders;
+mod recover;
 pub mod sources;
 mod view;
 mod why;
@@ -18,6 +21,7 @@ use egret_shared::clock::UnixMs;
 pub(super) use block::Blocks;
 pub use job::JobView;
 use job::{Chore, Job};
+use recover::Recoveries;
 pub use view::{Filter, PartRow, QueueRow, ReadyRow, SumRow, Summary};
 pub use why::{Blocker, Setter, What, Why};
 use words::{Control, ControlId, ControlKind, Scope};
@@ -35,12 +39,20 @@ pub(super) struct Controls {
     last_id: u64,
     /// A timer for the next slice of work is set.
     is_armed: bool,
+    /// Paths on their way back, and limits that are set for a time.
+    recoveries: Recoveries,
 }
 
 impl Controls {
     fn next_id(&mut self, now: UnixMs) -> ControlId {
         self.last_id = now.0.max(self.last_id + 1);
         ControlId(self.last_id)
+    }
+
+    /// The orders that last have changed.
+    fn kept_changed(&mut self) {
+        self.epoch += 1;
+        self.recoveries.set_limits(&self.kept);
     }
 
     /// What may not go out, and by which order: what is suspended, and what an order is about to bounce

@@ -7,7 +7,7 @@ use std::time::Duration;
 use egret_shared::clock::UnixMs;
 
 use super::job::{Chore, Work};
-use super::words::{Control, ControlId, ControlKind, Move, Refused, Scope, Target};
+use super::words::{By, Control, ControlId, ControlKind, Move, Refused, Scope, Target};
 use crate::message::{EnhancedCode, Response};
 use crate::queue::engine::{Engine, Timer};
 use crate::queue::options::QueueOptions;
@@ -15,14 +15,18 @@ use crate::queue::scheduled::Lead;
 use crate::queue::words::Act;
 
 /// Orders that may last at a time.
-const MAX_KEPT: usize = 1_000;
+pub(super) const MAX_KEPT: usize = 1_000;
 /// Our own words where an operator gave none.
 const NO_REASON: &str = "cancelled by the operator";
 
 impl Engine {
     /// Takes up the orders of an earlier run, before anything is queued. What has expired is left out.
     pub fn restore(&mut self, controls: Vec<Control>, now: UnixMs) {
-        for control in controls.into_iter().filter(|control| control.expires > now) {
+        let (over, controls): (Vec<_>, Vec<_>) = controls.into_iter().partition(|control| control.expires <= now);
+        for control in &over {
+            self.controls.recoveries.begin(control, now);
+        }
+        for control in controls {
             self.controls.last_id = self.controls.last_id.max(control.id.0);
             self.set_timer(control.expires, Timer::Control);
             if control.kind == ControlKind::Bounce {
@@ -36,7 +40,7 @@ impl Engine {
             }
             self.controls.kept.push(control);
         }
-        self.controls.epoch += 1;
+        self.controls.kept_changed();
     }
 
     /// What matches does not go out, for so long.
@@ -134,7 +138,9 @@ impl Engine {
 
     /// Ends the orders whose time is over.
     pub(in crate::queue) fn expire_controls(&mut self, now: UnixMs, acts: &mut Vec<Act>) {
-        self.end_kept(|control| control.expires <= now, now, acts);
+        for control in self.end_kept(|control| control.expires <= now, now, acts) {
+            self.controls.recoveries.begin(&control, now);
+        }
     }
 
     /// Other options, which hold at once for all that is queued.
@@ -166,20 +172,38 @@ impl Engine {
         now: UnixMs,
         acts: &mut Vec<Act>,
     ) -> Result<Control, Refused> {
-        if self.controls.kept.len() >= MAX_KEPT {
-            return Err(Refused::TooMany(format!("{MAX_KEPT} controls")));
+        let (id, expires, by) = (self.controls.next_id(now), now.plus(lasts), By::Operator);
+        let control =
+            Control { id, kind, scope, reason, silent, created: now, expires, by, setting: None, relapses: 0 };
+        self.take_up(control, MAX_KEPT, acts)
+    }
+
+    /// One more order, if there are fewer than `most`.
+    pub(super) fn take_up(&mut self, control: Control, most: usize, acts: &mut Vec<Act>) -> Result<Control, Refused> {
+        if self.controls.kept.len() >= most {
+            return Err(Refused::TooMany(format!("{most} controls")));
         }
-        let (id, expires) = (self.controls.next_id(now), now.plus(lasts));
-        let control = Control { id, kind, scope, reason, silent, created: now, expires };
         self.controls.kept.push(control.clone());
-        self.set_timer(expires, Timer::Control);
-        acts.push(Act::Keep(self.controls.kept.clone()));
+        self.kept_changed(control.expires, acts);
         Ok(control)
     }
 
-    fn end_kept(&mut self, ends: impl Fn(&Control) -> bool, now: UnixMs, acts: &mut Vec<Act>) -> Vec<Control> {
+    /// The orders that last have changed, and one of them may end at `expires`.
+    pub(super) fn kept_changed(&mut self, expires: UnixMs, acts: &mut Vec<Act>) {
+        self.controls.kept_changed();
+        self.set_timer(expires, Timer::Control);
+        acts.push(Act::Keep(self.controls.kept.clone()));
+    }
+
+    pub(super) fn end_kept(
+        &mut self,
+        ends: impl Fn(&Control) -> bool,
+        now: UnixMs,
+        acts: &mut Vec<Act>,
+    ) -> Vec<Control> {
         let (ended, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.controls.kept).into_iter().partition(ends);
         self.controls.kept = kept;
+        self.controls.kept_changed();
         if !ended.is_empty() {
             acts.push(Act::Keep(self.controls.kept.clone()));
         }
@@ -187,13 +211,14 @@ impl Engine {
             match control.kind {
                 ControlKind::Suspend => self.release(&control.scope),
                 ControlKind::Bounce => self.last_no_longer(control.id, now),
+                ControlKind::Set => self.release(&Scope { source: None, site: None, ..control.scope.clone() }),
             }
         }
         ended
     }
 }
 
-fn bounce(reason: &str, silent: bool) -> Work {
+pub(super) fn bounce(reason: &str, silent: bool) -> Work {
     let response = Response::own(554, EnhancedCode::new(5, 7, 0), reason);
     Work::Bounce { response: Arc::new(response), silent }
 }

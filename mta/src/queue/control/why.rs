@@ -10,7 +10,7 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::Party;
 use serde::Serialize;
 
-use super::words::{ControlId, Scope};
+use super::words::{By, ControlId, Scope};
 use crate::message::MessageId;
 use crate::queue::engine::{Engine, QueueKey, ReadyKey};
 use crate::queue::meter::Reached;
@@ -27,6 +27,8 @@ const MAX_SOURCES: usize = 50;
 pub enum What {
     /// A suspension.
     Suspension,
+    /// The path is on its way back after a suspension.
+    Recovery,
     /// A bounce or a move that works on it.
     Job,
     /// The program is ending.
@@ -65,6 +67,8 @@ pub enum What {
 pub enum Setter {
     /// An order.
     Operator,
+    /// A rule over the answers of destinations.
+    Automation,
     /// Who sent the message.
     Sender,
     /// The mail server that it goes to.
@@ -273,7 +277,11 @@ impl Engine {
     fn order(&self, id: ControlId) -> Blocker {
         if let Some(control) = self.controls.kept.iter().find(|control| control.id == id) {
             let text = format!("control {id} over {}: {}", control.scope, control.reason);
-            let blocker = Blocker::new(What::Suspension, Setter::Operator, text);
+            let setter = match control.by {
+                By::Operator => Setter::Operator,
+                By::Automation => Setter::Automation,
+            };
+            let blocker = Blocker::new(What::Suspension, setter, text);
             return blocker.lasting(Some(control.created), Some(control.expires));
         }
         Blocker::new(What::Job, Setter::Operator, format!("job {id} is to bounce or to move it"))
@@ -325,6 +333,9 @@ impl Engine {
             let most = ready.most_sessions();
             let why = ready.why.as_ref().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
             let by_class = by_class(ready.waiting.counts());
+            if let Some(text) = self.recovery_text(key, now) {
+                found.add(Blocker::new(What::Recovery, Setter::Automation, text).of(&ready.source));
+            }
             let text = format!("{waiting} parts{by_class} have their turns in {open} sessions, of at most {most}{why}");
             found.add(Blocker::new(What::Turn, Setter::Limit, text).lasting(None, None).of(&ready.source));
         }
@@ -372,7 +383,8 @@ impl Engine {
                 own.add(held(ready));
             }
             if let Some(ready) = ready.filter(|r| {
-                !r.waiting.has_room(queue.priority(), &queue.tenant, r.most_waiting(self.options.max_ready))
+                let most = self.controls.most_ready(&source.name, &site.name, self.options.max_ready, now);
+                !r.waiting.has_room(queue.priority(), &queue.tenant, r.most_waiting(most))
             }) {
                 let text = format!("{} parts wait before it, as many as may", ready.waiting.len());
                 own.add(Blocker::new(What::Room, Setter::Limit, text).of(source));

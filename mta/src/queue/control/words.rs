@@ -4,11 +4,13 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 use serde::{Deserialize, Serialize};
 
 use crate::message::QueueName;
+use crate::shaping::automation::rule::Setting;
 
 /// Which mail: all that is given must fit. An empty campaign, tenant or routing means mail that has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +173,19 @@ pub enum ControlKind {
     Suspend,
     /// What matches fails, also what comes.
     Bounce,
+    /// Sessions of the paths have another option.
+    Set,
+}
+
+/// Who gave an order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// A person, or a program of theirs.
+    #[default]
+    Operator,
+    /// A rule over the answers of destinations.
+    Automation,
 }
 
 /// An order that lasts until it expires or is taken back; kept over a restart.
@@ -192,6 +207,62 @@ pub struct Control {
     pub created: UnixMs,
     /// When it ends by itself.
     pub expires: UnixMs,
+    /// Who gave it.
+    #[serde(default)]
+    pub by: By,
+    /// For a setting: which option, and its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting: Option<Setting>,
+    /// How many times in a row the path went wrong again on its way back from a suspension.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub relapses: u32,
+}
+
+impl Control {
+    /// Whether `other` is the same order of automation, perhaps of another node, whatever its times.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.by, self.kind, &self.scope, &self.setting) == (By::Automation, other.kind, &other.scope, &other.setting)
+            && other.by == By::Automation
+    }
+
+    /// A name that orders have in common which are alike.
+    pub fn common_name(&self) -> String {
+        let setting = self.setting.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{:?} {} {setting}", self.kind, self.scope).trim_end().to_owned()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What automation wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// What.
+    pub kind: ControlKind,
+    /// To which mail.
+    pub scope: Scope,
+    /// For a setting: which option, and its value.
+    pub setting: Option<Setting>,
+    /// The rule and the answer.
+    pub reason: String,
+    /// For how long.
+    pub lasts: Duration,
+    /// Its threshold is not reached: it counts only for a path that is on its way back from a suspension.
+    pub is_weak: bool,
+}
+
+/// What became of an order of automation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in force.
+    New(Control),
+    /// One like it was in force, and lasts longer now.
+    Prolonged(Control),
+    /// It was weak, and the path is not on its way back.
+    Ignored,
 }
 
 /// Where mail is moved: what is given replaces that part of the queue's name, an empty campaign, tenant or routing

@@ -6,7 +6,8 @@ use egret_shared::fault::{Fault, Reason};
 use proptest::prelude::*;
 
 use super::*;
-use crate::queue::control::words::{Move, Scope, Target};
+use crate::queue::control::words::{ControlKind, Move, Order, Scope, Target};
+use crate::shaping::automation::Setting;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -112,7 +113,7 @@ fn order(world: &mut World, what: u8, target: &Target, more: u8) {
     let now = world.now;
     let lasts = MINUTE * u32::from(more);
     let (engine, acts) = (&mut world.engine, &mut world.acts);
-    match what % 9 {
+    match what % 11 {
         0 | 1 => drop(engine.suspend(target, "because".into(), lasts, now, acts)),
         2 => drop(engine.bounce(target, "gone", more.is_multiple_of(2), None, now, acts)),
         3 => drop(engine.bounce(target, "gone", more.is_multiple_of(2), Some(lasts), now, acts)),
@@ -131,12 +132,27 @@ fn order(world: &mut World, what: u8, target: &Target, more: u8) {
         5 => drop(engine.requeue(target, now)),
         6 => drop(engine.resume_all(target, now, acts)),
         7 => engine.lead_anew(now),
+        8 | 9 => drop(engine.automatic(automatic(target.scope().clone(), more), now, acts)),
         _ => {
             let (retry_interval, max_age) = (MINUTE / (1 + u32::from(more % 4)), MINUTE * (1 + u32::from(more)) * 10);
             let delay_notice = DelayNotice::after(&[MINUTE * u32::from(more % 8), MINUTE * 30]);
             engine.set_options(QueueOptions { retry_interval, max_age, delay_notice, ..options() });
         }
     }
+}
+
+/// What a rule might want done there, for some minutes.
+fn automatic(scope: Scope, more: u8) -> Order {
+    let (kind, scope, setting) = match more % 4 {
+        0 => (ControlKind::Bounce, Scope { source: None, site: None, ..scope }, None),
+        1 => {
+            let setting = Setting { name: "connection_limit".to_owned(), value: (1 + more % 3).to_string() };
+            (ControlKind::Set, scope, Some(setting))
+        }
+        _ => (ControlKind::Suspend, scope, None),
+    };
+    let (reason, lasts, is_weak) = ("f:1".to_owned(), MINUTE * u32::from(more / 8), more.is_multiple_of(3));
+    Order { kind, scope, setting, reason, lasts, is_weak }
 }
 
 proptest! {
