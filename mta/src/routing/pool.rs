@@ -123,7 +123,9 @@ mod tests {
         ) {
             let old = pool(&before);
             let mut rotation = Rotation::default();
-            (0..picks).for_each(|_| drop(rotation.pick(&old, |_| true)));
+            for _ in 0..picks {
+                rotation.pick(&old, |_| true);
+            }
             prop_assert_eq!(&rotation.carried(&old, &old).credit, &rotation.credit);
             let mut new = pool(&vec![2; before.len() + more]);
             let mut keep = stays.iter().copied().chain(std::iter::repeat(true));

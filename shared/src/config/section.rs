@@ -108,8 +108,7 @@ impl<'d> Section<'d> {
 
     /// Where it stands: file and line.
     pub fn place(&self) -> String {
-        let line = self.context.line_starts.partition_point(|start| *start <= self.at);
-        format!("{}:{line}", self.context.file)
+        self.context.place(self.at)
     }
 
     /// True if the file holds this table.

@@ -61,7 +61,9 @@ fn a_session_of_a_source_that_is_gone_may_fail_and_its_work_goes_by_another() {
 #[test]
 fn a_source_that_has_changed_is_used_as_it_is_now() {
     let mut world = World::new(1, 1);
-    (0..2).for_each(|_| drop(world.admit("a.test", 1)));
+    for _ in 0..2 {
+        world.admit("a.test", 1);
+    }
     world.answer_dns(known);
     let first = world.busy()[0];
     world.set_pools(vec![pool("p", &[told_as("s0", "new.test")])], "p");
@@ -90,7 +92,9 @@ fn a_path_that_rests_goes_on_to_rest_when_its_source_is_told_otherwise() {
 #[test]
 fn the_same_pools_again_disturb_nothing() {
     let mut world = World::new(2, 1);
-    (0..6).for_each(|_| drop(world.admit("a.test", 1)));
+    for _ in 0..6 {
+        world.admit("a.test", 1);
+    }
     world.answer_dns(known);
     let (busy, opened) = (world.busy(), world.opened.len());
     world.set_pools(vec![pool("p", &[source("s0"), source("s1")])], "p");
@@ -102,7 +106,9 @@ fn the_same_pools_again_disturb_nothing() {
 #[test]
 fn mail_of_a_pool_that_is_gone_is_told_and_leaves_from_the_default_one() {
     let mut world = World::new(1, 1);
-    (0..3).for_each(|_| drop(world.admit("a.test", 1)));
+    for _ in 0..3 {
+        world.admit("a.test", 1);
+    }
     world.answer_dns(known);
     let orphans = world.set_pools(vec![pool("q", &[source("t")])], "q");
     assert_eq!(orphans, BTreeMap::from([("p".into(), 3)]));
@@ -126,7 +132,9 @@ fn a_pool_without_sources_waits_for_one_and_loses_nothing() {
 #[test]
 fn a_source_that_stays_for_another_pool_gives_up_the_mail_of_the_first() {
     let mut world = World::new(1, 1);
-    (0..4).for_each(|_| drop(world.admit("a.test", 1)));
+    for _ in 0..4 {
+        world.admit("a.test", 1);
+    }
     world.answer_dns(known);
     world.set_pools(vec![pool("p", &[source("t")]), pool("q", &[source("s0")])], "p");
     assert_eq!(world.last_source(), "t");
