@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use egret_shared::journal::Journal;
 
 use super::*;
+use crate::app::live::Paths;
 use crate::app::{Live, Origin};
 use crate::intake::Signing;
 use crate::message::{Content, Mark, Message, MessageId, MessageWish, Metadata, Part, Priority, QueueName, Wishes};
@@ -21,7 +22,7 @@ use crate::queue::run::{Driver, Hands, Opening, channel};
 use crate::queue::{Admit, DelayNotice, Engine, NoSite, Notice, QueueOptions, Resolution};
 use crate::routing::pool::Pool;
 use crate::routing::route::{Route, Routes};
-use crate::shaping::options::PathOptions;
+use crate::shaping::per_site::PerSite;
 use crate::spool;
 
 /// Hands that find no site, so that everything waits.
@@ -82,7 +83,8 @@ impl House {
         let mut routes = Routes::default();
         assert!(routes.add_named(Arc::new(relay)));
         let ways = Ways { routes, ..Ways::default() };
-        let live = Live::build(ways, &PathOptions::default(), 25, Arc::new([])).expect("TLS");
+        let paths = Paths::new(Arc::default(), Arc::default(), PerSite::default()).expect("TLS");
+        let live = Live::build(ways, paths, 25, Arc::new([]));
         let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), live.clone());
         let tracer = Tracer::default();
         let reports = crate::tls_report::TlsReports::new(Clock::system());

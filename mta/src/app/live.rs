@@ -2,16 +2,23 @@
 //! Floor 6.
 //! Always: what is here was built whole before it took the place of the former.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use egret_shared::net::tls_client::{ClientTls, ClientTlsError};
 
+use super::shelf::TlsShelf;
 use crate::config::Config;
 use crate::delivery::{OutcomeRule, OutcomeRules};
+use crate::dns::site::Site;
 use crate::routing::ways::Ways;
-use crate::shaping::options::PathOptions;
+use crate::shaping::Shaper;
+use crate::shaping::blocks::Shaping;
+use crate::shaping::options::{PathLimits, PathOptions};
+use crate::shaping::patch::Patch;
 use crate::shaping::per_site::PerSite;
+use crate::shaping::resolve::Effective;
 
 /// What a session to a site is given.
 #[derive(Clone)]
@@ -20,11 +27,19 @@ pub(crate) struct Setup {
     pub tls: Arc<ClientTls>,
 }
 
+/// What decides about paths.
+pub(crate) struct Paths {
+    pub shaper: Shaper,
+    shelf: TlsShelf,
+    /// What routes say of the sites that they lead to, over `[delivery]`.
+    limits: PerSite<u32>,
+}
+
 /// What a reload replaces. Cheap to clone.
 #[derive(Clone)]
 pub struct Live {
     pub(crate) ways: Arc<ArcSwap<Ways>>,
-    pub(super) setups: Arc<ArcSwap<PerSite<Setup>>>,
+    pub(crate) paths: Arc<ArcSwap<Paths>>,
     pub(super) outcomes: OutcomeRules,
     /// What only a restart changes: the port of mail exchangers, and the pools.
     smtp_port: u16,
@@ -34,41 +49,56 @@ pub struct Live {
 /// What is to take the place of what is live.
 pub(super) struct Next {
     ways: Ways,
-    setups: PerSite<Setup>,
+    paths: Paths,
     outcomes: Vec<OutcomeRule>,
     pub limits: PerSite<u32>,
-    /// Routes differ: what is queued must be led anew.
+    /// Routes or shaping differ: what is queued must be led anew.
     pub leads: bool,
+    /// The shaping files say something else.
+    pub shapes: bool,
 }
 
 impl Live {
     /// What `config` says.
     pub(super) fn new(config: &Config) -> Result<Self, ClientTlsError> {
         let pools: Vec<_> = config.pools.iter().map(|pool| pool.name.clone()).collect();
-        let live = Self::build(config.ways(), &config.path, config.dns.smtp_port, pools.into())?;
+        let paths = Paths::of(config, config.dns.smtp_port)?;
+        let live = Self::build(config.ways(), paths, config.dns.smtp_port, pools.into());
         live.outcomes.replace(config.outcomes.clone());
         Ok(live)
     }
 
-    pub(crate) fn build(
-        ways: Ways,
-        path: &PathOptions,
-        smtp_port: u16,
-        pools: Arc<[Arc<str>]>,
-    ) -> Result<Self, ClientTlsError> {
-        let setups = setups(&ways.routes.options(path, smtp_port))?;
-        let (ways, setups) = (Arc::new(ArcSwap::from_pointee(ways)), Arc::new(ArcSwap::from_pointee(setups)));
-        Ok(Self { ways, setups, outcomes: OutcomeRules::default(), smtp_port, pools })
+    pub(crate) fn build(ways: Ways, paths: Paths, smtp_port: u16, pools: Arc<[Arc<str>]>) -> Self {
+        let (ways, paths) = (Arc::new(ArcSwap::from_pointee(ways)), Arc::new(ArcSwap::from_pointee(paths)));
+        Self { ways, paths, outcomes: OutcomeRules::default(), smtp_port, pools }
     }
 
     /// TLS where nothing else is said.
     pub(super) fn tls(&self) -> Arc<ClientTls> {
-        self.setups.load().of("").tls.clone()
+        self.paths.load().shelf.plain()
     }
 
-    /// The most sessions from one source to each site.
+    /// The most sessions from one source to each site, as `[delivery]` and routes say; shaping files are not asked.
     pub(super) fn connection_limits(&self) -> PerSite<u32> {
-        limits(&self.setups.load())
+        self.paths.load().limits.clone()
+    }
+
+    /// The options of a path and where they come from. Cheap: what was found once is remembered.
+    pub(crate) fn effective(&self, source: &str, site: &Site) -> Arc<Effective> {
+        self.paths.load().shaper.effective(source, site)
+    }
+
+    /// How much a path takes. Cheap: what was found once is remembered.
+    pub fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
+        self.effective(source, site).options.limits.clone()
+    }
+
+    /// What a session from a source to a site is given.
+    pub(crate) fn setup(&self, source: &str, site: &Site) -> Setup {
+        let paths = self.paths.load();
+        let options = paths.shaper.effective(source, site).options.clone();
+        let tls = paths.shelf.of(&options.tls);
+        Setup { options, tls }
     }
 
     /// What `config` says now, with what only a restart changes as it is.
@@ -85,40 +115,41 @@ impl Live {
         }
         let now = self.ways.load();
         let ways = Ways { default_pool: now.default_pool.clone(), ..config.ways() };
-        let setups = setups(&ways.routes.options(&config.path, self.smtp_port)).map_err(|error| error.to_string())?;
-        let (leads, limits, outcomes) = (ways.routes != now.routes, limits(&setups), config.outcomes.clone());
-        Ok(Next { ways, setups, outcomes, limits, leads })
+        let (earlier, next) =
+            (self.paths.load(), Paths::of(config, self.smtp_port).map_err(|error| error.to_string())?);
+        let shapes = earlier.shaper.shaping().texts != next.shaper.shaping().texts;
+        let paths = Paths { shaper: next.shaper.following(&earlier.shaper), ..next };
+        let (leads, limits, outcomes) =
+            (shapes || ways.routes != now.routes, paths.limits.clone(), config.outcomes.clone());
+        Ok(Next { ways, paths, outcomes, limits, leads, shapes })
     }
 
     /// Takes it.
     pub(super) fn replace(&self, next: Next) {
         self.ways.store(Arc::new(next.ways));
-        self.setups.store(Arc::new(next.setups));
+        self.paths.store(Arc::new(next.paths));
         self.outcomes.replace(next.outcomes);
+        // Their domains are looked up anew.
+        self.paths.load().shaper.wake();
     }
 }
 
-fn limits(setups: &PerSite<Setup>) -> PerSite<u32> {
-    let limits = setups.try_map(|setup| Ok::<_, std::convert::Infallible>(setup.options.limits.connection_limit.count));
-    let Ok(limits) = limits;
-    limits
-}
+impl Paths {
+    /// What is said of all paths, of those that routes lead to, and in shaping files.
+    pub(crate) fn new(
+        shaping: Arc<Shaping>,
+        delivery: Arc<Patch>,
+        own: PerSite<Arc<Patch>>,
+    ) -> Result<Self, ClientTlsError> {
+        let base = delivery.over(&PathOptions::default());
+        let shelf = TlsShelf::new(&base.tls, own.values().map(|patch| &**patch).chain(shaping.patches()))?;
+        let limit = |patch: &Arc<Patch>| Ok::<_, Infallible>(patch.over(&base).limits.connection_limit.count);
+        let Ok(limits) = own.try_map(limit);
+        Ok(Self { shaper: Shaper::new(shaping, delivery, own), shelf, limits })
+    }
 
-/// Paths with the same options of TLS share what is made of them.
-fn setups(options: &PerSite<Arc<PathOptions>>) -> Result<PerSite<Setup>, ClientTlsError> {
-    let mut made: Vec<Setup> = Vec::new();
-    options.try_map(|options| {
-        let same = |setup: &&Setup| setup.options.tls == options.tls;
-        if let Some(setup) = made.iter().find(same) {
-            return Ok(Setup { options: options.clone(), tls: setup.tls.clone() });
-        }
-        let tls = ClientTls::configured(
-            options.tls.own(),
-            &options.tls.rustls_cipher_suites,
-            options.tls.tls_authorities.as_deref(),
-        )?;
-        let setup = Setup { options: options.clone(), tls: Arc::new(tls) };
-        made.push(setup.clone());
-        Ok(setup)
-    })
+    fn of(config: &Config, smtp_port: u16) -> Result<Self, ClientTlsError> {
+        let shaping = Arc::new(config.shaping.shaping.clone());
+        Self::new(shaping, config.delivery.clone(), config.routes.options(smtp_port))
+    }
 }

@@ -5,11 +5,13 @@
 
 mod hands;
 mod health;
-mod live;
+pub(crate) mod live;
 mod memory;
 mod recovery;
 mod reload;
 mod reporter;
+pub(crate) mod rollup;
+mod shelf;
 mod smtp_in;
 pub(crate) mod tls;
 
@@ -51,6 +53,7 @@ pub use live::Live;
 use memory::Memory;
 pub use reload::{Origin, Reloaded, Reloader};
 use reporter::Reporter;
+use rollup::Rollup;
 use smtp_in::Behind;
 use tls::Secured;
 pub(crate) use tls::policed;
@@ -137,6 +140,8 @@ struct Running {
     events: Journal,
     /// Looks at the program's memory.
     watching: JoinHandle<()>,
+    /// Looks up the domains of shaping files.
+    rollup: JoinHandle<()>,
     health: Health,
     api: Api,
 }
@@ -169,9 +174,11 @@ pub async fn run(
     stop.drain.cancel();
     notify::stopping();
     let watching = running.watching.abort_handle();
+    let rollup = running.rollup.abort_handle();
     take_down(running, config.drain_timeout, &stop).await;
     reloads.abort();
     watching.abort();
+    rollup.abort();
     watchdog.abort();
     upkeep.abort();
     admin_stop.cancel();
@@ -200,6 +207,8 @@ fn start(
     let watching = memory.watch(memory::reliefs(&resolver, &spool));
     let (queues, inbox) = channel();
     let live = Live::new(config).map_err(|error| StartError::Tls(error.to_string()))?;
+    rollup::tell(&config.shaping.notes);
+    let rollup = Rollup::new(live.clone(), resolver, queues.clone()).start();
     let signing = Signing::new(config.signers.clone());
     let intake =
         Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), live.ways.clone(), signing.clone());
@@ -247,7 +256,7 @@ fn start(
     let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, live.clone());
     let (hostname, ways) = (config.hostname.clone(), live.ways);
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
-    Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api })
+    Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, rollup, health, api })
 }
 
 fn engine(config: &Config, live: &Live, controls: Vec<Control>, clock: &Clock) -> Engine {

@@ -1,5 +1,5 @@
 //! SIGHUP and `POST /v1/reload`: the configuration is read anew. Queue settings and routes hold at once, also for what
-//! is queued; options of paths hold for sessions that are opened from then on; label headers, rules, signatures and their
+//! is queued; options of paths, also those of shaping files, hold for sessions that are opened from then on; label headers, rules, signatures and their
 //! keys for what is taken from then on; the event log is opened anew; what else has changed is told, and wants a restart.
 //! Floor 6.
 //! Always: a configuration with a mistake changes nothing.
@@ -15,12 +15,13 @@ use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
 use super::live::Live;
+use super::rollup;
 use crate::config;
 use crate::intake::Signing;
 use crate::queue::run::Queues;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 7] = ["queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "delivery."];
+const APPLIED: [&str; 8] = ["queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "delivery.", "shaping."];
 /// The keys of these sections that the DNS resolver has, and want a restart.
 const RESOLVERS: [&str; 2] = ["delivery.smtp_port", "delivery.allow_special_destinations"];
 
@@ -86,6 +87,8 @@ impl Reloader {
         let (config, text) = config::read_with_text(&self.origin.file).map_err(|complaints| complaints.to_string())?;
         let next = self.live.next(&config)?;
         let (options, limits, leads, live) = (config.queue, next.limits.clone(), next.leads, self.live.clone());
+        let shapes = next.shapes;
+        rollup::tell(&config.shaping.notes);
         let told = self.queues.ask(move |engine, _, _| {
             // Questions that the engine asks from here on are answered by the new routes.
             live.replace(next);
@@ -97,7 +100,10 @@ impl Reloader {
         });
         told.await.map_err(|stopped| stopped.to_string())?;
         self.signing.replace(config.signers);
-        let applied = changed_keys(last, &text).into_iter().filter(|key| is_applied(key)).collect();
+        let mut applied: Vec<_> = changed_keys(last, &text).into_iter().filter(|key| is_applied(key)).collect();
+        if shapes && !applied.iter().any(|key| key.starts_with("shaping.")) {
+            applied.push("shaping.files (what stands in them)".to_owned());
+        }
         let wants_restart = changed_keys(&self.origin.text, &text).into_iter().filter(|key| !is_applied(key)).collect();
         *last = text;
         Ok(Reloaded { applied, wants_restart })

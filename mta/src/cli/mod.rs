@@ -2,6 +2,7 @@
 
 mod explain;
 mod queue;
+mod shaping;
 mod spool;
 mod tls_report;
 mod trace;
@@ -16,6 +17,7 @@ use egret_shared::{config as shared_config, lifecycle, metrics};
 
 use self::explain::Explain;
 use self::queue::QueueCommand;
+use self::shaping::ShapingCommand;
 use self::spool::SpoolCommand;
 use self::tls_report::Report;
 use self::trace::Trace;
@@ -50,6 +52,9 @@ enum Command {
     Queue(Box<QueueCommand>),
     /// Say what would become of a message, by the configuration and the DNS.
     Explain(Explain),
+    /// Say what shaping files do to a domain, and what is wrong with them.
+    #[command(subcommand)]
+    Shaping(ShapingCommand),
     /// Say what keeps mail back, in order: who set it, since when, and when it can go.
     Why(Question),
     /// Say what came of TLS towards each domain today or yesterday, by DANE, MTA-STS or neither.
@@ -87,6 +92,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }),
         Command::Queue(command) => told(queue::run(*command)),
         Command::Explain(asked) => told(explain::run(&asked)),
+        Command::Shaping(command) => told(shaping::run(&command)),
         Command::Why(asked) => told(why::run(&asked)),
         Command::TlsReport(asked) => told(tls_report::run(&asked)),
         Command::Trace(asked) => told(trace::run(&asked)),

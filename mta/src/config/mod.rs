@@ -3,6 +3,7 @@
 //! Reads the configuration file and the passwords and keys it names; starts nothing.
 //! Always: a configuration that is returned holds no contradiction; otherwise every complaint is told.
 
+mod automation;
 mod delivery;
 mod dkim;
 mod egress;
@@ -14,6 +15,7 @@ mod proxy;
 mod route;
 mod routing;
 mod rule;
+mod shaping;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,11 +35,14 @@ use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
 use crate::routing::rule::Rules;
 use crate::routing::ways::Ways;
+use crate::shaping::Shaper;
 use crate::shaping::options::PathOptions;
+use crate::shaping::patch::Patch;
 use crate::sign::Signers;
 use crate::spool;
 
 pub use listener::{ListenerConfig, TlsFiles};
+pub use shaping::{Read as ShapingRead, fuzz_shaping, read as read_shaping};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -72,8 +77,12 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// The pool of mail for which no other is chosen.
     pub default_pool: Arc<str>,
-    /// How mail is delivered.
+    /// How mail is delivered where nothing else is said.
     pub path: PathOptions,
+    /// What `[delivery]` says of that.
+    pub delivery: Arc<Patch>,
+    /// What shaping files say of paths, and what in them is worth a word.
+    pub shaping: ShapingRead,
     /// Where events go.
     pub event_log: PathBuf,
     /// Where health, metrics and the API are served; `None` is nowhere.
@@ -100,6 +109,12 @@ impl Config {
             routes: self.routes.clone(),
             default_pool: self.default_pool.clone(),
         }
+    }
+
+    /// What decides about the options of paths, before any site is known.
+    pub fn shaper(&self) -> Shaper {
+        let own = self.routes.options(self.dns.smtp_port);
+        Shaper::new(Arc::new(self.shaping.shaping.clone()), self.delivery.clone(), own)
     }
 }
 
@@ -141,7 +156,9 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let listeners = root.repeated("listener").iter().map(listener::build).collect::<Vec<_>>();
     let queue = delivery::queue(root);
     let max_returned_bytes = delivery::max_returned_bytes(root);
-    let (dns, path) = delivery::delivery(root);
+    let (dns, said) = delivery::delivery(root);
+    let path = said.over(&PathOptions::default());
+    let shaping = shaping::build(root);
     let memory = memory::build(root);
     let labels = routing::labels(root);
     let signers = dkim::build(root);
@@ -180,6 +197,8 @@ fn build(root: &Section<'_>) -> Option<Config> {
         pools: egress.pools,
         default_pool: egress.default_pool,
         path,
+        delivery: Arc::new(said),
+        shaping: shaping?,
         event_log: event_log?,
         admin,
         log,

@@ -154,9 +154,9 @@ fn options_of_a_route_stand_over_those_of_all_paths_and_belong_to_its_site() {
                 [[route]]\nname = \"secure\"\nenable_tls = \"Required\"\n\
                 [[rule]]\nset_route = \"relay\"\nset_priority = \"low\"\n[[rule]]\nset_routing_domain = \"B.Test.\"\n";
     let config = built(&format!("{MINIMAL}{text}"));
-    let options = config.routes.options(&config.path, 25);
+    let said = config.routes.options(25);
     let told = |site: &str| {
-        let options = options.of(site);
+        let options = said.of(site).over(&config.path);
         (options.limits.connection_limit.count, options.smtp.enable_pipelining, options.tls.enable_tls)
     };
     assert_eq!(told("127.0.0.1:2526"), (2, false, Tls::Required));

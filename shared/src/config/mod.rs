@@ -5,6 +5,7 @@
 
 mod change;
 mod complaint;
+mod json;
 mod reference;
 mod section;
 mod value;
@@ -42,21 +43,46 @@ pub fn read_with_text<T>(
 
 /// The same for a text at hand; `file` is only named in complaints.
 pub fn parse<T>(file: &str, text: &str, build: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<T, Complaints> {
-    let context = Context::new(file, text);
-    let (table, errors) = DeTable::parse_recoverable(text);
+    parse_lenient(file, text, &[], build).0
+}
+
+/// The same, but the keys in `ignored` may be unknown. With notes: what is worth a word, and no complaint. A file whose
+/// name ends in `.json` is read as JSON.
+pub fn parse_lenient<T>(
+    file: &str,
+    text: &str,
+    ignored: &[String],
+    build: impl FnOnce(&Section<'_>) -> Option<T>,
+) -> (Result<T, Complaints>, Vec<Complaint>) {
+    let is_json = Path::new(file).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let as_toml = if is_json { json::to_toml(text) } else { Ok(text.into()) };
+    let text = match as_toml {
+        Ok(text) => text,
+        Err(json::Wrong { line, message }) => {
+            return (
+                Err(Complaints(vec![Complaint { file: file.to_owned(), line, key: String::new(), message }])),
+                Vec::new(),
+            );
+        }
+    };
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    let context = Context::new(file, &text).ignoring(ignored);
     for error in &errors {
         context.complain(error.span().map_or(0, |s| s.start), "", error.message().to_owned());
     }
     if !errors.is_empty() {
-        return Err(context.into_complaints());
+        let (complaints, notes) = context.finish();
+        return (Err(complaints), notes);
     }
-    let root = Section::root(&context, table.get_ref());
+    let of_json = || table.get_ref().get(json::ROOT)?.get_ref().as_table();
+    let top = if is_json { of_json().unwrap_or(table.get_ref()) } else { table.get_ref() };
+    let root = Section::root(&context, top);
     let built = build(&root);
     drop(root);
-    let complaints = context.into_complaints();
+    let (complaints, notes) = context.finish();
     match built {
-        Some(config) if complaints.is_empty() => Ok(config),
-        _ => Err(complaints),
+        Some(config) if complaints.is_empty() => (Ok(config), notes),
+        _ => (Err(complaints), notes),
     }
 }
 

@@ -2,7 +2,7 @@
 //! Floor 2. Always: every key that the file holds is either asked for or complained about when the
 //! section is dropped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 
 use toml::Spanned;
@@ -17,6 +17,10 @@ pub(super) struct Context {
     file: String,
     line_starts: Vec<usize>,
     complaints: RefCell<Vec<Complaint>>,
+    /// What is worth a word, and wrong only in part.
+    notes: RefCell<Vec<Complaint>>,
+    /// Keys that may be unknown.
+    ignored: Vec<String>,
     pub(super) docs: Option<RefCell<Vec<KeyDoc>>>,
 }
 
@@ -24,19 +28,35 @@ impl Context {
     pub(super) fn new(file: &str, text: &str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1);
         let line_starts = std::iter::once(0).chain(ends).collect();
-        Self { file: file.to_owned(), line_starts, complaints: RefCell::default(), docs: None }
+        let (file, notes, ignored) = (file.to_owned(), RefCell::default(), Vec::new());
+        Self { file, line_starts, complaints: RefCell::default(), notes, ignored, docs: None }
+    }
+
+    /// These keys may be unknown: that is noted, and no complaint.
+    pub(super) fn ignoring(self, keys: &[String]) -> Self {
+        Self { ignored: keys.to_vec(), ..self }
+    }
+
+    fn line(&self, at: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= at)
+    }
+
+    fn remark(&self, at: usize, key: &str, message: String) -> Complaint {
+        Complaint { file: self.file.clone(), line: self.line(at), key: key.to_owned(), message }
     }
 
     pub(super) fn complain(&self, at: usize, key: &str, message: String) {
-        let line = self.line_starts.partition_point(|start| *start <= at);
-        let complaint = Complaint { file: self.file.clone(), line, key: key.to_owned(), message };
+        let complaint = self.remark(at, key, message);
         self.complaints.borrow_mut().push(complaint);
     }
 
-    pub(super) fn into_complaints(self) -> Complaints {
-        let mut all = self.complaints.into_inner();
-        all.sort_by_key(|c| c.line);
-        Complaints(all)
+    /// Complaints and notes, each in the order of the lines; those of other files stand behind.
+    pub(super) fn finish(self) -> (Complaints, Vec<Complaint>) {
+        let (mut all, mut notes) = (self.complaints.into_inner(), self.notes.into_inner());
+        for found in [&mut all, &mut notes] {
+            found.sort_by_key(|c| (c.file != self.file, c.line));
+        }
+        (Complaints(all), notes)
     }
 }
 
@@ -47,6 +67,8 @@ pub struct Section<'d> {
     at: usize,
     table: Option<&'d DeTable<'d>>,
     asked: RefCell<Vec<&'static str>>,
+    /// Whatever else it holds was asked for, too.
+    asked_all: Cell<bool>,
 }
 
 impl<'d> Section<'d> {
@@ -55,7 +77,7 @@ impl<'d> Section<'d> {
     }
 
     fn new(context: &'d Context, path: String, at: usize, table: Option<&'d DeTable<'d>>) -> Self {
-        Self { context, path, at, table, asked: RefCell::default() }
+        Self { context, path, at, table, asked: RefCell::default(), asked_all: Cell::new(false) }
     }
 
     /// The section's path in the file, like `source.a1`.
@@ -198,6 +220,69 @@ impl<'d> Section<'d> {
         self.table.is_some_and(|table| table.keys().any(|name| !keys.contains(&name.get_ref().as_ref())))
     }
 
+    /// The sub-tables under names that are free, beside the keys that were asked for, in the order of the file.
+    pub fn tables(&self) -> Vec<(String, Section<'d>)> {
+        self.asked_all.set(true);
+        let asked = self.asked.borrow();
+        let mut found: Vec<_> = self.table.iter().flat_map(|table| table.iter()).collect();
+        found.retain(|(name, _)| !asked.contains(&name.get_ref().as_ref()));
+        let sub = |(name, value): (&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)| {
+            (name.get_ref().to_string(), self.sub(self.full(name.get_ref()), value))
+        };
+        let mut found: Vec<_> = found.into_iter().map(sub).collect();
+        found.sort_by_key(|(_, section)| section.at);
+        found
+    }
+
+    /// Whether it holds this key.
+    pub fn holds(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// The file.
+    pub fn file(&self) -> &'d str {
+        &self.context.file
+    }
+
+    /// The line of a key, or of the section where it does not hold that.
+    pub fn line_of(&self, key: &str) -> usize {
+        let at = self.table.and_then(|table| table.get(key)).map_or(self.at, |entry| entry.span().start);
+        self.context.line(at)
+    }
+
+    /// The line on which it begins.
+    pub fn line(&self) -> usize {
+        self.context.line(self.at)
+    }
+
+    /// What stands at a key, in words: a list or a table as its parts.
+    pub fn words_of(&self, key: &str) -> Option<String> {
+        Some(super::change::words(self.table?.get(key)?.get_ref()))
+    }
+
+    /// Notes something about `key`, which is no complaint.
+    pub fn note(&self, key: &str, message: impl Into<String>) {
+        let at = self.table.and_then(|table| table.get(key)).map_or(self.at, |entry| entry.span().start);
+        let key = if key.is_empty() { self.path.clone() } else { self.full(key) };
+        let note = self.context.remark(at, &key, message.into());
+        self.context.notes.borrow_mut().push(note);
+    }
+
+    /// Asks for a key without a wish to know its value; whether it is there.
+    pub fn skip(&self, key: &'static str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Takes over complaints about another file.
+    pub fn complain_of_another(&self, complaints: Complaints) {
+        self.context.complaints.borrow_mut().extend(complaints.0);
+    }
+
+    /// Complains about the section itself.
+    pub fn complain_here(&self, message: impl Into<String>) {
+        self.context.complain(self.at, &self.path, message.into());
+    }
+
     /// Complains about `key` of this section, where it stands in the file.
     pub fn complain(&self, key: &'static str, message: impl Into<String>) {
         let at = self.find(key).map_or(self.at, |e| e.span().start);
@@ -257,10 +342,17 @@ impl<'d> Section<'d> {
 impl Drop for Section<'_> {
     /// Every key must have been asked for by now; the others are complaints.
     fn drop(&mut self) {
+        if self.asked_all.get() {
+            return;
+        }
         let asked = self.asked.borrow();
         for (name, _) in
             self.table.iter().flat_map(|t| t.iter()).filter(|(n, _)| !asked.contains(&n.get_ref().as_ref()))
         {
+            if self.context.ignored.iter().any(|key| key == name.get_ref()) {
+                self.note(name.get_ref(), "is not known here, and ignored because ignore_unknown names it");
+                continue;
+            }
             let hint = nearest(name.get_ref(), &asked).map_or_else(
                 || format!("known keys here: {}", asked.join(", ")),
                 |near| format!("did you mean `{near}`?"),
