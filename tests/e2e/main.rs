@@ -30,6 +30,7 @@ mod relay;
 mod reload;
 mod routes;
 mod rules;
+mod shaping;
 mod shares;
 mod spool;
 mod support;

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::blocks::{DomainBlock, Provider, Shaping};
 use super::patch::Patch;
 use super::per_site::{PerSite, SHAPED, unshaped};
-use super::resolve::{Asked, Effective, Step, effective, told};
+use super::resolve::{Asked, Effective, Step, Told, effective, told};
 use crate::dns::site::Site;
 
 /// Paths whose options are remembered; when there are more, all are found anew.
@@ -37,11 +37,17 @@ pub struct Shaper {
     changed: Arc<Notify>,
 }
 
+/// The patches that are laid over each other, by where they are, and the source if that counts.
+type SameKey = (Vec<usize>, Option<Arc<str>>);
+
 #[derive(Default)]
 struct Cache {
-    paths: HashMap<(Arc<str>, Arc<str>), Arc<Effective>>,
+    /// By site, then by source.
+    paths: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Effective>>>,
+    /// How many they are.
+    count: usize,
     /// Paths that are told the same share what comes of it.
-    same: HashMap<(Vec<usize>, Option<Arc<str>>), Arc<Effective>>,
+    same: HashMap<SameKey, Arc<Effective>>,
 }
 
 impl Default for Shaper {
@@ -131,23 +137,23 @@ impl Shaper {
 
     /// The options of a path.
     pub fn effective(&self, source: &str, site: &Site) -> Arc<Effective> {
-        let key = (Arc::<str>::from(source), site.name.clone());
-        if let Some(found) = self.cache.lock().paths.get(&key) {
+        if let Some(found) = self.cache.lock().paths.get(&site.name).and_then(|by| by.get(source)) {
             return found.clone();
         }
         // Under the lock of the sites, so that what is found by an older answer is not remembered after a newer one.
         let sites = self.sites.read();
         let found = self.find(source, site, &sites);
         let mut cache = self.cache.lock();
-        if cache.paths.len() >= MOST_PATHS {
+        if cache.count >= MOST_PATHS {
             *cache = Cache::default();
         }
         let same = cache.same.entry(found.0).or_insert_with(|| Arc::new(effective(found.1))).clone();
-        cache.paths.insert(key, same.clone());
+        cache.paths.entry(site.name.clone()).or_default().insert(source.into(), same.clone());
+        cache.count += 1;
         same
     }
 
-    fn find(&self, source: &str, site: &Site, sites: &HashMap<Arc<str>, Known>) -> (SameKey, super::resolve::Told) {
+    fn find(&self, source: &str, site: &Site, sites: &HashMap<Arc<str>, Known>) -> (SameKey, Told) {
         let (hosts, name) = (hosts(site), plain(&site.name));
         let parts: Vec<&str> = match site.name.split_once(SHAPED) {
             Some((_, parts)) => parts.split('+').collect(),
@@ -174,8 +180,6 @@ impl Shaper {
         ((same, told.by_source.then(|| source.into())), told)
     }
 }
-
-type SameKey = (Vec<usize>, Option<Arc<str>>);
 
 fn hosts(site: &Site) -> Vec<&str> {
     site.hosts.iter().map(|host| &*host.name).collect()
