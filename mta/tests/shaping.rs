@@ -303,9 +303,9 @@ fn mistakes_are_told_with_file_line_and_the_nearest_key() {
         complaints(&[("g.json", "{\n\"default\": {\n\"connection_limit\": \"many\" } }"), ("h.toml", "[x")], &[]);
     assert!(found[0].starts_with("g.json:3: default.connection_limit: \"many\" is not a number"), "{found:?}");
     assert!(found[1].starts_with("h.toml:1: "), "{found:?}");
-    let url = read_shaping([PathBuf::from("https://example.test/shaping.toml")], &[]).err().expect("a complaint");
+    let url = read_shaping([PathBuf::from("https://example.test/shaping.toml")], &[]).expect_err("a complaint");
     assert!(url.to_string().contains("only local files are read"), "{url}");
-    let absent = read_shaping([PathBuf::from("/nowhere/shaping.toml")], &[]).err().expect("a complaint");
+    let absent = read_shaping([PathBuf::from("/nowhere/shaping.toml")], &[]).expect_err("a complaint");
     assert!(absent.to_string().starts_with("/nowhere/shaping.toml: cannot be read: "), "{absent}");
 }
 
@@ -483,7 +483,10 @@ proptest! {
             0..12,
         )
     ) {
-        let text: String = lines.iter().map(|(head, key, value)| format!("{head}\n{key} = {value}\n")).collect();
+        let mut text = String::new();
+        for (head, key, value) in &lines {
+            let _ = write!(text, "{head}\n{key} = {value}\n");
+        }
         fuzz_shaping(text.as_bytes());
     }
 

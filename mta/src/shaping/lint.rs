@@ -1,7 +1,7 @@
 //! What in shaping files is likely not meant: rules that can never fire, limits that cancel each other, matches that fit
 //! too much. Pure. Floor 1.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::blocks::{Match, Provider, Shaping};
@@ -118,7 +118,7 @@ fn unused(shaping: &Shaping, sources: Option<&[Arc<str>]>) -> Vec<Doubt> {
 /// A rate of messages that the rate of sessions does not allow.
 fn unreachable(shaping: &Shaping, delivery: &Patch) -> Vec<Doubt> {
     let mut base = delivery.over(&PathOptions::default());
-    let (mut found, mut told) = (Vec::new(), BTreeMap::new());
+    let (mut found, mut told) = (Vec::new(), BTreeSet::new());
     let mut look = |options: &PathOptions, title: &str, patch: &Patch, place: &Place| {
         let keys = ["max_message_rate", "max_connection_rate", "max_deliveries_per_connection"];
         if !keys.iter().any(|key| patch.says(key)) {
@@ -128,7 +128,7 @@ fn unreachable(shaping: &Shaping, delivery: &Patch) -> Vec<Doubt> {
             let text = format!(
                 "{title}: max_message_rate {rate} is never reached: sessions are opened at max_connection_rate, and each carries max_deliveries_per_connection, which is {cycling} in all"
             );
-            if told.insert(title.to_owned(), ()).is_none() {
+            if told.insert(title.to_owned()) {
                 found.push(doubt(place, text));
             }
         }

@@ -169,8 +169,8 @@ fn imply(told: &mut Told, provider: &Provider, source: &str) {
 }
 
 fn imply_selection(told: &mut Told, provider: &Provider, source: &str) {
-    let sources = provider.standing().into_iter().rev().filter_map(|one| one.block.sources.get(source));
-    let Some((own, (rate, place))) = sources.filter_map(|own| Some((own, own.selection_rate.clone()?))).next() else {
+    let mut sources = provider.standing().into_iter().rev().filter_map(|one| one.block.sources.get(source));
+    let Some((own, (rate, place))) = sources.find_map(|own| Some((own, own.selection_rate.clone()?))) else {
         return;
     };
     let key = format!("shaping-provider-{}-{source}-selection-rate", provider.name);

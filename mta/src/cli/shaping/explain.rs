@@ -56,9 +56,8 @@ pub(super) fn run(asked: &Explain) -> anyhow::Result<ExitCode> {
 }
 
 async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
-    let domain = match asked.domain.parse::<Pattern>() {
-        Ok(Pattern::Domain(domain)) => domain,
-        _ => anyhow::bail!("{:?} is no domain", asked.domain),
+    let Ok(Pattern::Domain(domain)) = asked.domain.parse::<Pattern>() else {
+        anyhow::bail!("{:?} is no domain", asked.domain);
     };
     let known = config.pools.iter().flat_map(|pool| &pool.members).map(|(source, _)| &*source.name);
     let known: Vec<&str> = known.collect();
@@ -91,10 +90,10 @@ async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
         Arc::new(Site { name: shaper.name_for(&domain, &site).unwrap_or(site.name), ..by_domain() })
     });
     let found = shaper.effective(asked.source.as_deref().unwrap_or(ANY_SOURCE), &site);
-    Ok(told(&domain, asked.source.as_deref(), &site, unknown, &found))
+    Ok(told(&domain, asked.source.as_deref(), &site, unknown.as_deref(), &found))
 }
 
-fn told(domain: &str, source: Option<&str>, site: &Site, unknown: Option<String>, found: &Effective) -> Value {
+fn told(domain: &str, source: Option<&str>, site: &Site, unknown: Option<&str>, found: &Effective) -> Value {
     let option = |one: &crate::shaping::resolve::Origin| {
         let setting = &one.setting;
         json!({ "option": setting.key, "value": setting.told(), "place": setting.place.to_string(), "block": one.block })
