@@ -303,6 +303,9 @@ fn mistakes_are_told_with_file_line_and_the_nearest_key() {
         complaints(&[("g.json", "{\n\"default\": {\n\"connection_limit\": \"many\" } }"), ("h.toml", "[x")], &[]);
     assert!(found[0].starts_with("g.json:3: default.connection_limit: \"many\" is not a number"), "{found:?}");
     assert!(found[1].starts_with("h.toml:1: "), "{found:?}");
+    let unquoted = complaints(&[("f.toml", "[gmail.com]\nconnection_limit = 1\n")], &[]);
+    let words = "gmail: holds a table \"com\": names of domains belong in quotes, as in [\"gmail.com\"]";
+    assert!(unquoted.iter().any(|one| one.ends_with(words)), "{unquoted:?}");
     let url = read_shaping([PathBuf::from("https://example.test/shaping.toml")], &[]).expect_err("a complaint");
     assert!(url.to_string().contains("only local files are read"), "{url}");
     let absent = read_shaping([PathBuf::from("/nowhere/shaping.toml")], &[]).expect_err("a complaint");
@@ -383,7 +386,6 @@ fn a_file_in_the_manner_of_published_rules_loads_unchanged_and_dead_rules_are_to
     assert_eq!(
         doubts,
         [
-            "[provider.\"bigmail\"]: max_message_rate 100/s is never reached: sessions are opened at max_connection_rate, and each carries max_deliveries_per_connection, which is 5000/min in all",
             "provider \"nobody\" has no match in any file, so that it never holds, and its automation (1 rules) can never fire; add match, or use the name of a provider that has it",
         ]
     );

@@ -35,6 +35,15 @@ const NOT_NEEDED: [(&str, &str); 15] = [
     ("openssl_options", "there is no OpenSSL here; rustls_cipher_suites chooses"),
 ];
 
+/// Keys of a block that may be tables.
+const TABLES: [&str; 5] = [
+    "sources",
+    "additional_connection_limits",
+    "additional_message_rate_throttles",
+    "additional_source_selection_rates",
+    "smtp_auth_plain_password",
+];
+
 /// What was read, and what is worth a word.
 #[derive(Clone, Debug, Default)]
 pub struct Read {
@@ -156,6 +165,12 @@ fn domain(name: &str, section: &Section<'_>) -> Option<DomainBlock> {
             return None;
         }
     };
+    if let Some(within) = section.first_table(&TABLES).filter(|_| !domain.contains('.')) {
+        section.complain_here(format!(
+            "holds a table {within:?}: names of domains belong in quotes, as in [\"{name}.{within}\"]"
+        ));
+        return None;
+    }
     if !domain.contains('.') && !domain.starts_with('[') {
         section.note("", format!("{domain:?} has no dot; write names of domains in quotes, as in [\"example.com\"]"));
     }

@@ -120,7 +120,8 @@ fn unreachable(shaping: &Shaping, delivery: &Patch) -> Vec<Doubt> {
     let mut base = delivery.over(&PathOptions::default());
     let (mut found, mut told) = (Vec::new(), BTreeSet::new());
     let mut look = |options: &PathOptions, title: &str, patch: &Patch, place: &Place| {
-        let keys = ["max_message_rate", "max_connection_rate", "max_deliveries_per_connection"];
+        // Where a block only shortens sessions, a rate that is said for all is a ceiling and no wish.
+        let keys = ["max_message_rate", "max_connection_rate"];
         if !keys.iter().any(|key| patch.says(key)) {
             return;
         }

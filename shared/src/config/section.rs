@@ -239,6 +239,14 @@ impl<'d> Section<'d> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
+    /// The first key beside these that is a table.
+    pub fn first_table(&self, beside: &[&str]) -> Option<&'d str> {
+        let is_other = |(name, value): &(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)| {
+            value.get_ref().is_table() && !beside.contains(&name.get_ref().as_ref())
+        };
+        self.table?.iter().find(is_other).map(|(name, _)| name.get_ref().as_ref())
+    }
+
     /// The file.
     pub fn file(&self) -> &'d str {
         &self.context.file
