@@ -24,6 +24,10 @@ const AT_ONCE: usize = 16;
 /// Tells what in shaping files is worth a word.
 pub(super) fn tell(notes: &[Complaint]) {
     for note in notes {
+        if !note.message.starts_with("does nothing here") {
+            warn!(place = %format_args!("{}:{}", note.file, note.line), key = note.key, "{}", note.message);
+            continue;
+        }
         info!(place = %format_args!("{}:{}", note.file, note.line), key = note.key, "{}", note.message);
     }
 }

@@ -158,7 +158,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let max_returned_bytes = delivery::max_returned_bytes(root);
     let (dns, said) = delivery::delivery(root);
     let path = said.over(&PathOptions::default());
-    let shaping = shaping::build(root);
+    let shaping = shaping::build(root, &path.tls);
     let memory = memory::build(root);
     let labels = routing::labels(root);
     let signers = dkim::build(root);

@@ -13,6 +13,7 @@ use egret_shared::limits::{Count, Throttle};
 use super::{automation, path};
 use crate::routing::route::Pattern;
 use crate::shaping::blocks::{Block, DomainBlock, Match, ProviderBlock, Shaping, SourceBlock};
+use crate::shaping::options::TlsOptions;
 use crate::shaping::patch::{Place, Setting};
 use crate::shaping::resolve::PROVIDER_NAME;
 
@@ -54,7 +55,7 @@ pub struct Read {
 }
 
 /// `[shaping]`; `None` only after a complaint.
-pub(super) fn build(root: &Section<'_>) -> Option<Read> {
+pub(super) fn build(root: &Section<'_>, delivery: &TlsOptions) -> Option<Read> {
     let section = root.section("shaping");
     let files = section.with_default::<Vec<PathBuf>>(
         "files",
@@ -68,11 +69,32 @@ pub(super) fn build(root: &Section<'_>) -> Option<Read> {
     );
     let beside = Path::new(section.file()).parent().unwrap_or(Path::new("")).to_owned();
     match read(files.iter().map(|file| beside.join(file)), &ignored) {
-        Ok(read) => Some(read),
+        Ok(mut read) => {
+            note_policies(&mut read, delivery);
+            Some(read)
+        }
         Err(complaints) => {
             section.complain_of_another(complaints);
             None
         }
+    }
+}
+
+/// Policies are looked for where `[delivery]` has that done: a path cannot have it done for itself alone.
+fn note_policies(read: &mut Read, delivery: &TlsOptions) {
+    for (key, is_asked) in [("enable_dane", delivery.asks_dane()), ("enable_mta_sts", delivery.asks_mta_sts())] {
+        let settings = read.shaping.patches().flat_map(|patch| patch.settings());
+        let vain = settings.filter(|one| !is_asked && &*one.key == key && &*one.value == "true");
+        let note = |one: &Setting| Complaint {
+            file: one.place.file().to_owned(),
+            line: one.place.line(),
+            key: key.to_owned(),
+            message: format!(
+                "has no effect while [delivery] does not set {key}: it decides whether policies are looked for"
+            ),
+        };
+        let notes: Vec<_> = vain.map(note).collect();
+        read.notes.extend(notes);
     }
 }
 

@@ -18,6 +18,16 @@ impl Place {
     pub fn new(file: &str, line: usize) -> Self {
         Self { file: file.into(), line }
     }
+
+    /// The file.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The line, from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
 }
 
 impl fmt::Display for Place {
