@@ -9,10 +9,11 @@ use egret_mta::dns::site::{HostPolicy, MxHost, Protocol, Site};
 use egret_mta::message::{
     FromSession, MessageId, PartResult, Priority, QueueName, RecipientResult, Response, Ticket, Verdict,
 };
-use egret_mta::queue::{Act, Admit, DelayNotice, Engine, QueueOptions};
+use egret_mta::queue::{Act, Admit, DelayNotice, Engine, Meter, QueueOptions};
 use egret_mta::routing::pool::Pool;
 use egret_mta::routing::source::{Source, Way};
 use egret_shared::clock::UnixMs;
+use egret_shared::limits::Limits;
 
 /// Messages that are told in one wake, as they come from a busy reception.
 const BATCH: usize = 100;
@@ -36,7 +37,8 @@ fn engine() -> Engine {
         max_ready: 1000,
         delay_notice: DelayNotice::default(),
     };
-    Engine::new(options, 32, vec![pool], "p".into(), 7)
+    let meter = Meter::new(Limits::memory(), false, UnixMs(0), Instant::now());
+    Engine::new(options, 32, meter, vec![pool], "p".into(), 7)
 }
 
 fn admit(n: usize, queues: &[QueueName]) -> Admit {

@@ -19,6 +19,7 @@ use crate::routing::ways::Ways;
 use crate::sign::{Meters, Outcome, Signers};
 use crate::spool::{Durable, Spool, StoreError};
 use egret_shared::journal::Journal;
+use egret_shared::text::Line;
 
 /// A message that is to be taken.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Draft {
     pub assigned: Vec<Assigned>,
     /// Who offered it; `None` for our own reports.
     pub client: Option<Peer>,
+    /// The user that the client has logged in as.
+    pub user: Option<Line>,
 }
 
 /// Why a message is not taken now. In all cases it may be offered again.
@@ -135,7 +138,8 @@ impl Intake {
     ) -> Result<Durable, NotTaken> {
         self.gate()?;
         let (id, received) = (MessageId::generate(), self.clock.wall());
-        let Draft { sender, recipients, wish, wishes, eight_bit, smtputf8, not_before, body, assigned, client } = draft;
+        let Draft { sender, recipients, wish, wishes, eight_bit, smtputf8, not_before, body, assigned, client, user } =
+            draft;
         // Our own trace stands above the signature, which does not cover it.
         let signatures = self.signing.sign(&body).await;
         let added = added(id, received);
@@ -145,7 +149,7 @@ impl Intake {
         let meta = Metadata { received, sender, eight_bit, smtputf8, not_before, wish, parts };
         let message = Arc::new(Message { id, meta, content });
         let durable = self.spool.store(message.clone()).await?;
-        self.events.write(&reception(&message, client));
+        self.events.write(&reception(&message, client, user));
         // Queues that have stopped are no loss: the next start finds the message in the spool.
         let _ = self.queues.admit(admits(&message)).await;
         Ok(durable)
@@ -169,7 +173,7 @@ fn admits(message: &Message) -> Vec<Admit> {
     message.meta.parts.iter().enumerate().map(admit).collect()
 }
 
-fn reception(message: &Message, client: Option<Peer>) -> Record {
+fn reception(message: &Message, client: Option<Peer>, user: Option<Line>) -> Record {
     let recipients = message.meta.parts.iter().flat_map(|part| &part.recipients);
     let queue = message.meta.parts.first().map(|part| &part.queue);
     Record {
@@ -191,6 +195,7 @@ fn reception(message: &Message, client: Option<Peer>) -> Record {
         source_address: None,
         proxy: None,
         peer: client,
+        user: user.map(|user| user.as_str().to_owned()),
         response: None,
         class: None,
         party: None,

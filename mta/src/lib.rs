@@ -21,3 +21,4 @@ pub mod shaping;
 pub mod sign;
 pub mod spool;
 pub mod tls_report;
+pub mod users;

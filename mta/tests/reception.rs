@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_mta::message::MessageId;
-use egret_mta::reception::{Acceptor, Asked, Offered, Refusal, Settings, Taken, serve};
-use egret_shared::address::private_networks;
+use egret_mta::reception::{
+    Acceptor, Asked, Auth, AuthSettings, Credentials, Offered, Refusal, Settings, Taken, Verdict, serve,
+};
+use egret_shared::address::{Networks, private_networks};
 use egret_shared::clock::UnixMs;
 use egret_shared::net::tls::server_config;
 use egret_shared::net::tls_client::{Check, ClientTls};
@@ -31,6 +33,15 @@ impl Acceptor for Store {
         }
         self.0.send(offered).map_err(|_| Refusal::new(421, (4, 3, 0), "test is over"))?;
         Ok(Taken::new(MessageId::generate()))
+    }
+
+    async fn authenticate(&self, _: SocketAddr, shown: Credentials) -> Verdict {
+        match (shown.user.as_str(), shown.password.as_str()) {
+            ("shop", "right") => Verdict::Right,
+            ("busy", _) => Verdict::Unasked(Refusal::new(454, (4, 7, 0), "not now")),
+            ("slow", _) => std::future::pending().await,
+            _ => Verdict::Wrong,
+        }
     }
 
     fn now(&self) -> UnixMs {
@@ -282,4 +293,78 @@ async fn what_a_sender_wants_to_hear_comes_with_its_message() {
     assert!(offered.wishes.get(1).is_none());
     client.is_closed().await;
     house.served.await.expect("no panic");
+}
+
+/// `\0shop\0right`, and others in its place.
+const SHOP: &str = "AUTH PLAIN AHNob3AAcmlnaHQ=\r\n";
+const WRONG: &str = "AUTH PLAIN AHNob3AAd3Jvbmc=\r\n";
+const BUSY: &str = "AUTH PLAIN AGJ1c3kAeA==\r\n";
+const SLOW: &str = "AUTH PLAIN AHNsb3cAeA==\r\n";
+
+/// Where nobody but users in TLS may send.
+fn submission(settings: &mut Settings) {
+    with_tls(settings);
+    settings.relay_networks = Networks::default();
+    settings.auth = AuthSettings { auth: Auth::Required, in_clear: Networks::default() };
+}
+
+/// Says EHLO, and goes on in TLS.
+async fn secured(house: &House) -> Client<impl AsyncRead + AsyncWrite + Unpin + use<>> {
+    let mut client = Client::new(house).await;
+    client.say("EHLO c.test\r\nSTARTTLS\r\n").await;
+    assert_eq!(client.codes().await, ["250", "220"]);
+    let tls = ClientTls::new().expect("a provider");
+    let stream = tls.handshake(Check::Nothing, "mx.test", client.0.into_inner()).await.expect("a handshake");
+    let mut client = Client(BufReader::new(stream));
+    client.say("EHLO c.test\r\n").await;
+    assert_eq!(client.codes().await, ["250"]);
+    client
+}
+
+#[tokio::test]
+async fn users_log_in_under_tls_and_nobody_else_sends() {
+    let mut house = house(submission).await;
+    let mut client = Client::new(&house).await;
+    client.say(&format!("{OPEN}{SHOP}")).await;
+    assert_eq!(client.codes().await, ["250", "530", "503", "538"]);
+    client.say("STARTTLS\r\n").await;
+    assert_eq!(client.codes().await, ["220"]);
+    let tls = ClientTls::new().expect("a provider");
+    let stream = tls.handshake(Check::Nothing, "mx.test", client.0.into_inner()).await.expect("a handshake");
+    let mut client = Client(BufReader::new(stream));
+    client.say(&format!("{OPEN}{WRONG}{BUSY}MAIL FROM:<a@b.test>\r\n")).await;
+    assert_eq!(client.codes().await, ["250", "530", "503", "535", "454", "530"]);
+    client.say("AUTH LOGIN\r\n").await;
+    assert_eq!(client.reply().await, "334 VXNlcm5hbWU6");
+    client.say("c2hvcA==\r\n").await;
+    assert_eq!(client.reply().await, "334 UGFzc3dvcmQ6");
+    client.say("cmlnaHQ=\r\n").await;
+    assert_eq!(client.codes().await, ["235"]);
+    client.say("MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n").await;
+    assert_eq!(client.codes().await, ["250", "250", "354", "250", "221"]);
+    let offer = house.offers.recv().await.expect("an offer");
+    assert_eq!((offer.protocol, offer.user.as_ref().map(Line::as_str)), ("ESMTPSA", Some("shop")));
+}
+
+#[tokio::test]
+async fn who_guesses_is_closed_with_421() {
+    let mut house = house(submission).await;
+    let mut client = secured(&house).await;
+    client.say(&format!("{WRONG}{WRONG}{WRONG}{SHOP}")).await;
+    assert_eq!(client.codes().await, ["535", "535", "535", "421"]);
+    client.is_closed().await;
+    assert!(house.offers.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_login() {
+    let house = house(submission).await;
+    let mut client = secured(&house).await;
+    // The reply to NOOP says that what follows it is on its way; a stop before or after ends the session alike.
+    client.say(&format!("NOOP\r\n{SLOW}")).await;
+    assert_eq!(client.codes().await, ["250"]);
+    house.stop.cancel();
+    assert_eq!(client.codes().await, ["421"]);
+    client.is_closed().await;
+    house.served.await.expect("served");
 }

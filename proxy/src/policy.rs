@@ -120,7 +120,7 @@ impl Policy {
 
     /// The set from which a client that names no source is served: its user's, then its listener's.
     pub fn default_set<'p>(&'p self, listener: &'p ListenerPolicy, user: Option<&str>) -> Option<&'p SourceSet> {
-        let own = user.and_then(|name| self.users.get(name)).and_then(|user| user.sources.as_ref());
+        let own = user.and_then(|name| self.users.sources(name));
         own.or(match &listener.default_sources {
             DefaultSources::Set(set) => Some(set),
             DefaultSources::All | DefaultSources::SameAsDialed => None,
@@ -129,7 +129,7 @@ impl Policy {
 
     /// Whether `user` may use `source`, as far as its own list says.
     pub fn is_own(&self, user: Option<&str>, source: IpAddr) -> bool {
-        let own = user.and_then(|name| self.users.get(name)).and_then(|user| user.sources.as_ref());
+        let own = user.and_then(|name| self.users.sources(name));
         own.is_none_or(|set| set.contains(source))
     }
 }

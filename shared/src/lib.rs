@@ -2,7 +2,8 @@
 //!
 //! Rooms with their floors (a file uses only lower floors and its own room):
 //! `text` 0, `units` 0, `clock` 0, `fault` 0, `address` 0 · `limits` 0, 1, 2 · `socks5` 1, `proxy_protocol` 1,
-//! `metrics` 1, `lifecycle` 1, `check` 1 · `net` 2, `config` 2, `journal` 2 · `http` 3.
+//! `metrics` 1, `lifecycle` 1, `check` 1, `users` 1 · `net` 2, `config` 2, `journal` 2 · `http` 3, `redis` 3. `limits`
+//! also has 4.
 
 pub mod address;
 pub mod check;
@@ -16,6 +17,8 @@ pub mod limits;
 pub mod metrics;
 pub mod net;
 pub mod proxy_protocol;
+pub mod redis;
 pub mod socks5;
 pub mod text;
 pub mod units;
+pub mod users;

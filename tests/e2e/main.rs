@@ -18,6 +18,7 @@ mod health;
 mod hold;
 mod injectors;
 mod labels;
+mod limits;
 mod memory;
 mod mount;
 mod notify;

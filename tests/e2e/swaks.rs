@@ -1,9 +1,11 @@
 //! swaks, the tool that people try an MTA with.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use egret_tests::harness::{Fleet, Options, eventually};
+use egret_tests::harness::{Fleet, Options, ask, binary, eventually};
 use egret_tests::peer::sink::Behaviour;
 use egret_tests::peer::tls::self_signed;
 
@@ -42,6 +44,85 @@ async fn swaks_in_clear_and_with_starttls() {
         let protocol = if more.is_empty() { "with ESMTP" } else { "with ESMTPS" };
         assert!(message.contains(protocol), "{message}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swaks_logs_in_as_a_user() {
+    if !Path::new("/usr/bin/swaks").exists() {
+        eprintln!("skipped: swaks is not installed");
+        return;
+    }
+    let files = tempfile::tempdir().expect("a directory");
+    let (certificate, key) = self_signed(&["mta.test"]).expect("a certificate");
+    let named = |name: &str| files.path().join(name).display().to_string();
+    let (certificate_file, key_file, users) = (named("c.pem"), named("k.pem"), named("users"));
+    std::fs::write(&certificate_file, certificate).expect("written");
+    std::fs::write(&key_file, key).expect("written");
+    set_password(&users, "shop", "right");
+    let fleet = Fleet::start(&Options {
+        root_keys: format!("users_file = \"{users}\""),
+        listener_keys: format!(
+            "auth = \"required\"\ntls_certificate = \"{certificate_file}\"\ntls_private_key = \"{key_file}\""
+        ),
+        tables: "[[rule]]\nuser = \"sho?\"\nset_tenant = \"shops\"\n[[rule]]\nuser = \"-\"\nset_tenant = \"nobody\"\n"
+            .to_owned(),
+        ..Options::default()
+    });
+    let sink = sink(&fleet, Behaviour::default()).await;
+    let http = |what: &str| ask(fleet.mta_admin, what, "", Duration::from_secs(20)).expect("an answer");
+    let log_in = |how: &[&str], password: &str| {
+        let user = ["--to", "a@d.test", "--auth-user", "shop", "--auth-password", password];
+        swaks(&fleet, &[&user, how].concat())
+    };
+    for mechanism in ["PLAIN", "LOGIN"] {
+        let (code, text) = log_in(&["--tls", "--auth", mechanism], "right");
+        assert!(code == 0 && text.contains("235 2.7.0"), "{mechanism} ended with {code}:\n{text}");
+    }
+    for (how, password, said) in [
+        (&["--tls", "--auth", "PLAIN"][..], "wrong", "535 5.7.8"),
+        (&["--auth", "PLAIN"], "right", "not advertise auth"),
+        (&["--tls", "--auth", "CRAM-MD5"], "right", "not advertise auth"),
+    ] {
+        let (code, text) = log_in(how, password);
+        assert!(code == 28 && text.contains(said), "{how:?} {password} ended with {code}:\n{text}");
+    }
+    let (code, text) = swaks(&fleet, &["--to", "a@d.test", "--tls"]);
+    assert!(code != 0 && text.contains("530 5.7.0"), "{text}");
+    eventually("the deliveries", || match sink.stats().received {
+        2 => Ok(()),
+        n => Err(format!("{n}\n{}", fleet.mta.log())),
+    });
+    assert!(sink.messages().iter().all(|kept| kept.content.contains("with ESMTPSA")));
+    let reception = fleet.event("the reception", |event| event["type"] == "reception");
+    assert_eq!((reception["user"].as_str(), reception["tenant"].as_str()), (Some("shop"), Some("shops")));
+    let metrics = http("GET /metrics").1;
+    for line in
+        [r#"egret_mta_reception_auth_total{result="ok"} 2"#, r#"egret_mta_reception_auth_total{result="wrong"} 1"#]
+    {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    // Other passwords hold after a reload; a file with a mistake changes nothing.
+    set_password(&users, "shop", "other");
+    assert_eq!(http("POST /v1/reload").0, 200);
+    assert_eq!(log_in(&["--tls", "--auth", "PLAIN"], "other").0, 0);
+    assert_eq!(log_in(&["--tls", "--auth", "PLAIN"], "right").0, 28);
+    std::fs::write(&users, "shop:secret\n").expect("written");
+    assert_ne!(http("POST /v1/reload").0, 200);
+    assert_eq!(log_in(&["--tls", "--auth", "PLAIN"], "other").0, 0);
+    let log = fleet.mta.log();
+    assert!(log.contains("wrong user or password") && !log.contains("AHNob3A"), "{log}");
+    for password in ["right", "other"] {
+        assert!(!log.split(|c: char| !c.is_alphanumeric()).any(|word| word == password), "{password} is in\n{log}");
+    }
+}
+
+/// Writes a user's password by `egret-mta user add`.
+fn set_password(file: &str, user: &str, password: &str) {
+    let mut command = Command::new(binary("egret-mta"));
+    let mut child =
+        command.args(["user", "add", user, "--file", file]).stdin(Stdio::piped()).spawn().expect("egret-mta runs");
+    child.stdin.take().expect("piped").write_all(password.as_bytes()).expect("taken");
+    assert!(child.wait().expect("ends").success());
 }
 
 /// Runs swaks against a fleet's listener with more arguments; its exit code and what it printed.

@@ -22,7 +22,7 @@ fn log_in(client: &mut Client, user: &str, password: &str, to: SocketAddr) -> Re
 
 #[test]
 fn users_log_in_and_their_names_choose_sources() {
-    let hash = egret_proxy::auth::hash("secret").expect("hashed");
+    let hash = egret_shared::users::hash("secret").expect("hashed");
     let users =
         format!("[user.any]\npassword_hash = \"{hash}\"\n[user.own]\npassword = \"clear\"\nsources = [SOURCE]\n");
     let house = House::start("auth = \"password\"", &users.replace("SOURCE", "\"::1\""));

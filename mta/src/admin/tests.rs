@@ -18,7 +18,7 @@ use crate::app::{Live, Origin};
 use crate::intake::Signing;
 use crate::message::{Content, Mark, Message, MessageId, MessageWish, Metadata, Part, Priority, QueueName, Wishes};
 use crate::queue::control::words::Control;
-use crate::queue::run::{Driver, Hands, Opening, channel};
+use crate::queue::run::{Driver, Hands, Opening, Start, channel};
 use crate::queue::{Admit, DelayNotice, Engine, NoSite, Notice, QueueOptions, Resolution};
 use crate::routing::pool::Pool;
 use crate::routing::route::{Route, Routes};
@@ -72,9 +72,17 @@ impl House {
             delay_notice: DelayNotice::default(),
         };
         let pools = ["p", "warm"].map(|name| Pool { name: name.into(), members: Vec::new() });
-        let engine = Engine::new(options, 1, pools.into(), "p".into(), 7);
+        let start = Start::now_of(&Clock::system());
+        let engine = Engine::new(
+            options,
+            1,
+            start.meter(egret_shared::limits::Limits::memory(), false),
+            pools.into(),
+            "p".into(),
+            7,
+        );
         let (queues, inbox) = channel();
-        tokio::spawn(Driver::new(engine, Arc::new(Idle(keeper.clone())), Clock::system(), inbox).run());
+        tokio::spawn(Driver::new(engine, Arc::new(Idle(keeper.clone())), start, inbox).run());
         let listener = http::bind(([127, 0, 0, 1], 0).into()).await.expect("loopback");
         let at = listener.local_addr().expect("bound");
         let events = Journal::open(&directory.path().join("events"), "event_log.path").expect("a journal");
@@ -85,7 +93,10 @@ impl House {
         let ways = Ways { routes, ..Ways::default() };
         let paths = Paths::new(Arc::default(), Arc::default(), PerSite::default()).expect("TLS");
         let live = Live::build(ways, paths, 25, Arc::new([]));
-        let reloader = Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), live.clone());
+        let passwords = egret_shared::users::Passwords::new(std::collections::HashMap::new()).expect("random numbers");
+        let logins = crate::users::Logins::new(Arc::new(passwords), Clock::system());
+        let reloader =
+            Reloader::new(origin, queues.clone(), events, Signing::new(Arc::default()), logins, live.clone());
         let tracer = Tracer::default();
         let reports = crate::tls_report::TlsReports::new(Clock::system());
         let (ways, hostname) = (live.ways, "mail.us.test".into());

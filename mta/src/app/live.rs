@@ -2,7 +2,6 @@
 //! Floor 6.
 //! Always: what is here was built whole before it took the place of the former.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -31,8 +30,6 @@ pub(crate) struct Setup {
 pub(crate) struct Paths {
     pub shaper: Shaper,
     shelf: TlsShelf,
-    /// What routes say of the sites that they lead to, over `[delivery]`.
-    limits: PerSite<u32>,
 }
 
 /// What a reload replaces. Cheap to clone.
@@ -51,7 +48,6 @@ pub(super) struct Next {
     ways: Ways,
     paths: Paths,
     outcomes: Vec<OutcomeRule>,
-    pub limits: PerSite<u32>,
     /// Routes or shaping differ: what is queued must be led anew.
     pub leads: bool,
     /// The shaping files say something else.
@@ -76,11 +72,6 @@ impl Live {
     /// TLS where nothing else is said.
     pub(super) fn tls(&self) -> Arc<ClientTls> {
         self.paths.load().shelf.plain()
-    }
-
-    /// The most sessions from one source to each site, as `[delivery]` and routes say; shaping files are not asked.
-    pub(super) fn connection_limits(&self) -> PerSite<u32> {
-        self.paths.load().limits.clone()
     }
 
     /// The options of a path and where they come from. Cheap: what was found once is remembered.
@@ -119,9 +110,8 @@ impl Live {
             (self.paths.load(), Paths::of(config, self.smtp_port).map_err(|error| error.to_string())?);
         let shapes = earlier.shaper.shaping().texts != next.shaper.shaping().texts;
         let paths = Paths { shaper: next.shaper.following(&earlier.shaper), ..next };
-        let (leads, limits, outcomes) =
-            (shapes || ways.routes != now.routes, paths.limits.clone(), config.outcomes.clone());
-        Ok(Next { ways, paths, outcomes, limits, leads, shapes })
+        let (leads, outcomes) = (shapes || ways.routes != now.routes, config.outcomes.clone());
+        Ok(Next { ways, paths, outcomes, leads, shapes })
     }
 
     /// Takes it.
@@ -134,6 +124,12 @@ impl Live {
     }
 }
 
+impl crate::queue::Paths for Live {
+    fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
+        Self::limits(self, source, site)
+    }
+}
+
 impl Paths {
     /// What is said of all paths, of those that routes lead to, and in shaping files.
     pub(crate) fn new(
@@ -143,9 +139,7 @@ impl Paths {
     ) -> Result<Self, ClientTlsError> {
         let base = delivery.over(&PathOptions::default());
         let shelf = TlsShelf::new(&base.tls, own.values().map(|patch| &**patch).chain(shaping.patches()))?;
-        let limit = |patch: &Arc<Patch>| Ok::<_, Infallible>(patch.over(&base).limits.connection_limit.count);
-        let Ok(limits) = own.try_map(limit);
-        Ok(Self { shaper: Shaper::new(shaping, delivery, own), shelf, limits })
+        Ok(Self { shaper: Shaper::new(shaping, delivery, own), shelf })
     }
 
     fn of(config: &Config, smtp_port: u16) -> Result<Self, ClientTlsError> {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use egret_shared::clock::Clock;
 use egret_shared::http;
 use egret_shared::lifecycle::{Stop, notify};
+use egret_shared::limits::Limits;
 use egret_shared::metrics::upkeep;
 use egret_shared::net::accept::Heart;
 use egret_shared::net::socket::{Share, listen};
@@ -42,10 +43,11 @@ use crate::delivery::trace::Tracer;
 use crate::dns::resolver::ResolverError;
 use crate::intake::{Intake, Signing};
 use crate::message::MessageId;
-use crate::queue::Engine;
 use crate::queue::control::words::Control;
-use crate::queue::run::{Driver, Queues, channel};
+use crate::queue::run::{Driver, Queues, Start, channel};
+use crate::queue::{Engine, Meter};
 use crate::spool::{self, Spool};
+use crate::users::Logins;
 use egret_shared::journal::{self, Journal};
 use hands::AppHands;
 use health::Health;
@@ -229,11 +231,13 @@ fn start(
         keeper: keeper.clone(),
         cut: cut.clone(),
     };
-    let driver =
-        tokio::spawn(Driver::new(engine(config, &live, controls, clock), Arc::new(hands), clock.clone(), inbox).run());
+    let begin = Start::now_of(clock);
+    let engine = engine(config, &live, begin.meter(Limits::memory(), false), controls, clock);
+    let driver = tokio::spawn(Driver::new(engine, Arc::new(hands), begin, inbox).run());
     let recovery = recovery::start(found, queues.clone(), clock.clone());
     let recovery = recovery.map_err(|error| StartError::Thread(error.to_string()))?;
 
+    let logins = Logins::new(config.users.clone(), clock.clone());
     let reception = TaskTracker::new();
     let hearts: Vec<_> = config.listeners.iter().map(|l| (l.address, Heart::new(clock.clone()))).collect();
     let sockets = smtp.into_iter().zip(&hearts).zip(tls);
@@ -241,7 +245,7 @@ fn start(
     let loops = smtp_in::start(
         config,
         sockets,
-        &Behind { intake, memory: memory.clone(), ways: live.ways.clone() },
+        &Behind { intake, memory: memory.clone(), ways: live.ways.clone(), logins: logins.clone() },
         &reception,
         stop,
     );
@@ -253,15 +257,15 @@ fn start(
         stop: stop.drain.clone(),
         driver: driver.abort_handle(),
     };
-    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, live.clone());
+    let reloader = Reloader::new(origin, queues.clone(), events.clone(), signing, logins, live.clone());
     let (hostname, ways) = (config.hostname.clone(), live.ways);
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
     Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, rollup, health, api })
 }
 
-fn engine(config: &Config, live: &Live, controls: Vec<Control>, clock: &Clock) -> Engine {
-    let limits = live.connection_limits();
-    let mut engine = Engine::new(config.queue, limits, config.pools.clone(), config.default_pool.clone(), seed());
+fn engine(config: &Config, live: &Live, meter: Meter, controls: Vec<Control>, clock: &Clock) -> Engine {
+    let (pools, default_pool) = (config.pools.clone(), config.default_pool.clone());
+    let mut engine = Engine::new(config.queue, live.clone(), meter, pools, default_pool, seed());
     engine.restore(controls, clock.wall());
     engine
 }

@@ -1,6 +1,7 @@
 //! SIGHUP and `POST /v1/reload`: the configuration is read anew. Queue settings and routes hold at once, also for what
-//! is queued; options of paths, also those of shaping files, hold for sessions that are opened from then on; label headers, rules, signatures and their
-//! keys for what is taken from then on; the event log is opened anew; what else has changed is told, and wants a restart.
+//! is queued; options of paths, also those of shaping files, hold for sessions that are opened from then on; label
+//! headers, rules, signatures and their keys for what is taken from then on, users for logins; the event log is opened
+//! anew; what else has changed is told, and wants a restart.
 //! Floor 6.
 //! Always: a configuration with a mistake changes nothing.
 
@@ -19,9 +20,11 @@ use super::rollup;
 use crate::config;
 use crate::intake::Signing;
 use crate::queue::run::Queues;
+use crate::users::Logins;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 8] = ["queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "delivery.", "shaping."];
+const APPLIED: [&str; 9] =
+    ["users_file", "queue.", "dkim.", "routing.", "rule[", "route[", "outcome[", "delivery.", "shaping."];
 /// The keys of these sections that the DNS resolver has, and want a restart.
 const RESOLVERS: [&str; 2] = ["delivery.smtp_port", "delivery.allow_special_destinations"];
 
@@ -50,15 +53,23 @@ pub struct Reloader {
     queues: Queues,
     events: Journal,
     signing: Signing,
+    logins: Logins,
     live: Live,
     /// The text that was read last; one reload at a time.
     last: Arc<Mutex<String>>,
 }
 
 impl Reloader {
-    pub(crate) fn new(origin: Origin, queues: Queues, events: Journal, signing: Signing, live: Live) -> Self {
+    pub(crate) fn new(
+        origin: Origin,
+        queues: Queues,
+        events: Journal,
+        signing: Signing,
+        logins: Logins,
+        live: Live,
+    ) -> Self {
         let last = Arc::new(Mutex::new(origin.text.clone()));
-        Self { origin: Arc::new(origin), queues, events, signing, live, last }
+        Self { origin: Arc::new(origin), queues, events, signing, logins, live, last }
     }
 
     /// Reads the file anew.
@@ -86,20 +97,21 @@ impl Reloader {
     async fn apply(&self, last: &mut String) -> Result<Reloaded, String> {
         let (config, text) = config::read_with_text(&self.origin.file).map_err(|complaints| complaints.to_string())?;
         let next = self.live.next(&config)?;
-        let (options, limits, leads, live) = (config.queue, next.limits.clone(), next.leads, self.live.clone());
+        let (options, leads, live) = (config.queue, next.leads, self.live.clone());
         let shapes = next.shapes;
         rollup::tell(&config.shaping.notes);
-        let told = self.queues.ask(move |engine, _, _| {
+        let told = self.queues.ask(move |engine, now, _| {
             // Questions that the engine asks from here on are answered by the new routes.
             live.replace(next);
             engine.set_options(options);
-            engine.set_connection_limits(limits);
+            engine.paths_changed();
             if leads {
-                engine.lead_anew();
+                engine.lead_anew(now);
             }
         });
         told.await.map_err(|stopped| stopped.to_string())?;
         self.signing.replace(config.signers);
+        self.logins.replace(config.users);
         let mut applied: Vec<_> = changed_keys(last, &text).into_iter().filter(|key| is_applied(key)).collect();
         if shapes && !applied.iter().any(|key| key.starts_with("shaping.")) {
             applied.push("shaping.files (what stands in them)".to_owned());

@@ -99,6 +99,7 @@ impl Reporter {
             reason: None,
             tls: None,
             tls_policy: None,
+            user: None,
             tls_result: None,
             uncertain: false,
             timing: Timing { waited_ms, ..Timing::default() },
@@ -197,6 +198,7 @@ fn draft(dsn: Dsn) -> Draft {
         body: content.body,
         assigned: Vec::new(),
         client: None,
+        user: None,
     }
 }
 

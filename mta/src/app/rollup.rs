@@ -68,9 +68,8 @@ impl Rollup {
                 () = &mut pause => return,
                 () = paths.shaper.changed() => {}
             }
-            let limits = self.live.connection_limits();
             // That they have stopped is seen elsewhere.
-            let _ = self.queues.ask(move |engine, _, _| engine.set_connection_limits(limits)).await;
+            let _ = self.queues.ask(|engine, _, _| engine.paths_changed()).await;
             if !Arc::ptr_eq(&paths, &self.live.paths.load_full()) {
                 return;
             }

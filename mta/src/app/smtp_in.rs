@@ -23,11 +23,14 @@ use super::memory::Memory;
 use crate::config::{Config, ListenerConfig};
 use crate::event::record::Peer;
 use crate::intake::{Draft, Intake, NotTaken};
-use crate::reception::{Acceptor, Asked, Offered, Refusal, Settings, Taken, count_received, received_header, serve};
+use crate::reception::{
+    Acceptor, Asked, Credentials, Offered, Refusal, Settings, Taken, Verdict, count_received, received_header, serve,
+};
 use crate::routing::label::{BadLabel, Labels};
 use crate::routing::rule::{Assigned, Facts, Rules};
 use crate::routing::ways::Ways;
 use crate::spool::StoreError;
+use crate::users::{Login, Logins};
 
 /// The TLS set-up of each listener, in their order.
 pub(super) fn load_tls(config: &Config) -> Result<Vec<Option<Arc<ServerConfig>>>, StartError> {
@@ -45,6 +48,7 @@ pub(super) struct Behind {
     pub intake: Intake,
     pub memory: Memory,
     pub ways: Arc<ArcSwap<Ways>>,
+    pub logins: Logins,
 }
 
 /// Starts an accept loop for each listener.
@@ -56,11 +60,11 @@ pub(super) fn start(
     stop: &Stop,
 ) -> Vec<JoinHandle<()>> {
     let hostname = Line::sanitized(config.hostname.as_bytes());
-    let Behind { intake, memory, ways } = behind;
+    let Behind { intake, memory, ways, logins } = behind;
     let start = |(listener, (socket, heart, tls)): (&ListenerConfig, (TcpListener, Heart, _))| {
         let (intake, memory, max_hops) = (intake.clone(), memory.clone(), listener.max_hops);
-        let (hostname, ways) = (hostname.clone(), ways.clone());
-        let taking = Taking { intake, memory, hostname, ways, listener: listener.address, max_hops };
+        let (hostname, ways, logins) = (hostname.clone(), ways.clone(), logins.clone());
+        let taking = Taking { intake, memory, logins, hostname, ways, listener: listener.address, max_hops };
         let door = SmtpDoor {
             settings: Arc::new(settings(&taking, listener, tls)),
             taking: Arc::new(taking),
@@ -111,6 +115,8 @@ impl Door for SmtpDoor {
 struct Taking {
     intake: Intake,
     memory: Memory,
+    /// Who may log in; a reload replaces it.
+    logins: Logins,
     hostname: Line,
     /// What decides about the way of mail; a reload replaces it.
     ways: Arc<ArcSwap<Ways>>,
@@ -137,6 +143,7 @@ impl Taking {
             sender: offered.sender.as_ref(),
             listener: Some(self.listener),
             client: Some(offered.client.ip()),
+            user: offered.user.as_ref().map(Line::as_str),
         };
         let assign = |recipient| rules.assign(&facts, recipient, &labels);
         let assigned: Vec<_> = offered.recipients.iter().map(assign).collect();
@@ -164,6 +171,7 @@ impl Acceptor for Taking {
             not_before: offered.not_before,
             body,
             assigned,
+            user: offered.user.clone(),
             client: Some(Peer { name: offered.helo.to_string(), address: Some(offered.client) }),
         };
         let added = |id, received| {
@@ -178,6 +186,18 @@ impl Acceptor for Taking {
         match self.intake.take(draft, added).await {
             Ok(durable) => Ok(Taken::new(durable.id())),
             Err(why) => Err(told(&why)),
+        }
+    }
+
+    async fn authenticate(&self, client: SocketAddr, credentials: Credentials) -> Verdict {
+        let Credentials { user, password } = credentials;
+        match self.logins.log_in(client.ip(), user.as_str(), &password).await {
+            Login::Right => Verdict::Right,
+            Login::Wrong => Verdict::Wrong,
+            Login::Closed(left) => {
+                let text = format!("too many wrong passwords came from you, try again in {} s", left.as_secs() + 1);
+                Verdict::Unasked(Refusal::new(421, (4, 7, 0), &text))
+            }
         }
     }
 
@@ -221,6 +241,7 @@ fn settings(taking: &Taking, listener: &ListenerConfig, tls: Option<Arc<ServerCo
         command_timeout: listener.command_timeout,
         data_timeout: listener.data_timeout,
         tls,
+        auth: listener.auth.clone(),
         budget: taking.memory.budget.clone(),
         ..Settings::new(taking.hostname.clone())
     }

@@ -6,6 +6,7 @@ mod shaping;
 mod spool;
 mod tls_report;
 mod trace;
+mod user;
 mod why;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use self::shaping::ShapingCommand;
 use self::spool::SpoolCommand;
 use self::tls_report::Report;
 use self::trace::Trace;
+use self::user::UserCommand;
 use self::why::Question;
 use crate::app::{self, Origin, Sockets};
 use crate::config::{self, Config};
@@ -63,6 +65,9 @@ enum Command {
     Trace(Trace),
     /// Have a running MTA read its configuration anew, as SIGHUP does.
     Reload(queue::Admin),
+    /// Make and change the file of users who may log in on listeners.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Look into a stopped or copied spool; nothing is changed.
     #[command(subcommand)]
     Spool(SpoolCommand),
@@ -97,6 +102,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::TlsReport(asked) => told(tls_report::run(&asked)),
         Command::Trace(asked) => told(trace::run(&asked)),
         Command::Reload(admin) => told(queue::reload(&admin)),
+        Command::User(command) => told(user::run(command)),
         Command::Spool(command) => told(spool::run(command)),
         Command::Config(ConfigCommand::Reference) => {
             print!("{}", shared_config::markdown("egret-mta: configuration", &config::keys()));

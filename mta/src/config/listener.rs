@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use egret_shared::address::{Network, Networks};
 use egret_shared::config::Section;
 use egret_shared::units::{Size, Span};
 
-use crate::reception::MAX_HOLD;
+use crate::reception::{Auth, AuthSettings, MAX_HOLD};
 
 /// One listener.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct ListenerConfig {
     pub relay_networks: Networks,
     /// What STARTTLS needs; `None` does not offer it.
     pub tls: Option<TlsFiles>,
+    /// Who can and who must log in.
+    pub auth: AuthSettings,
     /// The largest message.
     pub max_message_bytes: u64,
     /// The most recipients of a message.
@@ -54,9 +57,10 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
     let networks = section.with_default::<Vec<Network>>(
         "relay_networks",
         RELAY_DEFAULT,
-        "Clients that may send mail to anywhere. All others are refused: there are no local mailboxes.",
+        "Clients that may send mail to anywhere. All others but users are refused: there are no local mailboxes.",
     );
     let tls = tls(section);
+    let auth = auth(section, tls.is_some());
     let size = section.with_default::<Size>(
         "max_message_size",
         "\"50MiB\"",
@@ -103,6 +107,7 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
         address: address?,
         relay_networks: Networks::new(networks),
         tls,
+        auth,
         max_message_bytes: size.0,
         max_recipients: recipients,
         max_hops: hops,
@@ -112,6 +117,49 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
         command_timeout: command.0,
         data_timeout: data.0,
     })
+}
+
+/// How `auth` is written.
+struct AuthName(Auth);
+
+impl FromStr for AuthName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(Auth::None)),
+            "optional" => Ok(Self(Auth::Optional)),
+            "required" => Ok(Self(Auth::Required)),
+            other => Err(format!("{other:?} is not \"none\", \"optional\" or \"required\"")),
+        }
+    }
+}
+
+egret_shared::config_value_from_str!(AuthName => "whether to log in");
+
+fn auth(section: &Section<'_>, has_tls: bool) -> AuthSettings {
+    let AuthName(auth) = section.with_default(
+        "auth",
+        "\"none\"",
+        "Whether users of users_file can log in (SMTP AUTH, RFC 4954: PLAIN and LOGIN, in TLS). \"none\" does not offer it; \"optional\": a user may send mail to anywhere, as clients in relay_networks may without; \"required\": nobody but users may send, whatever relay_networks says.",
+    );
+    let clear = section.with_default::<Vec<Network>>(
+        "auth_without_tls_networks",
+        "[]",
+        "Clients that may tell their password in clear, like \"127.0.0.0/8\"; nobody else can log in without TLS.",
+    );
+    match auth {
+        Auth::None if !clear.is_empty() => {
+            section.complain("auth_without_tls_networks", "stands without auth = \"optional\" or \"required\"");
+        }
+        Auth::Optional | Auth::Required if !has_tls && clear.is_empty() => {
+            section.complain(
+                "auth",
+                "lets nobody log in: passwords are taken in TLS only, which needs tls_certificate and tls_private_key",
+            );
+        }
+        _ => {}
+    }
+    AuthSettings { auth, in_clear: Networks::new(clear) }
 }
 
 fn tls(section: &Section<'_>) -> Option<TlsFiles> {

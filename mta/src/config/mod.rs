@@ -16,6 +16,7 @@ mod route;
 mod routing;
 mod rule;
 mod shaping;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use std::time::Duration;
 use egret_shared::config::{self, Complaints, KeyDoc, Section};
 use egret_shared::lifecycle::LogFormat;
 use egret_shared::units::{Size, Span};
+use egret_shared::users::Passwords;
 
 use crate::delivery::OutcomeRule;
 use crate::dns::resolver::DnsOptions;
@@ -55,6 +57,8 @@ pub struct Config {
     pub spool: spool::Options,
     /// Where mail comes in.
     pub listeners: Vec<ListenerConfig>,
+    /// Who may log in there.
+    pub users: Arc<Passwords>,
     /// Retries and expiry.
     pub queue: QueueOptions,
     /// How much of a failed message comes back with its report.
@@ -152,8 +156,10 @@ fn build(root: &Section<'_>) -> Option<Config> {
         "\"30s\"",
         "How long a stop waits for sessions in flight; what is not done by then stays in the spool.",
     );
+    let users_file = users::file(root);
     let spool = spool_options(root);
     let listeners = root.repeated("listener").iter().map(listener::build).collect::<Vec<_>>();
+    let users = users::build(root, users_file, &listeners);
     let queue = delivery::queue(root);
     let max_returned_bytes = delivery::max_returned_bytes(root);
     let (dns, said) = delivery::delivery(root);
@@ -168,7 +174,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let known = rule::Known {
         pools: egress.as_ref().map(names),
         routes: egress.as_ref().map(|egress| egress.routes.names()),
-        listeners: listeners.iter().flatten().map(|listener| listener.address).collect(),
+        listeners: listeners.iter().flatten().collect(),
     };
     let rules = rule::build(root, &known);
     let outcomes = outcome::build(root);
@@ -184,6 +190,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         hostname: hostname?.into(),
         drain_timeout: drain.0,
         spool,
+        users: users?,
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         queue,
         max_returned_bytes,

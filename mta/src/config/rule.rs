@@ -7,12 +7,14 @@ use egret_shared::address::Network;
 use egret_shared::config::{RawValue, Section, Value};
 use egret_shared::text::Line;
 
+use super::listener::ListenerConfig;
 use crate::message::{Address, Priority, is_domain};
+use crate::reception::Auth;
 use crate::routing::label::{HeaderName, Label};
-use crate::routing::matcher::{AddressPattern, TextPattern};
+use crate::routing::matcher::{AddressPattern, TextPattern, UserPattern};
 use crate::routing::rule::{Rule, Rules, Then, When};
 
-egret_shared::config_value_from_str!(TextPattern => "a pattern", AddressPattern => "an address pattern", Priority => "a priority");
+egret_shared::config_value_from_str!(TextPattern => "a pattern", AddressPattern => "an address pattern", UserPattern => "a pattern", Priority => "a priority");
 
 /// The longest header that is added.
 const MAX_HEADER_BYTES: usize = 900;
@@ -28,19 +30,19 @@ impl<T: Value> Value for Several<T> {
 }
 
 /// What rules may name; pools and routes unless they were complained about.
-pub(super) struct Known {
+pub(super) struct Known<'a> {
     pub pools: Option<Vec<Arc<str>>>,
     pub routes: Option<Vec<Arc<str>>>,
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<&'a ListenerConfig>,
 }
 
 /// Reads all rules.
-pub(super) fn build(root: &Section<'_>, known: &Known) -> Rules {
+pub(super) fn build(root: &Section<'_>, known: &Known<'_>) -> Rules {
     let sections = root.repeated("rule");
     Rules::new(sections.iter().enumerate().map(|(n, section)| rule(n, section, known)).collect())
 }
 
-fn rule(place: usize, section: &Section<'_>, known: &Known) -> Rule {
+fn rule(place: usize, section: &Section<'_>, known: &Known<'_>) -> Rule {
     let name = section.optional::<String>("name", "What `egret-mta explain` calls it; its place if absent.");
     let when = when(section, &known.listeners);
     let then = then(section, known);
@@ -59,7 +61,7 @@ fn rule(place: usize, section: &Section<'_>, known: &Known) -> Rule {
     Rule { name: name.unwrap_or_else(|| format!("rule {}", place + 1)), when, then }
 }
 
-fn when(section: &Section<'_>, listeners: &[SocketAddr]) -> When {
+fn when(section: &Section<'_>, listeners: &[&ListenerConfig]) -> When {
     let headers = section.map::<Several<TextPattern>>(
         "headers",
         "Headers that must be there, each with the value or values of which one must fit: `{ \"X-Class\" = \"bulk\" }`. The value is unfolded and trimmed; encoded words are not decoded. All patterns: exact in any case, with `*` and `?`, or `/regular expression/`.",
@@ -72,16 +74,19 @@ fn when(section: &Section<'_>, listeners: &[SocketAddr]) -> When {
         }
     }
     let listener = several::<SocketAddr>(section, "listener", "The listener's address and port, as in `[[listener]]`.");
-    if let Some(unknown) = listener.iter().find(|at| !listeners.contains(at)) {
-        let known = listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = listener.iter().find(|at| !listeners.iter().any(|known| known.address == **at)) {
+        let known = listeners.iter().map(|known| known.address.to_string()).collect::<Vec<_>>().join(", ");
         section.complain("listener", format!("names {unknown}, where nothing listens; known: {known}"));
     }
-    let user =
-        "The authenticated user. There is no authentication on listeners yet: a rule that asks for one is refused.";
-    if section.optional::<Several<TextPattern>>("user", user).is_some() {
+    let user = several::<UserPattern>(
+        section,
+        "user",
+        "The user that the client has logged in as, in any case; `-` is none, and `*` is any.",
+    );
+    if !user.is_empty() && listeners.iter().all(|listener| listener.auth.auth == Auth::None) {
         section.complain(
             "user",
-            "asks for an authenticated user, but there is no authentication on listeners yet; use client or listener",
+            "asks for a user, but nobody can log in: no [[listener]] has auth = \"optional\" or \"required\"",
         );
     }
     When {
@@ -97,6 +102,7 @@ fn when(section: &Section<'_>, listeners: &[SocketAddr]) -> When {
             "The forward-path, likewise. The rule is for those recipients of a message that fit.",
         ),
         listener,
+        user,
         client: several::<Network>(section, "client", "Networks that the message came from."),
         tenant: several(section, "tenant", "The tenant, as headers or earlier rules have set it; `-` is none."),
         campaign: several(section, "campaign", "The campaign, likewise."),
@@ -107,7 +113,7 @@ pub(super) fn several<T: Value>(section: &Section<'_>, key: &'static str, doc: &
     section.optional::<Several<T>>(key, doc).map_or_else(Vec::new, |several| several.0)
 }
 
-fn then(section: &Section<'_>, known: &Known) -> Then {
+fn then(section: &Section<'_>, known: &Known<'_>) -> Then {
     let tenant = section.optional::<Label>("set_tenant", "Makes it this tenant's mail.");
     let campaign = section.optional::<Label>("set_campaign", "Makes it mail of this campaign.");
     let pool = section.optional::<String>("set_pool", "The pool that it leaves from, whatever a route says.");
@@ -139,7 +145,7 @@ fn then(section: &Section<'_>, known: &Known) -> Then {
 }
 
 /// The route, or the domain to whose hosts it goes.
-fn routing(section: &Section<'_>, known: &Known) -> Option<Arc<str>> {
+fn routing(section: &Section<'_>, known: &Known<'_>) -> Option<Arc<str>> {
     let route = section.optional::<String>(
         "set_route",
         "The name of the route by which it goes, whatever routes say of its domain: its hosts, protocol, options, and its pool unless a rule sets one.",

@@ -4,6 +4,7 @@ use egret_shared::config::{markdown, parse};
 
 use super::*;
 use crate::message::Priority;
+use crate::reception::Auth;
 use crate::routing::source::{Dialect, Way};
 use crate::shaping::options::Tls;
 
@@ -79,6 +80,10 @@ fn what_contradicts_itself_is_refused() {
         ("[delivery]\nconection_limit = 1\n", "did you mean `connection_limit`?"),
         ("[[listener]]\naddress = \"127.0.0.1:25\"\ntls_private_key = \"k\"\n", "tls_certificate belongs to it"),
         ("[[listener]]\naddress = \"127.0.0.1\"\n", "an address with a port"),
+        ("[[listener]]\naddress = \"127.0.0.1:25\"\nauth = \"maybe\"\n", "or \"required\""),
+        ("[[listener]]\naddress = \"127.0.0.1:25\"\nauth = \"required\"\n", "lets nobody log in"),
+        ("[[listener]]\naddress = \"127.0.0.1:25\"\nauth = \"required\"\n", "users_file: is missing"),
+        ("[[listener]]\naddress = \"127.0.0.1:25\"\nauth_without_tls_networks = [\"::1\"]\n", "stands without auth"),
         (
             "[proxy.x]\naddress = \"127.0.0.1:1\"\nusername = \"u\"\npassword_file = \"/nowhere\"\n",
             "/nowhere cannot be read",
@@ -136,7 +141,7 @@ fn each_complaint_about_routes_and_rules_names_its_place() {
         ),
         (
             "[[rule]]\nuser = \"bob\"\nstop = true\n",
-            "10: rule.user: asks for an authenticated user, but there is no authentication on listeners yet; use client or listener",
+            "10: rule.user: asks for a user, but nobody can log in: no [[listener]] has auth = \"optional\" or \"required\"",
         ),
     ] {
         // What stands behind line 9 is written behind a route.
@@ -186,6 +191,25 @@ fn shaping_files_are_read_with_the_configuration_and_their_mistakes_are_its_own(
         found[0].contains("queue.max_ready") && found[1].contains("shaping.toml:2: default.connection_limit"),
         "{found:?}"
     );
+}
+
+#[test]
+fn users_are_read_for_listeners_that_ask_for_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("users");
+    egret_shared::users::add(&file, "shop", "secret").expect("written");
+    let with = |listener: &str| {
+        format!("users_file = \"{}\"\n{MINIMAL}[[listener]]\naddress = \"127.0.0.1:587\"\n{listener}", file.display())
+    };
+    let required = "auth = \"required\"\nauth_without_tls_networks = [\"127.0.0.0/8\"]\n";
+    let config = built(&format!("{}[[rule]]\nuser = [\"shop\", \"-\"]\nstop = true\n", with(required)));
+    assert!(config.users.get("shop").is_some() && config.users.get("Shop").is_none());
+    let auth = &config.listeners[0].auth;
+    assert_eq!(auth.auth, Auth::Required);
+    assert!(auth.in_clear.contains([127, 0, 0, 1].into()) && !auth.in_clear.contains([192, 0, 2, 1].into()));
+    assert!(complaints(&with("")).iter().any(|told| told.contains("no [[listener]] has auth")));
+    std::fs::write(&file, "shop:secret\n").expect("written");
+    assert!(complaints(&with(required)).iter().any(|told| told.contains("users:1: no password hash")));
 }
 
 #[test]

@@ -248,6 +248,7 @@ fn blank(kind: Kind, ticket: &Ticket, path: &Path, wire: &Wire, now: UnixMs) -> 
         source: Some(source.name.to_string()),
         source_address: source.address,
         proxy,
+        user: None,
         peer: wire.peer.clone(),
         response: None,
         class: None,

@@ -95,6 +95,9 @@ pub struct Record {
     /// The other end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<Peer>,
+    /// The user that the client of a reception has logged in as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The words that decided it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<Response>,
@@ -129,7 +132,7 @@ mod tests {
 
     const EVERY_FIELD: &str = r#"{"type":"bounce","time_ms":1,"id":"0190163d8694739bb86c8e5f7a3b2c1d","sender":"a@b.c",
         "recipients":["d@e.f"],"queue":"c:t@e.f","tenant":"t","campaign":"c","site":"e.f","size":9,"attempt":1,"source":"s","source_address":"192.0.2.1",
-        "proxy":"p","peer":{"name":"e.f","address":"198.51.100.1:25"},
+        "proxy":"p","peer":{"name":"e.f","address":"198.51.100.1:25"},"user":"u",
         "response":{"code":550,"enhanced":"5.1.1","text":"no such user","command":"RCPT"},"class":"InvalidRecipient",
         "party":"remote","reason":"connection_refused","tls":"TLSv1.3","tls_policy":"sts-enforce","tls_result":"success","uncertain":true,
         "timing":{"waited_ms":1,"connect_ms":2,"transaction_ms":3}}"#;

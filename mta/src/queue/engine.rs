@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
+use egret_shared::limits::{Lease, Limits};
 use slotmap::SlotMap;
 
+use super::budget::Paths;
 use super::control::Controls;
+use super::meter::Meter;
 use super::options::QueueOptions;
 use super::ready::{Ready, SiteSlot};
 use super::scheduled::{Entry, Lead, Notes, Place, Scheduled, is_due_in};
@@ -19,7 +22,6 @@ use super::sweep::Sweep;
 use super::words::{Act, Admit, Cause, EntryKey, HELD, NoSite, PartKey, Readmit, Resolution};
 use crate::routing::health::{Health, rest_after};
 use crate::routing::pool::{Pool, Rotation};
-use crate::shaping::per_site::PerSite;
 
 slotmap::new_key_type! {
     pub(super) struct QueueKey;
@@ -47,19 +49,24 @@ pub(super) enum Timer {
 }
 
 /// A session as the engine sees it.
-#[derive(Debug)]
 pub(super) struct Session {
     pub ready: ReadyKey,
     pub holds: Option<EntryKey>,
     pub opened: UnixMs,
     /// By which way of its source.
     pub way: usize,
+    /// Its places in limits that others share: free when the session is over.
+    #[expect(dead_code, reason = "held, not read")]
+    pub lease: Option<Lease>,
+    /// It was told that there is no more work, so that its places become free.
+    pub is_released: bool,
 }
 
 /// The queues.
 pub struct Engine {
     pub(super) options: QueueOptions,
-    pub(super) connection_limits: PerSite<u32>,
+    pub(super) paths: Box<dyn Paths>,
+    pub(super) meter: Meter,
     pub(super) lead_epoch: u64,
     pub(super) pools: HashMap<Arc<str>, (Pool, Rotation)>,
     pub(super) default_pool: Arc<str>,
@@ -71,7 +78,7 @@ pub struct Engine {
     pub(super) site_names: HashMap<Arc<str>, SiteKey>,
     pub(super) ready: SlotMap<ReadyKey, Ready>,
     pub(super) sessions: HashMap<u64, Session>,
-    timers: BinaryHeap<Reverse<(UnixMs, Timer)>>,
+    pub(super) timers: BinaryHeap<Reverse<(UnixMs, Timer)>>,
     pub(super) last_session: u64,
     pub(super) sweep: Sweep,
     pub(super) controls: Controls,
@@ -81,18 +88,20 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Empty queues. `pools` must hold `default_pool`; a part whose pool is gone leaves from that.
+    /// Empty queues. `paths` says what limits each path, and `meter` keeps it. `pools` must hold `default_pool`; a part whose pool is gone leaves from that.
     /// `seed` drives the spread of retries.
     pub fn new(
         options: QueueOptions,
-        connection_limits: impl Into<PerSite<u32>>,
+        paths: impl Paths + 'static,
+        meter: Meter,
         pools: Vec<Pool>,
         default_pool: Arc<str>,
         seed: u64,
     ) -> Self {
         Self {
             options,
-            connection_limits: connection_limits.into(),
+            paths: Box::new(paths),
+            meter,
             lead_epoch: 0,
             pools: pools.into_iter().map(|pool| (pool.name.clone(), (pool, Rotation::default()))).collect(),
             default_pool,
@@ -112,6 +121,11 @@ impl Engine {
             reporting: 0,
             draining: false,
         }
+    }
+
+    /// The limits that are kept.
+    pub fn limits(&self) -> Limits {
+        self.meter.limits()
     }
 
     /// Parts in the queues, wherever they are.

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
 
+use super::budget::Budget;
 use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
+use super::meter::Reached;
 use super::ready::{May, Ready, SiteSlot};
 use super::scheduled::{Lead, Place, is_due_in};
 use super::words::{Act, EntryKey};
 use crate::dns::site::Site;
 use crate::message::{Priority, Ticket};
-use crate::routing::source::Way;
+use crate::routing::source::{Source, Way};
 
 /// Scheduled queues of a site and priority that are asked in one turn when none of their pools has room.
 const MAX_STUCK: usize = 16;
@@ -51,8 +53,8 @@ impl Engine {
             (slot.site, slot.epoch) = (site, epoch);
             return key;
         }
-        let (name, limit) = (site.name.clone(), *self.connection_limits.of(&site.name) as usize);
-        let slot = self.sites.insert(SiteSlot::new(site, limit, epoch));
+        let name = site.name.clone();
+        let slot = self.sites.insert(SiteSlot::new(site, epoch));
         self.site_names.insert(name, slot);
         slot
     }
@@ -79,12 +81,16 @@ impl Engine {
             let is_open = |priority: Priority| stuck[priority.place()].len() < MAX_STUCK;
             let Some(queue) = self.sites.get_mut(site).and_then(|s| s.wanting.pop_of(is_open)) else { break };
             let Some(entry) = self.take_due(queue, site) else { continue };
+            if !self.may_leave(queue, entry, now) {
+                continue;
+            }
             match self.choose(site, queue, now) {
                 Some(ready) => {
                     self.make_ready(ready, entry, now);
                     filled.push(ready);
                 }
                 None => {
+                    self.meter.give_back(&self.queues[queue].rates, now);
                     self.return_due(entry);
                     stuck[self.queues[queue].priority().place()].push(queue);
                     continue;
@@ -132,10 +138,10 @@ impl Engine {
 
     /// Puts a due entry into a ready queue that [`Engine::choose`] has chosen for it.
     fn make_ready(&mut self, key: ReadyKey, entry: EntryKey, now: UnixMs) {
-        let most = self.options.max_ready;
         let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
         self.put(entry, Place::Ready);
         let ready = &mut self.ready[key];
+        let most = ready.most_waiting(self.options.max_ready);
         if ready.waiting.is_empty() {
             ready.progress = now;
         }
@@ -173,88 +179,133 @@ impl Engine {
     /// The ready queue of the source whose turn it is, if any source of the queue's pool can take work.
     fn choose(&mut self, site: SiteKey, queue: QueueKey, now: UnixMs) -> Option<ReadyKey> {
         self.blocks(queue)?;
-        let Self { pools, queues, sites, ready, health, options, .. } = self;
-        let queue = queues.get(queue)?;
-        let pool = &queue.key.1;
-        let name = if pools.contains_key(pool) { pool } else { &self.default_pool };
-        let (pool, rotation) = pools.get_mut(name)?;
-        let slot = sites.get_mut(site)?;
+        let mut usable = self.usable(site, queue, now)?;
+        let pool = self.pool_of(queue);
+        loop {
+            let (members, rotation) = self.pools.get_mut(&pool)?;
+            let picked = rotation.pick(members, |i| usable[i])?;
+            let source = members.members[picked].0.clone();
+            let key = self.ready_of(&source, site)?;
+            let Err(reached) = self.meter.take(&self.ready[key].budget.choosing, now) else { return Some(key) };
+            let (members, rotation) = self.pools.get_mut(&pool)?;
+            rotation.unpick(members, picked, |i| usable[i]);
+            usable[picked] = false;
+            self.choice_reached(site, key, &reached, now);
+        }
+    }
+
+    /// The pool that a queue leaves from.
+    fn pool_of(&self, queue: QueueKey) -> Arc<str> {
+        let pool = self.queues.get(queue).map(|queue| &queue.key.1).filter(|pool| self.pools.contains_key(*pool));
+        pool.unwrap_or(&self.default_pool).clone()
+    }
+
+    /// Which members of a queue's pool can take work for a site; if none can, the site is looked at again when one may.
+    fn usable(&mut self, site: SiteKey, queue: QueueKey, now: UnixMs) -> Option<Vec<bool>> {
+        let pool = self.pool_of(queue);
+        let (slot, queue, (pool, _)) = (self.sites.get(site)?, self.queues.get(queue)?, self.pools.get(&pool)?);
         let mut wake: Option<UnixMs> = None;
         let mut later = |at: UnixMs| wake = Some(wake.map_or(at, |w| w.min(at)));
         let usable: Vec<bool> = (pool.members.iter())
             .map(|(source, _)| {
-                let found = slot.ready.get(&source.name).and_then(|key| ready.get(*key));
+                let found = slot.ready.get(&source.name).and_then(|key| self.ready.get(*key));
                 let held = found.map_or(UnixMs(0), |r| r.held_until);
-                let rest = health.rests_until(source, now).unwrap_or(UnixMs(0)).max(held);
+                let rest = self.health.rests_until(source, now).unwrap_or(UnixMs(0)).max(held);
                 if rest > now && slot.fits(source) {
                     later(rest);
                 }
+                let has_room = |r: &Ready| {
+                    let most = r.most_waiting(self.options.max_ready);
+                    r.waiting.has_room(queue.priority(), &queue.tenant, most)
+                };
                 rest <= now
                     && slot.fits(source)
                     && queue.blocks.path(&source.name, &slot.site.name).is_none()
-                    && found.is_none_or(|r| r.waiting.has_room(queue.priority(), &queue.tenant, options.max_ready))
+                    && found.is_none_or(has_room)
             })
             .collect();
-        let Some(picked) = rotation.pick(pool, |i| usable[i]) else {
+        if !usable.contains(&true) {
             self.wake_site_at(site, wake);
             return None;
-        };
-        let source = &pool.members[picked].0;
-        let key =
-            slot.ready.entry(source.name.clone()).or_insert_with(|| ready.insert(Ready::new(source.clone(), site)));
-        Some(*key)
+        }
+        Some(usable)
+    }
+
+    /// The ready queue of a path.
+    fn ready_of(&mut self, source: &Arc<Source>, site: SiteKey) -> Option<ReadyKey> {
+        let slot = self.sites.get_mut(site)?;
+        if let Some(key) = slot.ready.get(&source.name) {
+            return Some(*key);
+        }
+        let limits = self.paths.limits(&source.name, &slot.site);
+        let budget = Budget::new(&source.name, &slot.site.name, &limits, self.meter.is_shared());
+        let key = self.ready.insert(Ready::new(source.clone(), site, budget));
+        slot.ready.insert(source.name.clone(), key);
+        Some(key)
     }
 
     /// Gives waiting entries to idle sessions, and opens sessions for the rest.
     pub(super) fn serve(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
         while !self.draining {
-            let Some(ready) = self.ready.get_mut(key) else { return };
-            if ready.waiting.is_empty() {
-                return;
-            }
-            let limit = self.sites.get(ready.site).map_or(1, |slot| slot.limit);
-            if let Some(session) = ready.idle.pop() {
-                self.hand(key, session, now, acts);
-                continue;
-            }
-            let rest = self.health.rests_until(&ready.source, now);
-            match rest.map_or_else(|| ready.may_open(limit, now), May::Later) {
-                May::Open => self.open(key, now, acts),
-                May::Later(at) => {
-                    if !std::mem::replace(&mut ready.timer, true) {
-                        self.set_timer(at, Timer::Ready(key));
+            let Some(ready) = self.ready.get(key).filter(|ready| !ready.waiting.is_empty()) else { return };
+            let may = match self.health.rests_until(&ready.source, now) {
+                _ if !ready.idle.is_empty() => May::Open,
+                Some(rest) => May::Later(rest),
+                None => ready.may_open(now),
+            };
+            match may {
+                May::Open => {
+                    let is_idle = !ready.idle.is_empty();
+                    let done = if is_idle { self.hand(key, now, acts) } else { self.open(key, now, acts) };
+                    if let Err(reached) = done {
+                        return self.path_reached(key, reached, now, acts);
                     }
-                    return;
                 }
+                May::Later(at) => return self.wake_ready_at(key, at),
                 May::Wait => return,
             }
         }
     }
 
-    fn hand(&mut self, key: ReadyKey, session: u64, now: UnixMs, acts: &mut Vec<Act>) {
-        if let Some(ticket) = self.take(key, session, now) {
-            acts.push(Act::Hand { session, ticket });
+    pub(super) fn wake_ready_at(&mut self, key: ReadyKey, at: UnixMs) {
+        let Some(ready) = self.ready.get_mut(key) else { return };
+        if ready.timer.is_none_or(|set| at < set) {
+            ready.timer = Some(at);
+            self.set_timer(at, Timer::Ready(key));
         }
     }
 
-    fn open(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
+    fn hand(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) -> Result<(), Reached> {
+        let ready = &mut self.ready[key];
+        self.meter.take(&ready.budget.messages, now)?;
+        let Some(session) = ready.idle.pop() else { return Ok(()) };
+        if let Some(ticket) = self.take(key, session, now) {
+            acts.push(Act::Hand { session, ticket });
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) -> Result<(), Reached> {
+        let lease = self.meter.admit(&self.ready[key].budget, now)?;
         self.last_session += 1;
         let session = self.last_session;
         let way = self.health.way(&self.ready[key].source, now).unwrap_or(0);
-        self.sessions.insert(session, Session { ready: key, holds: None, opened: now, way });
+        let record = Session { ready: key, holds: None, opened: now, way, lease, is_released: false };
+        self.sessions.insert(session, record);
         self.ready[key].sessions += 1;
-        let Some(first) = self.take(key, session, now) else { return };
+        let Some(first) = self.take(key, session, now) else { return Ok(()) };
         let ready = &self.ready[key];
         self.health.opening(&ready.source, way, now);
         let (source, site) = (ready.source.clone(), self.sites[ready.site].site.clone());
         let way = source.ways.get(way).cloned().unwrap_or(Way::Direct);
         acts.push(Act::Open { session, source, way, site, first });
+        Ok(())
     }
 
     /// Moves the waiting entry whose turn it is into `session`.
     fn take(&mut self, key: ReadyKey, session: u64, now: UnixMs) -> Option<Ticket> {
         let ready = self.ready.get_mut(key)?;
-        ready.progress = now;
+        (ready.progress, ready.limited) = (now, None);
         let entry = ready.waiting.pop()?;
         self.sessions.get_mut(&session)?.holds = Some(entry);
         self.put(entry, Place::Session);
@@ -287,8 +338,13 @@ impl Engine {
 
     pub(super) fn wake_ready(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(ready) = self.ready.get_mut(key) else { return };
-        ready.timer = false;
+        ready.timer = ready.timer.filter(|set| *set > now);
+        let (site, waited) = (ready.site, ready.limited.is_some());
         self.serve(key, now, acts);
+        if waited {
+            // While the path waited for a limit, little was let into its ready queue.
+            self.turn(site, now, acts);
+        }
         self.forget_ready_if_unused(key, now);
     }
 

@@ -2,11 +2,14 @@
 //! floor 2; `run` is the task that drives it, floor 4.
 //! Knows neither SMTP nor DNS nor the spool's files: it gives out acts and is told what came of them.
 
+mod budget;
 mod classes;
 pub mod control;
 mod engine;
 mod flow;
 mod lanes;
+mod limits;
+mod meter;
 mod notice;
 mod options;
 mod ready;
@@ -17,7 +20,9 @@ mod settle;
 mod sweep;
 mod words;
 
+pub use budget::Paths;
 pub use engine::Engine;
+pub use meter::Meter;
 pub use options::{DelayNotice, QueueOptions};
 pub use words::{Act, Admit, Cause, EntryKey, NoSite, Notice, PartKey, Readmit, Resolution};
 

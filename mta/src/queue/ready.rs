@@ -10,8 +10,10 @@ use std::time::Duration;
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::Party;
 
+use super::budget::Budget;
 use super::classes::Classes;
 use super::engine::{QueueKey, ReadyKey, SiteKey};
+use super::meter::Reached;
 use super::words::EntryKey;
 use crate::dns::site::Site;
 use crate::routing::health::rest_after;
@@ -21,12 +23,18 @@ use crate::routing::source::Source;
 const BACKLOG_PER_SESSION: usize = 2;
 /// Waiting longer than this without progress opens one more session in any case.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// What may wait in a ready queue whose path has reached a limit: what comes after may find another source.
+const MAX_LIMITED: usize = 64;
 
 /// A ready queue.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub source: Arc<Source>,
     pub site: SiteKey,
+    /// What its path may take.
+    pub budget: Budget,
+    /// The limit that it waits for.
+    pub limited: Option<Limited>,
     /// Handed out by priority, and by tenant in turn.
     pub waiting: Classes<EntryKey>,
     pub sessions: usize,
@@ -35,16 +43,25 @@ pub(super) struct Ready {
     pub held_until: UnixMs,
     /// Failed dials in a row; until one works, one session at a time probes.
     pub failures: u32,
-    /// When the last of them was told. Sessions that were open then are news of the same failure.
+    /// When the last of them was told.
     pub failed_at: UnixMs,
+    /// The newest session then. Sessions up to it are news of the same failure.
+    pub failed_until: u64,
     /// The words of the last failure, until a session works.
     pub why: Option<Box<str>>,
     /// The party that it is laid on.
     pub party: Option<Party>,
     /// When an entry last went to a session, or came into the empty queue.
     pub progress: UnixMs,
-    /// A timer is set for it.
-    pub timer: bool,
+    /// For when a timer is set for it.
+    pub timer: Option<UnixMs>,
+}
+
+/// A limit that keeps a ready queue back.
+#[derive(Clone, Debug)]
+pub(super) struct Limited {
+    pub by: Reached,
+    pub since: UnixMs,
 }
 
 /// Whether a session may be opened.
@@ -58,32 +75,44 @@ pub(super) enum May {
 }
 
 impl Ready {
-    pub fn new(source: Arc<Source>, site: SiteKey) -> Self {
+    pub fn new(source: Arc<Source>, site: SiteKey, budget: Budget) -> Self {
         let zero = UnixMs(0);
         let waiting = Classes::default();
         Self {
             source,
             site,
+            budget,
+            limited: None,
             waiting,
             sessions: 0,
             idle: Vec::new(),
             held_until: zero,
             failures: 0,
             failed_at: zero,
+            failed_until: 0,
             why: None,
             party: None,
             progress: zero,
-            timer: false,
+            timer: None,
         }
     }
 
-    /// Whether one more session may be opened now, within `limit`.
-    pub fn may_open(&self, limit: usize, now: UnixMs) -> May {
+    /// The most sessions that may be open now.
+    pub fn most_sessions(&self) -> usize {
+        if self.failures >= self.budget.patience { 1 } else { self.budget.sessions }
+    }
+
+    /// What may wait in it, of `most`.
+    pub fn most_waiting(&self, most: usize) -> usize {
+        if self.limited.is_some() { most.min(MAX_LIMITED) } else { most }
+    }
+
+    /// Whether one more session may be opened now.
+    pub fn may_open(&self, now: UnixMs) -> May {
         if self.held_until > now {
             return May::Later(self.held_until);
         }
-        let limit = if self.failures > 0 { 1 } else { limit };
-        if self.sessions >= limit {
+        if self.sessions >= self.most_sessions() {
             return May::Wait;
         }
         let patient_until = self.progress.plus(PATIENCE);
@@ -94,12 +123,14 @@ impl Ready {
         }
     }
 
-    /// A session that was opened at `opened` failed: the queue is held, longer each time.
-    pub fn failed(&mut self, opened: UnixMs, now: UnixMs) {
-        if opened > self.failed_at {
+    /// A session failed, when `newest` was the newest: when patience ends, the queue is held, longer each time.
+    pub fn failed(&mut self, session: u64, newest: u64, now: UnixMs) {
+        if session > self.failed_until {
             self.failures += 1;
-            self.failed_at = now;
-            self.held_until = now.plus(rest_after(self.failures));
+            (self.failed_at, self.failed_until) = (now, newest);
+            if let Some(beyond) = self.failures.checked_sub(self.budget.patience) {
+                self.held_until = now.plus(rest_after(beyond + 1));
+            }
         }
     }
 
@@ -118,15 +149,13 @@ pub(super) struct SiteSlot {
     pub wanting: Classes<QueueKey>,
     /// When the site is looked at again, if a timer is set.
     pub wake: Option<UnixMs>,
-    /// The most sessions from one source.
-    pub limit: usize,
     /// Of the last answer that led here ([`Engine::lead_epoch`](super::Engine::lead_epoch)).
     pub epoch: u64,
 }
 
 impl SiteSlot {
-    pub fn new(site: Arc<Site>, limit: usize, epoch: u64) -> Self {
-        Self { site, ready: HashMap::new(), wanting: Classes::default(), wake: None, limit, epoch }
+    pub fn new(site: Arc<Site>, epoch: u64) -> Self {
+        Self { site, ready: HashMap::new(), wanting: Classes::default(), wake: None, epoch }
     }
 
     /// Whether the site has an address that `source` can reach by family.

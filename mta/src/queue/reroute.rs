@@ -2,30 +2,39 @@
 //! Always: after other routes nothing waits for a session to a site that an older answer led to; schedules stay as they
 //! are, and what a session carries is finished.
 
-use egret_shared::clock::UnixMs;
+use std::cmp::Reverse;
 
+use egret_shared::clock::UnixMs;
+use egret_shared::fault::Party;
+
+use super::budget::Budget;
 use super::engine::{Engine, QueueKey, Timer};
 use super::scheduled::Lead;
-use crate::shaping::per_site::PerSite;
 
 impl Engine {
-    /// Other limits of sessions: more are opened at once where more may be; what is open is finished.
-    pub fn set_connection_limits(&mut self, limits: PerSite<u32>) {
-        for slot in self.sites.values_mut() {
-            slot.limit = *limits.of(&slot.site.name) as usize;
-        }
-        self.connection_limits = limits;
-        for key in self.ready.keys().collect::<Vec<_>>() {
-            self.set_timer(UnixMs(0), Timer::Ready(key));
+    /// What limits paths is other than before: it holds at once, and what is open is finished.
+    pub fn paths_changed(&mut self) {
+        let is_shared = self.meter.is_shared();
+        for (key, ready) in &mut self.ready {
+            if let Some(slot) = self.sites.get(ready.site) {
+                let limits = self.paths.limits(&ready.source.name, &slot.site);
+                ready.budget = Budget::new(&ready.source.name, &slot.site.name, &limits, is_shared);
+            }
+            // It waited for what may be no more.
+            if ready.limited.take().is_some() && ready.party == Some(Party::Limit) {
+                (ready.held_until, ready.party, ready.why) = (UnixMs(0), None, None);
+            }
+            self.timers.push(Reverse((UnixMs(0), Timer::Ready(key))));
+            self.timers.push(Reverse((UnixMs(0), Timer::Site(ready.site))));
         }
     }
 
     /// Everything is led anew: what waits for a session goes back to its scheduled queue, which asks where it leads.
     /// An answer of before counts no more ([`Engine::lead_epoch`]).
-    pub fn lead_anew(&mut self) {
+    pub fn lead_anew(&mut self, now: UnixMs) {
         self.lead_epoch += 1;
         for key in self.ready.keys().collect::<Vec<_>>() {
-            self.give_back(key);
+            self.give_back(key, now);
         }
         for slot in self.sites.values_mut() {
             for queue in slot.wanting.take_out(|_| true) {

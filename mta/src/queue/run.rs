@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egret_shared::clock::{Clock, UnixMs};
+use egret_shared::limits::Limits;
 use metrics::{Gauge, gauge};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::words::Control;
 use super::engine::Engine;
+use super::meter::Meter;
 use super::options::QueueOptions;
 use super::words::{Act, Admit, EntryKey, Notice, PartKey, Readmit, Resolution};
 use crate::dns::site::Site;
@@ -122,7 +124,8 @@ impl Queues {
 pub struct Driver<H> {
     engine: Engine,
     hands: Arc<H>,
-    time: Time,
+    time: Start,
+    limits: Limits,
     words: mpsc::Receiver<Word>,
     told: mpsc::Sender<Word>,
     reports: mpsc::Receiver<FromSession>,
@@ -134,13 +137,24 @@ pub struct Driver<H> {
 }
 
 /// Wall time that does not jump: the wall clock at the start plus monotonic time since.
-struct Time {
+#[derive(Clone)]
+pub struct Start {
     clock: Clock,
     wall: UnixMs,
     started: Instant,
 }
 
-impl Time {
+impl Start {
+    /// Begins now.
+    pub fn now_of(clock: &Clock) -> Self {
+        Self { wall: clock.wall(), started: clock.now(), clock: clock.clone() }
+    }
+
+    /// Limits in this time, for the engine; other nodes use them, too, if `is_shared`.
+    pub fn meter(&self, limits: Limits, is_shared: bool) -> Meter {
+        Meter::new(limits, is_shared, self.wall, self.started)
+    }
+
     fn now(&self) -> UnixMs {
         self.wall.plus(self.clock.now().saturating_duration_since(self.started))
     }
@@ -159,10 +173,10 @@ pub struct Inbox {
 }
 
 impl<H: Hands> Driver<H> {
-    /// A driver of `engine`.
-    pub fn new(engine: Engine, hands: Arc<H>, clock: Clock, inbox: Inbox) -> Self {
+    /// A driver of `engine`, whose time begins at `start`.
+    pub fn new(engine: Engine, hands: Arc<H>, start: Start, inbox: Inbox) -> Self {
         let (reporter, reports) = mpsc::channel(MAX_WORDS);
-        let time = Time { wall: clock.wall(), started: clock.now(), clock };
+        let (time, limits) = (start, engine.limits());
         let gauges = [
             gauge!("egret_mta_queue_parts"),
             gauge!("egret_mta_queue_scheduled_queues"),
@@ -173,12 +187,25 @@ impl<H: Hands> Driver<H> {
             gauge!("egret_mta_queue_jobs"),
         ];
         let Inbox { told, words } = inbox;
-        Self { engine, hands, time, words, told, reports, reporter, work: HashMap::new(), answers: Vec::new(), gauges }
+        Self {
+            engine,
+            hands,
+            time,
+            limits,
+            words,
+            told,
+            reports,
+            reporter,
+            work: HashMap::new(),
+            answers: Vec::new(),
+            gauges,
+        }
     }
 
     /// Runs until it has drained.
     pub async fn run(mut self) {
         let (mut words, mut reports, mut acts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut changed = Vec::new();
         loop {
             let now = self.time.now();
             self.engine.tick(now, &mut acts);
@@ -192,6 +219,7 @@ impl<H: Hands> Driver<H> {
             tokio::select! {
                 _ = self.words.recv_many(&mut words, BATCH) => {}
                 _ = self.reports.recv_many(&mut reports, BATCH) => {}
+                names = self.limits.woken() => changed = names,
                 () = tokio::time::sleep(wait) => {}
             }
             let now = self.time.now();
@@ -204,6 +232,7 @@ impl<H: Hands> Driver<H> {
             for word in words.drain(..) {
                 self.tell(word, now, &mut acts);
             }
+            self.engine.limits_changed(&std::mem::take(&mut changed), now, &mut acts);
         }
     }
 

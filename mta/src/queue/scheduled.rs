@@ -8,10 +8,13 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
+use egret_shared::limits::Throttle;
 use slotmap::SlotMap;
 
+use super::budget::List;
 use super::control::Blocks;
 use super::engine::QueueKey;
+use super::meter::Reached;
 use super::words::{EntryKey, PartKey};
 use crate::dns::site::Site;
 use crate::message::{MessageId, Priority, QueueName, Ticket};
@@ -145,6 +148,10 @@ pub(super) struct Scheduled {
     pub blocks: Blocks,
     /// The last transient failure of a part of it.
     pub last: Option<Box<LastAnswer>>,
+    /// How fast its messages may leave it.
+    pub rates: List<Throttle>,
+    /// The rate that it waits for.
+    pub limited: Option<Reached>,
 }
 
 /// A transient failure, for who asks why nothing moves.
@@ -169,6 +176,8 @@ impl Scheduled {
             held: 0,
             blocks: Blocks::default(),
             last: None,
+            rates: List::default(),
+            limited: None,
         }
     }
 

@@ -59,8 +59,8 @@ impl Engine {
         if let Some(entry) = entry {
             self.settle(entry, result, now, acts);
         }
-        if self.draining {
-            acts.push(Act::Release { session });
+        if self.draining || self.should_yield(ready) {
+            self.dismiss(session, acts);
             return;
         }
         if let Some(queue) = self.ready.get_mut(ready) {
@@ -82,7 +82,7 @@ impl Engine {
             self.take_back(key, entry);
         }
         if let Some(fault) = fault {
-            self.blame(key, fault, &over, now);
+            self.blame(key, fault, session, &over, now);
         }
         self.serve(key, now, acts);
         self.turn(site, now, acts);
@@ -90,17 +90,17 @@ impl Engine {
     }
 
     /// Lets the path, the source behind its proxy or the whole proxy rest, and puts back what has no other way.
-    fn blame(&mut self, key: ReadyKey, fault: &Fault, session: &Session, now: UnixMs) {
-        let Session { opened, way, .. } = *session;
+    fn blame(&mut self, key: ReadyKey, fault: &Fault, number: u64, session: &Session, now: UnixMs) {
+        let (opened, way, newest) = (session.opened, session.way, self.last_session);
         let Some(ready) = self.ready.get_mut(key) else { return };
         let party = fault.party();
         (ready.why, ready.party) = (Some(fault.to_string().into()), Some(party));
         match party {
             Party::Limit => ready.held_until = now.plus(fault.retry_after.unwrap_or(rest_after(1))),
-            Party::Remote => ready.failed(opened, now),
+            Party::Remote => ready.failed(number, newest, now),
             Party::Source | Party::Proxy if concerns_path_only(fault.reason) => {
-                ready.failed(opened, now);
-                self.give_back(key);
+                ready.failed(number, newest, now);
+                self.give_back(key, now);
             }
             Party::Source | Party::Proxy => {
                 let source = ready.source.clone();
@@ -108,7 +108,7 @@ impl Engine {
                 let health = &self.health;
                 let all = self.ready.iter().filter(|(_, r)| !health.usable(&r.source, now)).map(|(k, _)| k);
                 for resting in all.collect::<Vec<_>>() {
-                    self.give_back(resting);
+                    self.give_back(resting, now);
                 }
             }
         }
@@ -131,10 +131,11 @@ impl Engine {
     }
 
     /// Puts what waits in a ready queue back at the head of the scheduled queues.
-    pub(super) fn give_back(&mut self, key: ReadyKey) {
+    pub(super) fn give_back(&mut self, key: ReadyKey, now: UnixMs) {
         let Some(ready) = self.ready.get_mut(key) else { return };
         let site = ready.site;
         for entry in ready.waiting.take_out(|_| true).into_iter().rev() {
+            self.untake(key, entry, now);
             self.return_due(entry);
         }
         // The queues learn of it when another source of their pools has room, or when the rest ends.

@@ -2,10 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::{Fault, Reason};
+use egret_shared::limits::Limits;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::control::words::Control;
@@ -16,8 +19,11 @@ use crate::dns::site::{MxHost, Protocol, Site};
 use crate::message::*;
 use crate::routing::pool::Pool;
 use crate::routing::source::{Source, Way};
+use crate::shaping::options::PathLimits;
+use crate::shaping::per_site::PerSite;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const START: UnixMs = UnixMs(1_000_000);
 
 impl Engine {
     /// Every live entry says where it is, and a key of it is there.
@@ -45,7 +51,7 @@ impl Engine {
         }
         for (key, ready) in &self.ready {
             assert_eq!(ready.sessions, self.sessions.values().filter(|s| s.ready == key).count());
-            assert!(ready.sessions <= self.sites[ready.site].limit);
+            assert!(ready.sessions <= ready.budget.sessions);
         }
     }
 }
@@ -71,6 +77,26 @@ fn site(name: &str) -> Arc<Site> {
     Arc::new(Site { name: name.into(), hosts: vec![host], protocol: Protocol::Smtp })
 }
 
+/// What limits paths, as a test says.
+#[derive(Clone, Default)]
+struct Shaped(Arc<Mutex<PerSite<Arc<PathLimits>>>>, Arc<Mutex<HashMap<String, Arc<PathLimits>>>>);
+
+impl Paths for Shaped {
+    fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
+        let of_source = self.1.lock().get(source).cloned();
+        of_source.unwrap_or_else(|| self.0.lock().of(&site.name).clone())
+    }
+}
+
+/// So many sessions at once.
+fn sessions(most: u32) -> Arc<PathLimits> {
+    Arc::new(PathLimits { connection_limit: most.into(), ..PathLimits::default() })
+}
+
+fn meter() -> Meter {
+    Meter::new(Limits::memory(), false, START, std::time::Instant::now())
+}
+
 fn options() -> QueueOptions {
     QueueOptions {
         retry_interval: MINUTE,
@@ -83,6 +109,7 @@ fn options() -> QueueOptions {
 
 /// The engine with everything around it played by the test.
 struct World {
+    shaped: Shaped,
     engine: Engine,
     now: UnixMs,
     acts: Vec<Act>,
@@ -99,10 +126,13 @@ impl World {
     fn new(sources: usize, limit: u32) -> Self {
         let members = (0..sources).map(|i| (source(&format!("s{i}")), 1)).collect();
         let pool = Pool { name: "p".into(), members };
-        let engine = Engine::new(options(), limit, vec![pool], "p".into(), 7);
+        let shaped = Shaped::default();
+        *shaped.0.lock() = sessions(limit).into();
+        let engine = Engine::new(options(), shaped.clone(), meter(), vec![pool], "p".into(), 7);
         Self {
+            shaped,
             engine,
-            now: UnixMs(1_000_000),
+            now: START,
             acts: Vec::new(),
             tickets: HashMap::new(),
             idle: HashSet::new(),
@@ -112,6 +142,12 @@ impl World {
             marks: HashMap::new(),
             kept: Vec::new(),
         }
+    }
+
+    /// Other limits of paths.
+    fn shape(&mut self, limits: impl Into<PerSite<Arc<PathLimits>>>) {
+        *self.shaped.0.lock() = limits.into();
+        self.engine.paths_changed();
     }
 
     fn admit(&mut self, domain: &str, recipients: u16) -> MessageId {
@@ -193,6 +229,17 @@ impl World {
         self.now = self.now.plus(span);
         self.engine.tick(self.now, &mut self.acts);
         self.play();
+        self.hear_of_limits();
+    }
+
+    /// Tells the engine what the limits say, as the driver would.
+    fn hear_of_limits(&mut self) {
+        let limits = self.engine.limits();
+        let mut woken = std::pin::pin!(limits.woken());
+        if let Poll::Ready(names) = woken.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            self.engine.limits_changed(&names, self.now, &mut self.acts);
+            self.play();
+        }
     }
 
     fn settle(&mut self, session: u64, verdict: Verdict) {
@@ -228,6 +275,11 @@ impl World {
             self.engine.reported(failed.key, self.now, &mut self.acts);
         }
         self.play();
+    }
+
+    /// Open sessions.
+    fn sessions(&self) -> usize {
+        self.tickets.len() + self.idle.len()
     }
 
     fn busy(&self) -> Vec<u64> {
@@ -466,6 +518,7 @@ fn a_long_due_list_expires_in_steps() {
 }
 
 mod control;
+mod limits;
 mod model;
 mod notice;
 mod priority;

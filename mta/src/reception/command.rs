@@ -1,15 +1,16 @@
 //! SMTP commands as values (RFC 5321 section 4.1, RFC 1870, RFC 3030, RFC 3207, RFC 3461, RFC 4865,
-//! RFC 6152, RFC 6531).
+//! RFC 4954, RFC 6152, RFC 6531).
 //! Pure. Floor 1.
 //! Always: what is not understood whole is refused whole; no part of a bad command has an effect.
 
 use egret_shared::text::Line;
 
+use super::auth::Response;
 use super::hold::Hold;
 use super::notification::{scan_mail, scan_rcpt};
 use super::offer::Refusal;
 use super::path::{parameters, scan_path};
-use crate::message::{Address, MessageWish, RecipientWish};
+use crate::message::{Address, MessageWish, RecipientWish, xtext};
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,13 @@ pub enum Command {
     },
     /// STARTTLS.
     StartTls,
+    /// AUTH.
+    Auth {
+        /// How the client would show who it is.
+        mechanism: String,
+        /// What it shows at once.
+        initial: Option<Response>,
+    },
     /// RSET.
     Reset,
     /// NOOP.
@@ -61,6 +69,8 @@ pub struct Mail {
     pub hold: Option<Hold>,
     /// RET and ENVID.
     pub wish: MessageWish,
+    /// AUTH was given: who wrote the message, as somebody else has found. It is read, and nobody here acts on it.
+    pub auth: bool,
     /// A parameter was given: not before EHLO.
     pub extended: bool,
 }
@@ -126,6 +136,9 @@ pub enum Bad {
     /// To be held longer than EHLO has said.
     #[error("messages are held for {0} seconds at most")]
     HeldTooLong(u64),
+    /// AUTH without a mechanism, or with more than it and an initial response.
+    #[error("a mechanism, and no more than an initial response behind it, must follow")]
+    Mechanism,
     /// BDAT without a length: where its bytes end is unknown.
     #[error("BDAT needs a length in bytes; closing, for the end of the chunk is unknown")]
     Chunk,
@@ -168,6 +181,7 @@ pub fn parse(line: &[u8]) -> Result<Command, Bad> {
         "EHLO" => hello(argument, true),
         "HELO" => hello(argument, false),
         "STARTTLS" => plain(Command::StartTls),
+        "AUTH" => auth(argument),
         "RSET" => plain(Command::Reset),
         "QUIT" => plain(Command::Quit),
         "NOOP" => Ok(Command::Noop),
@@ -179,7 +193,7 @@ pub fn parse(line: &[u8]) -> Result<Command, Bad> {
                 Ok(Command::Verify)
             }
         }
-        "EXPN" | "AUTH" | "ETRN" | "TURN" | "SEND" | "SOML" | "SAML" => Err(Bad::NotImplemented),
+        "EXPN" | "ETRN" | "TURN" | "SEND" | "SOML" | "SAML" => Err(Bad::NotImplemented),
         "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" => Err(Bad::Web),
         _ => Err(Bad::Unknown),
     }
@@ -200,7 +214,7 @@ fn address(path: &str) -> Result<Address, Bad> {
 fn mail(argument: &str) -> Result<Mail, Bad> {
     let (path, rest) = scan_path(argument, "FROM:")?;
     let (mut size, mut body, mut smtputf8, mut hold) = (None, None, false, None);
-    let (mut extended, mut wish) = (false, MessageWish::default());
+    let (mut extended, mut wish, mut auth) = (false, MessageWish::default(), false);
     for (key, value) in parameters(rest) {
         extended = true;
         match (&*key.to_ascii_uppercase(), value) {
@@ -213,6 +227,8 @@ fn mail(argument: &str) -> Result<Mail, Bad> {
             ("HOLDFOR" | "HOLDUNTIL", _) if hold.is_some() => return Err(Bad::Holds),
             ("HOLDFOR", v) => hold = Some(Hold::scan_for(v.unwrap_or_default())?),
             ("HOLDUNTIL", v) => hold = Some(Hold::scan_until(v.unwrap_or_default())?),
+            ("AUTH", Some(v)) if !auth && is_mailbox_xtext(v) => auth = true,
+            ("AUTH", _) => return Err(Bad::Value("AUTH")),
             (key, value) => scan_mail(&mut wish, key, value).ok_or(Bad::Parameter)??,
         }
     }
@@ -220,7 +236,23 @@ fn mail(argument: &str) -> Result<Mail, Bad> {
     if !smtputf8 && sender.as_ref().is_some_and(Address::needs_utf8) {
         return Err(Bad::NeedsUtf8);
     }
-    Ok(Mail { sender, size, smtputf8, hold, wish, extended })
+    Ok(Mail { sender, size, smtputf8, hold, wish, auth, extended })
+}
+
+/// `<>`, or a mailbox in xtext (RFC 4954 section 5).
+fn is_mailbox_xtext(value: &str) -> bool {
+    value == "<>" || xtext::decode(value).is_some_and(|text| Address::parse(&text).is_ok())
+}
+
+fn auth(argument: &str) -> Result<Command, Bad> {
+    let (mechanism, initial) = argument.split_once(' ').unwrap_or((argument, ""));
+    // Names of mechanisms: RFC 4422 section 3.1. What a second space stands before is nothing that AUTH knows.
+    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if mechanism.is_empty() || mechanism.len() > 20 || !mechanism.bytes().all(good) || initial.contains(' ') {
+        return Err(Bad::Mechanism);
+    }
+    let initial = if initial.is_empty() { None } else { Some(Response::new(initial)) };
+    Ok(Command::Auth { mechanism: mechanism.to_owned(), initial })
 }
 
 fn is_body(value: &str) -> bool {

@@ -6,6 +6,7 @@ use egret_shared::address::private_networks;
 use egret_shared::clock::UnixMs;
 use egret_shared::text::Line;
 
+use super::auth::{Auth, AuthSettings, Verdict};
 use super::offer::{Offered, Refusal, Taken};
 use super::session::{Act, Around, Session};
 use super::settings::Settings;
@@ -36,6 +37,7 @@ fn settings() -> Settings {
     let mut settings = Settings::new(hostname);
     settings.relay_networks = private_networks();
     (settings.max_message_bytes, settings.max_line_bytes, settings.max_recipients) = (300, 60, 3);
+    settings.auth = AuthSettings { auth: Auth::Optional, in_clear: private_networks() };
     settings.max_future_release = std::time::Duration::from_secs(3_600);
     settings
 }
@@ -61,6 +63,12 @@ pub(super) fn talk(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<Offered>) {
                     offers.push(*offer);
                     let mut out = Vec::new();
                     session.answered(answer, &mut out);
+                    replies.extend(out);
+                }
+                Act::Authenticate(shown) => {
+                    let verdict = if shown.password == "p" { Verdict::Right } else { Verdict::Wrong };
+                    let mut out = Vec::new();
+                    session.authenticated(verdict, &mut out);
                     replies.extend(out);
                 }
                 Act::Flush => {}

@@ -7,9 +7,11 @@
 use bytes::Bytes;
 use memchr::{memchr3, memchr3_iter, memmem};
 
-/// The longest command line, CRLF included: 512 (RFC 5321) and the room that NOTIFY (29) and ORCPT (507) ask for,
-/// which is more than SIZE (26), BODY (17), SMTPUTF8 (10), FUTURERELEASE (34), RET (9) and ENVID (107) do.
-pub const MAX_COMMAND_BYTES: usize = 1048;
+/// The longest command line, CRLF included: 512 (RFC 5321) and the room that SIZE (26), BODY (17), SMTPUTF8 (10),
+/// FUTURERELEASE (34), RET (9), ENVID (107) and AUTH (500) ask for, which is more than NOTIFY (29) and ORCPT (507) do.
+pub const MAX_COMMAND_BYTES: usize = 1215;
+/// The longest AUTH command, and the longest response within AUTH, CRLF included (RFC 4954 section 4).
+pub const MAX_AUTH_BYTES: usize = 12_288;
 
 /// What a scan for a command line found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,19 +20,25 @@ pub enum LineScan<'a> {
     Got(&'a [u8]),
     /// A line that holds a bare CR, a bare LF or NUL; the bytes that it took.
     Unclean(usize),
-    /// The line is longer than [`MAX_COMMAND_BYTES`].
+    /// The line is longer than its limit.
     Long,
     /// Bytes are missing; nothing is wrong so far.
     More,
 }
 
-/// Scans for one command line.
-pub fn scan_line(bytes: &[u8]) -> LineScan<'_> {
-    let window = &bytes[..bytes.len().min(MAX_COMMAND_BYTES)];
+/// How long the command line may be with which `bytes` begin, CRLF included.
+pub fn command_limit(bytes: &[u8]) -> usize {
+    let is_auth = bytes.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+    if is_auth { MAX_AUTH_BYTES } else { MAX_COMMAND_BYTES }
+}
+
+/// Scans for one line of up to `limit` bytes, CRLF included.
+pub fn scan_line(bytes: &[u8], limit: usize) -> LineScan<'_> {
+    let window = &bytes[..bytes.len().min(limit)];
     match memmem::find(window, b"\r\n") {
         Some(end) if memchr3(b'\r', b'\n', 0, &bytes[..end]).is_some() => LineScan::Unclean(end + 2),
         Some(end) => LineScan::Got(&bytes[..end]),
-        None if window.len() == MAX_COMMAND_BYTES => LineScan::Long,
+        None if window.len() == limit => LineScan::Long,
         None => LineScan::More,
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! All is pure and on floor 1, but `smtp`, which drives the machine over a socket, floor 5.
 
+mod auth;
 mod budget;
 pub mod command;
 mod fuzz;
@@ -18,6 +19,7 @@ mod settings;
 mod smtp;
 mod trace;
 
+pub use auth::{Auth, AuthSettings, Credentials, Verdict};
 pub use budget::Budget;
 pub use fuzz::fuzz_session;
 pub use hold::MAX_HOLD;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use egret_shared::clock::UnixMs;
 use egret_shared::text::Line;
 
+use super::auth::{Credentials, Verdict};
 use crate::message::{Address, EnhancedCode, MessageId, MessageWish, Wishes};
 
 /// A message as a client sent it.
@@ -36,7 +37,9 @@ pub struct Offered {
     pub helo: Line,
     /// Version and cipher, if it came in TLS.
     pub tls: Option<String>,
-    /// SMTP, ESMTP, ESMTPS, UTF8SMTP or UTF8SMTPS (RFC 3848, RFC 6531), for the trace header.
+    /// The user that the client has shown to be.
+    pub user: Option<Line>,
+    /// SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA or one of them for UTF-8 (RFC 3848, RFC 6531), for the trace header.
     pub protocol: &'static str,
 }
 
@@ -92,6 +95,9 @@ pub trait Acceptor: Send + Sync + 'static {
     /// # Errors
     /// What the client is told instead.
     fn accept(&self, offered: Offered) -> impl Future<Output = Result<Taken, Refusal>> + Send;
+
+    /// Whether the client is who it says. The answer to one that is not may take a while.
+    fn authenticate(&self, client: SocketAddr, credentials: Credentials) -> impl Future<Output = Verdict> + Send;
 
     /// The time.
     fn now(&self) -> UnixMs;

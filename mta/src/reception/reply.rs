@@ -22,7 +22,7 @@ pub(super) fn write(out: &mut Vec<u8>, code: u16, (class, subject, detail): (u8,
     write_text(out, text);
 }
 
-/// Appends a reply of one line without an enhanced code: the greeting, HELO, 354.
+/// Appends a reply of one line without an enhanced code: the greeting, HELO, 334, 354.
 pub(super) fn write_bare(out: &mut Vec<u8>, code: u16, text: &str) {
     let _ = write!(out, "{code} ");
     write_text(out, text);
@@ -35,10 +35,32 @@ pub(super) fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
     write(out, code, (enhanced.class, enhanced.subject, enhanced.detail), refusal.text.as_str());
 }
 
+/// What is offered in one part of a session and not in another.
+#[derive(Clone, Copy)]
+pub(super) struct Extensions {
+    pub starttls: bool,
+    pub auth: bool,
+}
+
+/// The name of what is spoken since EHLO (RFC 3848, RFC 6531 section 4.3).
+pub(super) fn protocol(utf8: bool, tls: bool, user: bool) -> &'static str {
+    match (utf8, tls, user) {
+        (false, false, false) => "ESMTP",
+        (false, false, true) => "ESMTPA",
+        (false, true, false) => "ESMTPS",
+        (false, true, true) => "ESMTPSA",
+        (true, false, false) => "UTF8SMTP",
+        (true, false, true) => "UTF8SMTPA",
+        (true, true, false) => "UTF8SMTPS",
+        (true, true, true) => "UTF8SMTPSA",
+    }
+}
+
 /// Appends the reply to EHLO: what this server can do.
-pub(super) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, starttls: bool, now: UnixMs) {
+pub(super) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, offers: Extensions, now: UnixMs) {
     let (name, size) = (settings.hostname.as_str(), settings.max_message_bytes);
-    let starttls = if starttls { "250-STARTTLS\r\n" } else { "" };
+    let starttls = if offers.starttls { "250-STARTTLS\r\n" } else { "" };
+    let auth = if offers.auth { "250-AUTH PLAIN LOGIN\r\n" } else { "" };
     let future = match settings.max_future_release {
         Duration::ZERO => String::new(),
         longest => format!("250-FUTURERELEASE {} {}\r\n", longest.as_secs(), date_time(now.plus(longest))),
@@ -47,7 +69,7 @@ pub(super) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, starttls:
     let _ = write!(
         out,
         "250-{name}\r\n250-PIPELINING\r\n250-SIZE {size}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n\
-         250-CHUNKING\r\n{dsn}{starttls}{future}250 HELP\r\n"
+         250-CHUNKING\r\n{dsn}{starttls}{auth}{future}250 HELP\r\n"
     );
 }
 

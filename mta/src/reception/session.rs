@@ -4,6 +4,7 @@
 //! nothing may wait); a message is answered 250 only by [`Session::answered`] with a `Taken`;
 //! nothing is read as a command before the message before it has truly ended.
 
+mod opening;
 mod transaction;
 
 use std::net::SocketAddr;
@@ -13,9 +14,10 @@ use egret_shared::clock::UnixMs;
 use egret_shared::text::Line;
 use memchr::memchr;
 
+use super::auth::{Credentials, Exchange};
 use super::budget::{Body, Share};
 use super::command::{self, Bad, Command, Mail};
-use super::line::{LineScan, MAX_COMMAND_BYTES, Unfit, scan_line};
+use super::line::{LineScan, Unfit, command_limit, scan_line};
 use super::offer::{Asked, Offered, Refusal, Taken};
 use super::reply;
 use super::settings::Settings;
@@ -37,6 +39,8 @@ pub enum Act {
     Flush,
     /// Offer the message, and tell what became of it by [`Session::answered`].
     Offer(Box<Offered>),
+    /// Have the credentials checked, and tell what became of it by [`Session::authenticated`].
+    Authenticate(Box<Credentials>),
     /// Send the replies, then upgrade to TLS and begin a new session.
     StartTls,
     /// Send the replies, then close.
@@ -85,8 +89,12 @@ struct Transaction {
 enum Phase {
     /// Awaits a command.
     Command,
-    /// Awaits the end of a command line that is too long.
-    Skip { dropped: usize, after_cr: bool },
+    /// Awaits the end of a command line that is longer than its limit.
+    Skip { dropped: usize, after_cr: bool, limit: usize },
+    /// Awaits a response within AUTH.
+    Auth(Exchange),
+    /// Awaits a verdict on this user's credentials.
+    Checked(Line),
     /// Awaits the end of a message.
     Data(Body),
     /// Awaits the rest of a chunk, which is thrown away if it is refused already.
@@ -105,10 +113,14 @@ pub struct Session {
     tls: Option<String>,
     phase: Phase,
     hello: Option<Hello>,
+    /// Who the client is, if it has shown that.
+    user: Option<Line>,
     transaction: Option<Transaction>,
     /// What the message on offer holds of the budget.
     share: Option<Share>,
     errors: u32,
+    /// Wrong passwords.
+    failures: u32,
     idle_commands: u32,
     messages: u32,
     commands: u64,
@@ -126,9 +138,11 @@ impl Session {
             tls,
             phase: Phase::Command,
             hello: None,
+            user: None,
             transaction: None,
             share: None,
             errors: 0,
+            failures: 0,
             idle_commands: 0,
             messages: 0,
             commands: 0,
@@ -177,7 +191,7 @@ impl Session {
 
     /// True between two transactions: the session can be closed without harm.
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Command) && self.transaction.is_none()
+        matches!(self.phase, Phase::Command | Phase::Auth(_)) && self.transaction.is_none()
     }
 
     /// True while a message comes, as opposed to a command.
@@ -213,7 +227,8 @@ impl Session {
     fn advance(&mut self, input: &[u8], around: Around<'_>, out: &mut Vec<u8>) -> (usize, Option<Act>) {
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Command => self.command(input, around, out),
-            Phase::Skip { dropped, after_cr } => self.skip(input, dropped, after_cr, out),
+            Phase::Skip { dropped, after_cr, limit } => self.skip(input, (dropped, after_cr, limit), out),
+            Phase::Auth(exchange) => self.respond(exchange, input, out),
             Phase::Data(text) => self.data(text, input, out),
             Phase::Chunk { size, left, last, mut refusal } => {
                 let took = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
@@ -229,9 +244,9 @@ impl Session {
                 }
                 (took, self.end_chunk(size, last, refusal, out))
             }
-            // No act asks for a step while an offer waits.
-            Phase::Offered => {
-                self.phase = Phase::Offered;
+            // No act asks for a step while an offer or credentials wait.
+            waiting @ (Phase::Offered | Phase::Checked(_)) => {
+                self.phase = waiting;
                 (0, Some(Act::More))
             }
             Phase::Ended => {
@@ -242,10 +257,11 @@ impl Session {
     }
 
     fn command(&mut self, input: &[u8], around: Around<'_>, out: &mut Vec<u8>) -> (usize, Option<Act>) {
-        match scan_line(input) {
+        let limit = command_limit(input);
+        match scan_line(input, limit) {
             LineScan::More => (0, Some(Act::More)),
             LineScan::Long => {
-                self.phase = Phase::Skip { dropped: 0, after_cr: false };
+                self.phase = Phase::Skip { dropped: 0, after_cr: false, limit };
                 (0, None)
             }
             LineScan::Unclean(used) => {
@@ -268,13 +284,18 @@ impl Session {
         }
     }
 
-    fn skip(&mut self, input: &[u8], dropped: usize, after_cr: bool, out: &mut Vec<u8>) -> (usize, Option<Act>) {
+    fn skip(
+        &mut self,
+        input: &[u8],
+        (dropped, after_cr, limit): (usize, bool, usize),
+        out: &mut Vec<u8>,
+    ) -> (usize, Option<Act>) {
         let (mut from, mut cr) = (0, after_cr);
         while let Some(at) = memchr(b'\n', &input[from..]).map(|at| from + at) {
             let ends = if at == 0 { cr } else { input[at - 1] == b'\r' };
             if ends && dropped + at < MAX_SKIPPED_BYTES {
                 self.commands += 1;
-                let text = format!("command line is longer than {MAX_COMMAND_BYTES} bytes");
+                let text = format!("line is longer than {limit} bytes");
                 self.refuse(&Refusal::new(500, (5, 5, 2), &text), out);
                 return (at + 1, None);
             }
@@ -285,7 +306,7 @@ impl Session {
             return (input.len(), None);
         }
         let after_cr = input.last().map_or(after_cr, |last| *last == b'\r');
-        self.phase = Phase::Skip { dropped: dropped + input.len(), after_cr };
+        self.phase = Phase::Skip { dropped: dropped + input.len(), after_cr, limit };
         (input.len(), Some(Act::More))
     }
 
@@ -349,12 +370,9 @@ impl Session {
 
     fn offered(&self, transaction: Transaction, hello: Hello, body: bytes::Bytes) -> Offered {
         let smtputf8 = transaction.mail.smtputf8;
-        let protocol = match (hello.extended, smtputf8, self.tls.is_some()) {
-            (false, _, _) => "SMTP",
-            (true, false, false) => "ESMTP",
-            (true, false, true) => "ESMTPS",
-            (true, true, false) => "UTF8SMTP",
-            (true, true, true) => "UTF8SMTPS",
+        let protocol = match hello.extended {
+            true => reply::protocol(smtputf8, self.tls.is_some(), self.user.is_some()),
+            false => "SMTP",
         };
         Offered {
             sender: transaction.mail.sender,
@@ -368,6 +386,7 @@ impl Session {
             client: self.client,
             helo: hello.name,
             tls: self.tls.clone(),
+            user: self.user.clone(),
             protocol,
         }
     }
@@ -380,6 +399,7 @@ impl Session {
             Command::Data => self.start_data(around, out),
             Command::Bdat { bytes, last } => self.start_chunk(bytes, last, around, out),
             Command::StartTls => return self.start_tls(more, out),
+            Command::Auth { mechanism, initial } => return self.auth(&mechanism, initial.as_ref(), out),
             Command::Quit => {
                 reply::write(out, 221, (2, 0, 0), "goodbye");
                 self.phase = Phase::Ended;
@@ -405,36 +425,6 @@ impl Session {
             Command::Verify => reply::write(out, 252, (2, 1, 5), "not verified; send it and see"),
             _ => reply::write(out, 250, (2, 0, 0), "ok"),
         }
-    }
-
-    fn hello(&mut self, name: Line, extended: bool, now: UnixMs, out: &mut Vec<u8>) {
-        self.transaction = None;
-        self.hello = Some(Hello { name, extended });
-        match extended {
-            true => {
-                let starttls = self.settings.tls.is_some() && self.tls.is_none();
-                reply::write_extensions(out, &self.settings, starttls, now);
-            }
-            false => reply::write_bare(out, 250, self.settings.hostname.as_str()),
-        }
-    }
-
-    fn start_tls(&mut self, more: bool, out: &mut Vec<u8>) -> Option<Act> {
-        if self.tls.is_some() {
-            self.misplaced("this is TLS already", out);
-            return None;
-        }
-        if self.settings.tls.is_none() {
-            self.refuse_bad(&Bad::NotImplemented, out);
-            return None;
-        }
-        self.phase = Phase::Ended;
-        if more {
-            self.refuse(&Refusal::new(554, (5, 5, 1), "data waits behind STARTTLS, closing"), out);
-            return None;
-        }
-        reply::write(out, 220, (2, 0, 0), "ready for TLS");
-        Some(Act::StartTls)
     }
 
     fn misplaced(&mut self, text: &str, out: &mut Vec<u8>) {

@@ -11,6 +11,7 @@ use egret_shared::text::Line;
 use rustls::ServerConfig;
 
 use super::Meters;
+use super::auth::AuthSettings;
 use super::budget::Budget;
 use super::line::TextLimits;
 
@@ -19,7 +20,7 @@ use super::line::TextLimits;
 pub struct Settings {
     /// The name that the server says it has: greeting, EHLO, trace header.
     pub hostname: Line,
-    /// The networks whose clients may send to any domain. Nobody else may send at all.
+    /// The networks whose clients may send to any domain. Nobody else may send at all, but users.
     pub relay_networks: Networks,
     /// Bytes of a message (SIZE, RFC 1870).
     pub max_message_bytes: u64,
@@ -43,6 +44,8 @@ pub struct Settings {
     pub data_timeout: Duration,
     /// The certificate; without it STARTTLS is not offered.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Who can and who must say by AUTH who they are.
+    pub auth: AuthSettings,
     /// What all messages that are being received may hold together.
     pub budget: Budget,
     /// The counters of the process. Made after the recorder is installed.
@@ -50,7 +53,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults: nobody may relay, and no TLS.
+    /// The defaults: nobody may relay, no TLS, no users.
     pub fn new(hostname: Line) -> Self {
         Self {
             hostname,
@@ -66,6 +69,7 @@ impl Settings {
             command_timeout: Duration::from_secs(60),
             data_timeout: Duration::from_secs(180),
             tls: None,
+            auth: AuthSettings::default(),
             budget: Budget::new(u64::MAX),
             meters: Meters::new(),
         }

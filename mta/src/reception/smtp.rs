@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::auth::{Credentials, Verdict};
 use super::offer::{Acceptor, Offered};
 use super::session::{Act, Around, Session};
 use super::settings::Settings;
@@ -125,6 +126,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Acceptor> Talk<'_, S, A> {
                     self.step()
                 }
                 Act::Offer(offered) => self.offer(*offered).await,
+                Act::Authenticate(credentials) => {
+                    self.send().await?;
+                    self.authenticate(*credentials).await
+                }
                 Act::StartTls => {
                     self.send().await?;
                     return Ok(Ending::StartTls(self.clear));
@@ -159,6 +164,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Acceptor> Talk<'_, S, A> {
         self.session.answered(answer, &mut self.out);
         if self.house.stop.is_cancelled() && self.session.is_idle() {
             self.session.stop(&mut self.out);
+        }
+        self.step()
+    }
+
+    /// Has credentials checked. Wrong ones wait for their answer, but not longer than the program runs.
+    async fn authenticate(&mut self, credentials: Credentials) -> Act {
+        let House { client, settings, acceptor, stop } = self.house;
+        let verdict = tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            verdict = acceptor.authenticate(*client, credentials) => Some(verdict),
+        };
+        match verdict {
+            None => self.session.stop(&mut self.out),
+            Some(verdict) => {
+                let meters = &settings.meters.logins;
+                let counter = match verdict {
+                    Verdict::Right => &meters.right,
+                    Verdict::Wrong => &meters.wrong,
+                    Verdict::Unasked(_) => &meters.unasked,
+                };
+                counter.increment(1);
+                self.session.authenticated(verdict, &mut self.out);
+            }
         }
         self.step()
     }

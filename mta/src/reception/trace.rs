@@ -110,6 +110,7 @@ mod tests {
             client: client.parse().expect("an address"),
             helo: Line::new(helo).expect("a line"),
             tls: Some("TLSv1_3 TLS13_AES_256_GCM_SHA384".to_owned()),
+            user: None,
             protocol: "ESMTPS",
         }
     }

@@ -28,6 +28,24 @@ pub struct AddressPattern {
     is_of_domain: bool,
 }
 
+/// A user: as a text, but `-` is who is none, whom no other pattern fits.
+#[derive(Clone, Debug)]
+pub struct UserPattern(TextPattern);
+
+impl UserPattern {
+    /// Whether a user fits; `None` is nobody.
+    pub fn fits(&self, user: Option<&str>) -> bool {
+        user.map_or(self.0.text == "-", |user| self.0.fits(user))
+    }
+}
+
+impl FromStr for UserPattern {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
 impl TextPattern {
     /// Whether a text fits.
     pub fn fits(&self, text: &str) -> bool {
@@ -133,6 +151,23 @@ mod tests {
         }
         assert!("/(/".parse::<TextPattern>().is_err());
         assert!("/(a{1000}){1000}/".parse::<TextPattern>().is_err(), "an expression must not eat the memory");
+    }
+
+    #[test]
+    fn nobody_is_no_user() {
+        for (pattern, user, fits) in [
+            ("*", Some("shop"), true),
+            ("*", None, false),
+            ("/.?/", None, false),
+            ("-", None, true),
+            ("-", Some("shop"), false),
+            ("SHOP", Some("shop"), true),
+            ("shop-?", Some("shop-1"), true),
+            ("shop", Some("shops"), false),
+            ("/^shop/", Some("shops"), true),
+        ] {
+            assert_eq!(pattern.parse::<UserPattern>().expect("a pattern").fits(user), fits, "{pattern} {user:?}");
+        }
     }
 
     #[test]

@@ -39,6 +39,16 @@ impl Rotation {
         }
         best
     }
+
+    /// The one that was `picked` does not go, after all: the turn has not been.
+    pub fn unpick(&mut self, pool: &Pool, picked: usize, usable: impl Fn(usize) -> bool) {
+        let mut total = 0i64;
+        for (i, (_, weight)) in pool.members.iter().enumerate().filter(|(i, _)| usable(*i)) {
+            self.credit[i] -= i64::from(*weight);
+            total += i64::from(*weight);
+        }
+        self.credit[picked] += total;
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +86,19 @@ mod tests {
                 }
                 let want: Vec<u32> = weights.iter().map(|w| w * round).collect();
                 prop_assert_eq!(&picked, &want);
+            }
+        }
+
+        #[test]
+        fn a_turn_that_is_taken_back_has_not_been(weights in prop::collection::vec(1u32..9, 2..6), turns in 0usize..40) {
+            let pool = pool(&weights);
+            let (mut plain, mut undone) = (Rotation::default(), Rotation::default());
+            for turn in 0..turns {
+                if turn % 3 == 0 {
+                    let picked = undone.pick(&pool, |_| true).expect("all usable");
+                    undone.unpick(&pool, picked, |_| true);
+                }
+                prop_assert_eq!(plain.pick(&pool, |_| true), undone.pick(&pool, |_| true));
             }
         }
 

@@ -11,7 +11,7 @@ use egret_shared::address::Network;
 use egret_shared::text::Line;
 
 use super::label::{HeaderName, Label, Labels, header_values, without_headers};
-use super::matcher::{AddressPattern, TextPattern};
+use super::matcher::{AddressPattern, TextPattern, UserPattern};
 use crate::message::{Address, Priority};
 
 /// What a rule looks at. An empty condition always holds.
@@ -27,6 +27,8 @@ pub struct When {
     pub listener: Vec<SocketAddr>,
     /// From where.
     pub client: Vec<Network>,
+    /// The user that the client has logged in as.
+    pub user: Vec<UserPattern>,
     /// The tenant, as it stands when the rule's turn comes; `-` is none.
     pub tenant: Vec<TextPattern>,
     /// The campaign, likewise.
@@ -80,6 +82,8 @@ pub struct Facts<'a> {
     pub listener: Option<SocketAddr>,
     /// From where; `None` for our own.
     pub client: Option<IpAddr>,
+    /// The user that the client has logged in as.
+    pub user: Option<&'a str>,
 }
 
 /// What becomes of one recipient.
@@ -164,6 +168,7 @@ impl When {
         (self.listener.is_empty() || facts.listener.is_some_and(|at| self.listener.contains(&at)))
             && (self.client.is_empty()
                 || facts.client.is_some_and(|client| self.client.iter().any(|network| network.0.contains(&client))))
+            && (self.user.is_empty() || self.user.iter().any(|pattern| pattern.fits(facts.user)))
             && label(&self.tenant, tenant)
             && label(&self.campaign, campaign)
             && (self.sender.is_empty() || self.sender.iter().any(|pattern| pattern.fits(facts.sender)))
@@ -183,6 +188,10 @@ mod tests {
     }
 
     fn texts(patterns: &[&str]) -> Vec<TextPattern> {
+        patterns.iter().map(|text| text.parse().expect("a pattern")).collect()
+    }
+
+    fn users(patterns: &[&str]) -> Vec<UserPattern> {
         patterns.iter().map(|text| text.parse().expect("a pattern")).collect()
     }
 
@@ -209,6 +218,7 @@ mod tests {
             sender: Some(&sender),
             listener: Some(([127, 0, 0, 1], 25).into()),
             client: Some([10, 1, 2, 3].into()),
+            user: Some("shop"),
         };
         let network = |text: &str| vec![text.parse::<Network>().expect("a network")];
         for (when, holds) in [
@@ -223,6 +233,8 @@ mod tests {
             (When { listener: vec![([127, 0, 0, 1], 587).into()], ..When::default() }, false),
             (When { client: network("10.0.0.0/8"), tenant: texts(&["acme"]), ..When::default() }, true),
             (When { client: network("11.0.0.0/8"), ..When::default() }, false),
+            (When { user: users(&["nobody", "sh*"]), ..When::default() }, true),
+            (When { user: users(&["nobody"]), ..When::default() }, false),
             (When { campaign: texts(&["-"]), ..When::default() }, true),
             (When { campaign: texts(&["spring"]), ..When::default() }, false),
         ] {
@@ -235,7 +247,7 @@ mod tests {
 
     #[test]
     fn later_rules_override_see_what_earlier_ones_set_and_one_may_be_the_last() {
-        let facts = Facts { message: MESSAGE, sender: None, listener: None, client: None };
+        let facts = Facts { message: MESSAGE, sender: None, listener: None, client: None, user: None };
         let then = |tenant: &str, pool: &str, stop| Then {
             tenant: label(tenant),
             pool: Some(pool).filter(|pool| !pool.is_empty()).map(Into::into),
@@ -265,7 +277,7 @@ mod tests {
             ..Then::default()
         };
         let rules = Rules::new(vec![rule("edit", When::default(), then)]);
-        let facts = Facts { message: MESSAGE, sender: None, listener: None, client: None };
+        let facts = Facts { message: MESSAGE, sender: None, listener: None, client: None, user: None };
         let assigned: Vec<_> =
             ["a@b.test", "c@d.test"].map(|to| rules.assign(&facts, &address(to), &Labels::default())).into();
         let (message, added) = rules.edit(Bytes::from_static(MESSAGE), &assigned);

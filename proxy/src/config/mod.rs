@@ -21,8 +21,6 @@ use crate::limit::Caps;
 use crate::policy::{Auth, ListenerPolicy, Policy, Timeouts};
 use crate::source::{Held, Sources};
 
-pub use users::read_file as read_users_file;
-
 /// A whole configuration.
 pub struct Config {
     /// Threads that serve.

@@ -82,7 +82,7 @@ fn the_ready_made_file_is_good() {
 fn ports_choose_sources_and_users_come_from_a_file_too() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("users");
-    let hash = crate::auth::hash("secret").expect("hashed");
+    let hash = egret_shared::users::hash("secret").expect("hashed");
     fs::write(&file, format!("# users\n\nmta1:{hash}\n")).expect("written");
     let users_file = format!("users_file = \"{}\"\n", file.display());
     let more = "1080\"\nauth = \"password\"\nsource_by_port = { 1081 = \"192.0.2.1\" }\n";
@@ -92,7 +92,7 @@ fn ports_choose_sources_and_users_come_from_a_file_too() {
     assert_eq!(ports, [1080, 1081]);
     let DefaultSources::Set(set) = &config.served.listeners[1].default_sources else { panic!("no set") };
     assert!(set.contains([192, 0, 2, 1].into()) && set.count() == 1);
-    assert!(config.served.users.get("mta1").is_some());
+    assert!(config.served.users.has("mta1"));
     for (line, what) in [("mta1", "users:1: is not `name:hash`"), ("mta1:secret", "users:1: no password hash")] {
         fs::write(&file, line).expect("written");
         let found = complaints(&text);

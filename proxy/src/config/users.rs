@@ -1,12 +1,13 @@
 //! `[user.NAME]` and the file of users that `egret-proxy user add` writes. Floor 5.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use egret_shared::address::Range;
 use egret_shared::config::Section;
+use egret_shared::users::{self, Secret, check_hash};
 
-use crate::auth::{Secret, User, check_hash};
+use crate::auth::User;
 use crate::source::SourceSet;
 
 /// All users; `None` after a complaint that leaves nothing to go on with.
@@ -15,7 +16,7 @@ pub(super) fn build(root: &Section<'_>) -> Option<HashMap<String, User>> {
         "users_file",
         "More users, one `name:hash` a line: the file that `egret-proxy user add` writes.",
     );
-    let mut users = HashMap::new();
+    let mut all = HashMap::new();
     for (name, section) in root.named("user") {
         if name.is_empty() || name.len() > 255 {
             section.complain("password", "belongs to a user whose name has not 1 to 255 bytes (RFC 1929)");
@@ -25,13 +26,13 @@ pub(super) fn build(root: &Section<'_>) -> Option<HashMap<String, User>> {
             "sources",
             "The sources that this user may use, and that take turns if it names none; all if absent.",
         );
-        users.insert(name, User { secret, sources: sources.map(SourceSet::new) });
+        all.insert(name, User { secret, sources: sources.map(SourceSet::new) });
     }
     if let Some(file) = file {
-        match read_file(&file) {
+        match users::read(&file) {
             Ok(listed) => {
                 for (name, hash) in listed {
-                    let user = users.entry(name).or_insert(User { secret: Secret::None, sources: None });
+                    let user = all.entry(name).or_insert(User { secret: Secret::None, sources: None });
                     user.secret = Secret::Hashed(hash);
                 }
             }
@@ -41,7 +42,7 @@ pub(super) fn build(root: &Section<'_>) -> Option<HashMap<String, User>> {
             }
         }
     }
-    Some(users)
+    Some(all)
 }
 
 fn secret(section: &Section<'_>) -> Secret {
@@ -75,30 +76,4 @@ fn secret(section: &Section<'_>) -> Secret {
         Some(password) => Secret::Clear(password),
         None => Secret::None,
     }
-}
-
-/// Reads a file of `name:hash` lines; empty lines and those that begin with `#` do not count.
-///
-/// # Errors
-/// The file and the line.
-pub fn read_file(file: &Path) -> Result<Vec<(String, String)>, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    let mut users = Vec::new();
-    for (number, line) in text.lines().enumerate().map(|(n, line)| (n + 1, line.trim())) {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let wrong = |why: &str| Err(format!("{}:{number}: {why}", file.display()));
-        let Some((name, hash)) = line.split_once(':') else {
-            return wrong("is not `name:hash`; make it with `egret-proxy user add`");
-        };
-        if name.is_empty() || name.len() > 255 {
-            return wrong("the name has not 1 to 255 bytes");
-        }
-        if let Err(why) = check_hash(hash) {
-            return wrong(&why);
-        }
-        users.push((name.to_owned(), hash.to_owned()));
-    }
-    Ok(users)
 }

@@ -7,7 +7,7 @@ mod carry;
 mod open;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ use egret_shared::clock::Clock;
 use egret_shared::fault::{Fault, Reason};
 use egret_shared::lifecycle::Stop;
 use egret_shared::net::socket::reset_on_close;
+use egret_shared::users::Penalties;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Penalties;
 use crate::leg::Leg;
 use crate::limit::Limits;
 use crate::policy::{Current, ListenerPolicy, Policy, Protocol};
@@ -46,7 +46,7 @@ pub struct Common {
     /// What is taken of limits.
     pub limits: Limits,
     /// Clients that gave wrong passwords.
-    pub penalties: Penalties,
+    pub penalties: Penalties<IpAddr>,
     /// Who is told.
     pub reporter: Reporter,
     /// Numbers for sessions.

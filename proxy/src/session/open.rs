@@ -95,7 +95,7 @@ impl Session<'_> {
     /// The user is the first of the certificate's names that is one.
     fn name_by_certificate(&mut self) -> Result<(), Fault> {
         let names = self.client.certificate().and_then(certificate::facts).map(|facts| facts.names).unwrap_or_default();
-        let user = names.iter().find(|name| self.policy.users.get(name).is_some());
+        let user = names.iter().find(|name| self.policy.users.has(name));
         let Some(user) = user else {
             let detail = format!("none of the certificate's names is a user: {}", names.join(", "));
             return Err(Fault::new(Reason::AuthFailed, detail));

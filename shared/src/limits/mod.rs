@@ -1,15 +1,19 @@
-//! Limits of rates and of things held at once, kept by one node or by a fleet. Floors 0 and 1, floor 2.
+//! Limits of rates and of things held at once, kept by one node or by a fleet. Floors 0 and 1, floors 2 and 4.
 //! Knows no clock: time is handed in.
 //!
-//! `rate`, `spec`, `gcra` and `words` are plain data, `purse` is the machine of one node, `handle` what others use.
+//! `rate`, `spec`, `gcra` and `words` are plain data, `purse` is the machine of one node, `handle` what others use;
+//! `fleet` drives the machine with the `store` in Redis.
 
+pub mod fleet;
 pub mod gcra;
 pub mod handle;
 pub mod purse;
 pub mod rate;
 pub mod spec;
+pub mod store;
 pub mod words;
 
+pub use fleet::{Driver, FleetOptions};
 pub use gcra::Gcra;
 pub use handle::{Denied, Health, Lease, Limits};
 pub use purse::Purse;

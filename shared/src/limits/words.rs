@@ -124,9 +124,11 @@ pub enum Answer {
     },
     /// To [`Ask::Leave`].
     Left,
-    /// To [`Ask::Rate`]: the first time, in microseconds from now on; those in the past can be used at once.
+    /// To [`Ask::Rate`].
     Rate {
-        /// The first time.
+        /// How many times the node has: those of now, and of later ones only what comes in a moment, but one at least.
+        granted: u64,
+        /// The first one, in microseconds from now on; those in the past can be used at once.
         first: i64,
     },
     /// To [`Ask::Count`].

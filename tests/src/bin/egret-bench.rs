@@ -7,8 +7,8 @@ use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use egret_shared::lifecycle::on_terminate;
 use egret_tests::bench::{
-    Settings, Wanted, acceptance, backlog, extremes, large, print_extremes, print_figures, print_proxies, print_relays,
-    proxies, relays, sites,
+    Settings, Wanted, acceptance, backlog, extremes, fleet, large, print_extremes, print_figures, print_proxies,
+    print_relays, proxies, relays, sites,
 };
 
 /// Measures Egret and its peers under the same load, and prints the ratios.
@@ -54,6 +54,8 @@ enum Part {
     Loaded,
     /// Memory of a message that is queued.
     Memory,
+    /// Limits that several nodes keep together; takes five minutes, and only if it is named.
+    Fleet,
 }
 
 #[tokio::main]
@@ -86,6 +88,9 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
     let wanted = Wanted { restart: wants(Part::Restart), loaded: wants(Part::Loaded), memory: wants(Part::Memory) };
     if wanted.restart || wanted.loaded || wanted.memory {
         figures.push(backlog(settings, wanted).await);
+    }
+    if only.contains(&Part::Fleet) {
+        figures.push(fleet().await?);
     }
     if !relays.is_empty() {
         print_relays(&relays);

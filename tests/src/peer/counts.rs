@@ -54,6 +54,11 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) connections: u64,
+    /// Sessions that are open, and the most that were.
+    open: u64,
+    peak: u64,
+    /// When each message was taken.
+    arrivals: Vec<UnixMs>,
     pub(super) refused: u64,
     totals: Stats,
     seen: HashSet<String>,
@@ -68,8 +73,26 @@ impl Counts {
         self.tried.insert(id.to_owned())
     }
 
+    /// A session has begun.
+    pub(super) fn began(&mut self) {
+        self.connections += 1;
+        self.open += 1;
+        self.peak = self.peak.max(self.open);
+    }
+
+    /// A session is over.
+    pub(super) fn ended(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// The most sessions at once, and when each message was taken.
+    pub(super) fn pace(&self) -> (u64, Vec<UnixMs>) {
+        (self.peak, self.arrivals.clone())
+    }
+
     /// Counts a message; gives its serial number from 1.
     pub(super) fn message(&mut self, now: UnixMs) -> u64 {
+        self.arrivals.push(now);
         self.totals.messages += 1;
         self.totals.first.get_or_insert(now);
         self.totals.last = Some(now);

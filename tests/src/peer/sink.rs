@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use egret_shared::clock::Clock;
+use egret_shared::clock::{Clock, UnixMs};
 use egret_shared::net::socket::{Share, listen as listen_at};
 use memchr::memmem;
 use parking_lot::Mutex;
@@ -125,6 +125,11 @@ impl Sink {
         self.shared.counts.lock().messages()
     }
 
+    /// The most sessions that were open at once, and when each message was taken.
+    pub fn pace(&self) -> (u64, Vec<UnixMs>) {
+        self.shared.counts.lock().pace()
+    }
+
     /// Hands the ledger to the kernel.
     ///
     /// # Errors
@@ -170,8 +175,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(mut stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
-    shared.counts.lock().connections += 1;
+async fn serve(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
+    shared.counts.lock().began();
+    speak(stream, peer, shared.clone()).await;
+    shared.counts.lock().ended();
+}
+
+async fn speak(mut stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
     // Every error here is the client's leave; what it delivered before is counted already.
     let _ = stream.set_nodelay(true);
     if stream.write_all(b"220 sink.example ESMTP\r\n").await.is_err() {

@@ -54,6 +54,9 @@ pub(super) struct Explain {
     /// The address that it would come from; this host's own if absent.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     client: IpAddr,
+    /// The user that the client would log in as; none if absent.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// Do not ask the DNS.
     #[arg(long)]
     no_dns: bool,
@@ -85,7 +88,13 @@ async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
     let recipients = asked.to.iter().map(|to| address(to)).collect::<anyhow::Result<Vec<_>>>()?;
     let (labels, message) = config.labels.take(message(asked)?).map_err(|bad| anyhow::anyhow!("refused: {bad}"))?;
     let listener = asked.listener.or_else(|| config.listeners.first().map(|listener| listener.address));
-    let facts = Facts { message: &message, sender: sender.as_ref(), listener, client: Some(asked.client) };
+    let facts = Facts {
+        message: &message,
+        sender: sender.as_ref(),
+        listener,
+        client: Some(asked.client),
+        user: asked.user.as_deref(),
+    };
     let assigned: Vec<Assigned> = recipients.iter().map(|to| config.rules.assign(&facts, to, &labels)).collect();
     let (edited, added) = config.rules.edit(message.clone(), &assigned);
     let (ways, policed, shaper) = (config.ways(), policed(config)?, config.shaper());

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::words::{ControlId, Scope};
 use crate::message::MessageId;
 use crate::queue::engine::{Engine, QueueKey, ReadyKey};
+use crate::queue::meter::Reached;
 use crate::queue::scheduled::{Entry, Lead, Place, Scheduled};
 use crate::queue::words::{EntryKey, HELD};
 use crate::routing::source::Source;
@@ -44,6 +45,8 @@ pub enum What {
     PathRest,
     /// The site has no address of the source's family.
     Family,
+    /// A limit is reached.
+    Limit,
     /// The ready queue is full.
     Room,
     /// Others are before it.
@@ -313,9 +316,11 @@ impl Engine {
         self.rests(&ready.source, now, found);
         if ready.held_until > now {
             found.add(held(ready));
+        } else if let Some(limited) = &ready.limited {
+            found.add(reached(&limited.by).lasting(Some(limited.since), limited.by.until).of(&ready.source));
         } else if !ready.waiting.is_empty() {
             let (waiting, open) = (ready.waiting.len(), ready.sessions);
-            let most = if ready.failures > 0 { 1 } else { self.sites.get(ready.site).map_or(1, |slot| slot.limit) };
+            let most = ready.most_sessions();
             let why = ready.why.as_ref().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
             let by_class = by_class(ready.waiting.counts());
             let text = format!("{waiting} parts{by_class} have their turns in {open} sessions, of at most {most}{why}");
@@ -341,6 +346,9 @@ impl Engine {
         if until <= now {
             return;
         }
+        if let Some(by) = queue.limited.as_ref().filter(|by| by.until.is_none_or(|until| until > now)) {
+            found.add(reached(by).lasting(None, by.until));
+        }
         let mut ways = Vec::new();
         let mut first: Option<Option<UnixMs>> = None;
         for (source, _) in &pool.members {
@@ -357,9 +365,9 @@ impl Engine {
             if let Some(ready) = ready.filter(|ready| ready.held_until > now) {
                 own.add(held(ready));
             }
-            if let Some(ready) =
-                ready.filter(|r| !r.waiting.has_room(queue.priority(), &queue.tenant, self.options.max_ready))
-            {
+            if let Some(ready) = ready.filter(|r| {
+                !r.waiting.has_room(queue.priority(), &queue.tenant, r.most_waiting(self.options.max_ready))
+            }) {
                 let text = format!("{} parts wait before it, as many as may", ready.waiting.len());
                 own.add(Blocker::new(What::Room, Setter::Limit, text).of(source));
             }
@@ -401,6 +409,12 @@ impl Engine {
         }
         found.after(Some(usable));
     }
+}
+
+/// A limit that is waited for.
+fn reached(by: &Reached) -> Blocker {
+    let what = if by.until.is_some() { "is used up for now" } else { "has no free place" };
+    Blocker::new(What::Limit, Setter::Limit, format!("{} {what}", by.name))
 }
 
 /// A queue in words.

@@ -85,7 +85,7 @@ fn other_routes_lead_what_waits_anew_and_what_is_in_a_session_is_finished() {
     let ids: Vec<_> = (0..8).map(|_| world.admit("a.test", 1)).collect();
     world.answer_dns(known);
     let session = world.busy()[0];
-    world.engine.lead_anew();
+    world.engine.lead_anew(world.now);
     world.pass(Duration::from_millis(1));
     assert_eq!(world.asked.len(), 1, "it is asked at once");
     world.answer_dns(|_| known("other.test"));
@@ -105,9 +105,9 @@ fn other_routes_lead_what_waits_anew_and_what_is_in_a_session_is_finished() {
 #[test]
 fn each_site_has_its_own_limit_of_sessions() {
     let mut world = World::new(1, 1);
-    let mut limits = PerSite::of_all(1);
-    limits.set_site("b.test".into(), 3);
-    world.engine.set_connection_limits(limits);
+    let mut limits = PerSite::of_all(sessions(1));
+    limits.set_site("b.test".into(), sessions(3));
+    world.shape(limits);
     for domain in ["a.test", "b.test"] {
         for _ in 0..40 {
             world.admit(domain, 1);
@@ -115,13 +115,13 @@ fn each_site_has_its_own_limit_of_sessions() {
     }
     world.answer_dns(known);
     world.pass(MINUTE / 10);
-    let sessions = |world: &World, site: &str| {
+    let open = |world: &World, site: &str| {
         let filter = crate::queue::control::Filter { limit: 9, ..Default::default() };
         world.engine.show_ready(&filter, world.now).iter().find(|row| &*row.site == site).map(|row| row.sessions)
     };
-    assert_eq!((sessions(&world, "a.test"), sessions(&world, "b.test")), (Some(1), Some(3)));
-    world.engine.set_connection_limits(PerSite::of_all(3));
+    assert_eq!((open(&world, "a.test"), open(&world, "b.test")), (Some(1), Some(3)));
+    world.shape(sessions(3));
     world.admit("a.test", 1);
     world.pass(MINUTE / 10);
-    assert!(sessions(&world, "a.test") > Some(1), "another limit holds at once");
+    assert!(open(&world, "a.test") > Some(1), "another limit holds at once");
 }

@@ -112,7 +112,7 @@ fn order(world: &mut World, what: u8, target: &Target, more: u8) {
         }
         5 => drop(engine.requeue(target, now)),
         6 => drop(engine.resume_all(target, now, acts)),
-        7 => engine.lead_anew(),
+        7 => engine.lead_anew(now),
         _ => {
             let (retry_interval, max_age) = (MINUTE / (1 + u32::from(more % 4)), MINUTE * (1 + u32::from(more)) * 10);
             let delay_notice = DelayNotice::after(&[MINUTE * u32::from(more % 8), MINUTE * 30]);

@@ -162,23 +162,31 @@ fn a_counted_text_keeps_its_dots_and_is_checked_like_any_other() {
 
 #[test]
 fn command_lines_end_at_crlf_alone() {
-    assert_eq!(scan_line(b"NOOP\r\nRSET\r\n"), LineScan::Got(b"NOOP"));
-    assert_eq!(scan_line(b"\r\n"), LineScan::Got(b""));
+    assert_eq!(scan_line(b"NOOP\r\nRSET\r\n", MAX_COMMAND_BYTES), LineScan::Got(b"NOOP"));
+    assert_eq!(scan_line(b"\r\n", MAX_COMMAND_BYTES), LineScan::Got(b""));
     for unclean in [&b"NOOP\nMAIL\r\n"[..], b"NOOP\rMAIL\r\n", b"NO\0P\r\n", b"NOOP\r\r\n"] {
-        assert_eq!(scan_line(unclean), LineScan::Unclean(unclean.len()));
+        assert_eq!(scan_line(unclean, MAX_COMMAND_BYTES), LineScan::Unclean(unclean.len()));
     }
     for more in [&b""[..], b"NOOP", b"NOOP\r", b"NOOP\n"] {
-        assert_eq!(scan_line(more), LineScan::More);
+        assert_eq!(scan_line(more, MAX_COMMAND_BYTES), LineScan::More);
     }
 }
 
 #[test]
 fn a_command_line_has_its_limit_with_crlf_and_without() {
-    let line = |length: usize| [&b"a".repeat(length - 2)[..], b"\r\n"].concat();
-    assert!(matches!(scan_line(&line(MAX_COMMAND_BYTES)), LineScan::Got(_)));
-    assert_eq!(scan_line(&line(MAX_COMMAND_BYTES + 1)), LineScan::Long);
-    assert_eq!(scan_line(&b"a".repeat(MAX_COMMAND_BYTES)), LineScan::Long);
-    assert_eq!(scan_line(&b"a".repeat(MAX_COMMAND_BYTES - 1)), LineScan::More);
+    for (verb, limit) in [(&b"aaaa "[..], MAX_COMMAND_BYTES), (b"AUTHa", MAX_COMMAND_BYTES), (b"auth ", MAX_AUTH_BYTES)]
+    {
+        let bytes = |length: usize| [verb, &b"a".repeat(length - verb.len())].concat();
+        let line = |length: usize| [bytes(length - 2), b"\r\n".to_vec()].concat();
+        let scan = |bytes: &[u8]| match scan_line(bytes, command_limit(bytes)) {
+            LineScan::Got(line) => Some(line.len()),
+            LineScan::Long => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(scan(&line(limit)), Some(limit - 2));
+        assert_eq!((scan(&line(limit + 1)), scan(&bytes(limit))), (None, None));
+        assert_eq!(scan_line(&bytes(limit - 1), limit), LineScan::More);
+    }
 }
 
 /// A reader that is slow and plain: the first CRLF . CRLF, line by line.

@@ -1,5 +1,7 @@
 //! Whole sessions through the machine, in any split of the bytes. Floor 1.
 
+mod auth;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -78,6 +80,7 @@ fn a_message_goes_from_greeting_to_goodbye() {
         client: ([127, 0, 0, 1], 9).into(),
         helo: Line::new("c.test").expect("a line"),
         tls: None,
+        user: None,
         protocol: "ESMTP",
     };
     assert_eq!(offers, [want]);
@@ -279,6 +282,10 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
         "NOOP\r\n",
         "QUIT\r\n",
         "STARTTLS\r\n",
+        "AUTH PLAIN AHUAcA==\r\n",
+        "AUTH PLAIN AHUAcQ==\r\n",
+        "AUTH LOGIN\r\n",
+        "dQ==\r\n",
         "XYZZY\r\n",
         "ü",
         "a line of text that is far too long for the limit here xxx\r\n",

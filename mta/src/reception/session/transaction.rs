@@ -1,11 +1,12 @@
 //! The commands that make a message: MAIL, RCPT, DATA, BDAT.
 //! Pure. Floor 1.
-//! Always: nobody outside the relay networks gets a recipient accepted, so nobody else reaches DATA.
+//! Always: nobody but users and clients in the relay networks gets a recipient accepted, so nobody else reaches DATA.
 
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 
+use super::super::auth::Auth;
 use super::super::budget::Body;
 use super::super::command::{Bad, Mail, Rcpt};
 use super::super::line::{Form, Unfit};
@@ -20,8 +21,12 @@ impl Session {
         if self.transaction.is_some() {
             return self.misplaced("a transaction is open", out);
         }
+        if let Some(refusal) = self.stranger() {
+            return self.refuse(&refusal, out);
+        }
         let wishes_unheard = !self.settings.dsn && !mail.wish.is_empty();
-        if (mail.extended && !hello.extended) || wishes_unheard {
+        let auth_unheard = self.settings.auth.auth == Auth::None && mail.auth;
+        if (mail.extended && !hello.extended) || wishes_unheard || auth_unheard {
             return self.refuse_bad(&Bad::Parameter, out);
         }
         if self.messages >= self.settings.max_messages_per_session {
@@ -55,6 +60,7 @@ impl Session {
 
     pub(super) fn recipient(&mut self, rcpt: Rcpt, out: &mut Vec<u8>) {
         let is_extended = self.hello.as_ref().is_some_and(|hello| hello.extended) && self.settings.dsn;
+        let may_relay = self.may_relay();
         let Some(transaction) = &mut self.transaction else { return self.misplaced("MAIL comes first", out) };
         if transaction.chunks.is_some() {
             return self.misplaced("the message has begun", out);
@@ -62,8 +68,9 @@ impl Session {
         if rcpt.extended && !is_extended {
             return self.refuse_bad(&Bad::Parameter, out);
         }
-        if !self.settings.relay_networks.contains(self.client.ip()) {
-            let text = format!("relaying denied: {} is in none of the networks that may relay", self.client.ip());
+        if !may_relay {
+            let or = if self.settings.auth.auth == Auth::None { "" } else { ", and no user" };
+            let text = format!("relaying denied: {} is in none of the networks that may relay{or}", self.client.ip());
             return self.refuse(&Refusal::new(550, (5, 7, 1), &text), out);
         }
         if transaction.recipients.len() as u64 >= u64::from(self.settings.max_recipients) {

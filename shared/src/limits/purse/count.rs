@@ -91,8 +91,8 @@ impl CountAccount {
     }
 
     /// How many this node would like to have.
-    fn want(&self, now: Instant) -> u32 {
-        if self.waiting {
+    fn want(&self, quiet: bool, now: Instant) -> u32 {
+        if self.waiting && !quiet {
             // One more, or as many as were taken of late: many sessions are opened in few questions.
             let more = u32::try_from(self.pace.recent(now)).unwrap_or(u32::MAX).clamp(1, self.limit.max(1));
             return self.held.saturating_add(more);
@@ -101,23 +101,23 @@ impl CountAccount {
     }
 
     /// Whether the store should be told something.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, quiet: bool, now: Instant) -> bool {
         let again = if self.waiting { REFRESH_WAITING } else { REFRESH };
-        let want = self.want(now);
+        let want = self.want(quiet, now);
         let changed = match self.told {
             // Who waits already waits; that more are wanted now can wait, too.
-            Some(told) if self.waiting => want <= self.held || told <= self.held || self.given_up > 0,
+            Some(told) if self.waiting && !quiet => want <= self.held || told <= self.held || self.given_up > 0,
             Some(told) => told != want || self.given_up > 0 || self.granted > want,
             None => want > 0 || self.granted > 0 || self.given_up > 0,
         };
         changed || (want > 0 && now.saturating_duration_since(self.told_at) >= again)
     }
 
-    pub(super) fn ask(&mut self, name: &Arc<str>, turn: u64, now: Instant) -> Option<Ask> {
-        if !self.is_due(now) {
+    pub(super) fn ask(&mut self, name: &Arc<str>, turn: u64, quiet: bool, now: Instant) -> Option<Ask> {
+        if !self.is_due(quiet, now) {
             return None;
         }
-        let want = self.want(now);
+        let want = self.want(quiet, now);
         let keep = self.granted.max(self.held).min(want);
         self.granted = self.granted.min(keep);
         (self.asked, self.given_up) = (true, 0);

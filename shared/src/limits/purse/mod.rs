@@ -103,6 +103,8 @@ pub struct Purse {
     ready: Vec<Ask>,
     woken: HashSet<Arc<str>>,
     turn: u64,
+    /// Until then other nodes may still be telling the store what they hold: places go by shares among so many.
+    quiet: Option<(Instant, u32)>,
 }
 
 impl Purse {
@@ -131,6 +133,7 @@ impl Purse {
             ready: Vec::new(),
             woken: HashSet::new(),
             turn: 0,
+            quiet: None,
         }
     }
 
@@ -141,7 +144,8 @@ impl Purse {
 
     /// How many nodes there are, as far as is known.
     pub fn nodes(&self) -> u32 {
-        self.shards.iter().map(|shard| shard.nodes).max().unwrap_or(0).max(self.manner.nodes).max(1)
+        let known = self.shards.iter().map(|shard| shard.nodes).max().unwrap_or(0);
+        if known == 0 { self.manner.nodes.max(1) } else { known }
     }
 
     fn mode_of(&self, local: bool) -> Mode {
@@ -170,6 +174,7 @@ impl Purse {
             let (mode, account) = self.rate(name, throttle, now);
             let Err(when) = account.may(mode, now) else { continue };
             account.wanted |= when == When::Woken;
+            account.starved = true;
             if mode == Mode::Shared {
                 self.rate_is_due(name, now);
             }
@@ -199,8 +204,16 @@ impl Purse {
         }
     }
 
+    /// The number of nodes among which places go by shares, while not all of them are known to have told theirs.
+    fn quiet(&self, now: Instant) -> Option<u32> {
+        self.quiet.filter(|(until, _)| now < *until).map(|(_, nodes)| nodes)
+    }
+
     fn count(&mut self, name: &Arc<str>, count: Count, now: Instant) -> (Mode, &mut CountAccount) {
-        let mode = self.mode_of(count.local);
+        let mode = match (self.mode_of(count.local), self.quiet(now)) {
+            (Mode::Shared, Some(nodes)) => Mode::Away { nodes },
+            (mode, _) => mode,
+        };
         let book = if count.local { &mut self.own_counts } else { &mut self.counts };
         if !book.accounts.contains_key(name) {
             book.make_room(CountAccount::is_idle);
@@ -221,7 +234,7 @@ impl Purse {
             let (mode, account) = self.count(name, *count, now);
             let Err(when) = account.may(mode) else { continue };
             account.waiting = true;
-            if mode == Mode::Shared {
+            if !count.local {
                 self.count_is_due(name, now);
             }
             refusal = later(refusal, name, when);
@@ -231,6 +244,9 @@ impl Purse {
         }
         for (name, count) in counts {
             self.count(name, *count, now).1.take(now);
+            if !count.local && self.quiet.is_some() {
+                self.count_is_due(name, now);
+            }
         }
         Ok(())
     }
@@ -283,9 +299,9 @@ impl Purse {
         self.woken.drain().collect()
     }
 
-    /// Whether there are such names.
-    pub fn has_woken(&self) -> bool {
-        !self.woken.is_empty()
+    /// How many such names there are.
+    pub fn has_woken(&self) -> usize {
+        self.woken.len()
     }
 
     fn rate_is_due(&mut self, name: &Arc<str>, now: Instant) {
@@ -298,8 +314,9 @@ impl Purse {
     }
 
     fn count_is_due(&mut self, name: &Arc<str>, now: Instant) {
+        let quiet = self.quiet(now).is_some();
         let Some(account) = self.counts.accounts.get_mut(name) else { return };
-        if !account.asked && !account.due && account.is_due(now) {
+        if self.mode == Mode::Shared && !account.asked && !account.due && account.is_due(quiet, now) {
             account.due = true;
             self.due.push(Key::Count(name.clone()));
         }

@@ -36,6 +36,8 @@ pub(super) struct RateAccount {
     share: Gcra,
     /// Somebody was refused and waits for an answer.
     pub(super) wanted: bool,
+    /// Somebody was refused since the store was asked: there is more to send than there are times.
+    pub(super) starved: bool,
     /// The store was asked, and has not answered.
     pub(super) asked: bool,
     /// It is on the list of what the store is to be asked.
@@ -55,6 +57,7 @@ impl RateAccount {
             untold: Gcra::new(now),
             share: Gcra::new(now),
             wanted: false,
+            starved: false,
             asked: false,
             due: false,
             touched: now,
@@ -138,11 +141,14 @@ impl RateAccount {
     }
 
     /// How many are asked for at once: what the node uses in about 200 ms, within its part of the rate.
+    #[allow(clippy::cast_sign_loss)] // it is at least 1
     fn batch(&self, manner: &Manner, nodes: u32, now: Instant) -> u64 {
         let second = Duration::from_secs(1).as_nanos() / self.rate.interval().as_nanos().max(1);
         let whole = self.rate.burst.max(u64::try_from(second).unwrap_or(u64::MAX));
         let most = whole as f64 * manner.max_batch_share / f64::from(nodes.max(1));
-        self.pace.recent(now).clamp(1, most.max(1.0) as u64)
+        // Who has more to send asks for more, until all such nodes are at their part, and so have the same.
+        let recent = self.pace.recent(now) * (1 + u64::from(self.starved));
+        recent.clamp(1, most.max(1.0) as u64)
     }
 
     /// Whether it is time to ask: nothing is left for those who wait, or soon nothing will be.
@@ -158,6 +164,7 @@ impl RateAccount {
         }
         self.asked = true;
         let tokens = self.batch(manner, nodes, now);
+        self.starved = false;
         Some(self.word(name, i64::try_from(tokens).unwrap_or(1), false))
     }
 
@@ -180,12 +187,14 @@ impl RateAccount {
         Some(self.word(name, -i64::try_from(spare).ok()?, false))
     }
 
-    /// The store keeps `tokens` times for us, the first in `first` microseconds.
-    pub(super) fn answered(&mut self, interval: Duration, tokens: i64, first: i64, now: Instant) {
-        let Some(left) = u64::try_from(tokens).ok().filter(|left| *left > 0) else { return };
+    /// The store keeps `granted` times for us, the first in `first` microseconds.
+    pub(super) fn answered(&mut self, interval: Duration, granted: u64, first: i64, now: Instant) {
+        if granted == 0 {
+            return;
+        }
         let wait = Duration::from_micros(first.unsigned_abs());
         let next = if first > 0 { now + wait } else { earlier(now, wait) };
-        self.put(Grant { next, interval, left });
+        self.put(Grant { next, interval, left: granted });
         self.touched = now;
     }
 

@@ -9,6 +9,8 @@ use super::{Key, Mode, Purse, Standing};
 
 /// A shard in which nothing was asked for so long is left.
 const LEAVE_AFTER: Duration = Duration::from_secs(120);
+/// So long after the store was away, or lost what it knew, it may not yet know what other nodes hold.
+const QUIET: Duration = Duration::from_millis(2500);
 
 impl Purse {
     /// What to ask of the store now. Each question must come back by [`Purse::answered`] or [`Purse::lost`].
@@ -47,7 +49,7 @@ impl Purse {
     }
 
     fn ask(&mut self, key: &Key, now: Instant) -> Option<Ask> {
-        let nodes = self.nodes();
+        let (nodes, quiet) = (self.nodes(), self.quiet(now).is_some());
         match key {
             Key::Rate(name) => {
                 let account = self.rates.accounts.get_mut(name)?;
@@ -58,7 +60,7 @@ impl Purse {
                 let account = self.counts.accounts.get_mut(name)?;
                 account.due = false;
                 self.turn += 1;
-                account.ask(name, self.turn, now)
+                account.ask(name, self.turn, quiet, now)
             }
             Key::Quota(name, day) => {
                 let account = self.quotas.accounts.get_mut(&(name.clone(), *day))?;
@@ -80,18 +82,22 @@ impl Purse {
                 self.unanswered(ask, now);
             }
             (Ask::Live { shard, join }, Answer::Live { nodes, epoch }) => {
+                let before = self.nodes();
                 let state = &mut self.shards[usize::from(*shard)];
                 state.nodes = *nodes;
                 let lost = state.epoch.is_some_and(|known| known != *epoch);
                 state.epoch = Some(*epoch);
                 if *join && state.standing == Standing::Joining {
                     state.standing = Standing::Joined;
+                    if lost && self.quiet(now).is_none() {
+                        self.quiet = Some((now + QUIET, before));
+                    }
                     self.joined(*shard, lost, now);
                 }
             }
-            (Ask::Rate { name, interval, tokens, used: false, .. }, Answer::Rate { first }) => {
+            (Ask::Rate { name, interval, tokens, used: false, .. }, Answer::Rate { granted, first }) => {
                 let Some(account) = self.rates.accounts.get_mut(name) else { return };
-                account.answered(*interval, *tokens, *first, now);
+                account.answered(*interval, *granted, *first, now);
                 if *tokens > 0 {
                     account.asked = false;
                     if std::mem::take(&mut account.wanted) {
@@ -157,9 +163,10 @@ impl Purse {
 
     /// The shard knows this node, but not what it holds; `lost` if it knows nothing of what was used, either.
     fn joined(&mut self, at: u8, lost: bool, now: Instant) {
+        let quiet = self.quiet(now).is_some();
         for (name, account) in self.counts.accounts.iter_mut().filter(|(name, _)| shard(name) == at) {
             account.nudge();
-            if account.is_due(now) && !account.asked && !account.due {
+            if account.is_due(quiet, now) && !account.asked && !account.due {
                 account.due = true;
                 self.due.push(Key::Count(name.clone()));
             }
@@ -176,12 +183,18 @@ impl Purse {
             return;
         }
         let mut asks: Vec<Ask> = Vec::new();
+        // One shard is used by all nodes, also by those that have no limits yet: so each knows how many there are.
+        self.may_ask(0, &mut asks, now);
         asks.extend(self.rates.accounts.iter_mut().filter_map(|(name, account)| account.spare(name, now)));
         asks.extend(
             self.quotas.accounts.iter_mut().filter_map(|((name, day), account)| account.spare(name, *day, now)),
         );
+        let quiet = self.quiet(now).is_some();
+        if !quiet {
+            self.quiet = None;
+        }
         for (name, account) in &mut self.counts.accounts {
-            if !account.asked && !account.due && account.is_due(now) {
+            if !account.asked && !account.due && account.is_due(quiet, now) {
                 account.due = true;
                 self.due.push(Key::Count(name.clone()));
             }
@@ -260,11 +273,10 @@ impl Purse {
     }
 
     /// The store answers again: what is held and what was used meanwhile is told to it first.
-    pub fn back(&mut self) {
-        if !matches!(self.mode, Mode::Away { .. }) {
-            return;
-        }
+    pub fn back(&mut self, now: Instant) {
+        let Mode::Away { nodes } = self.mode else { return };
         self.mode = Mode::Shared;
+        self.quiet = Some((now + QUIET, nodes));
         let mut wake: Vec<Arc<str>> = Vec::new();
         for (name, account) in &mut self.counts.accounts {
             (account.due, account.asked) = (true, false);

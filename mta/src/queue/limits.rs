@@ -1,0 +1,138 @@
+//! What follows when a limit is reached, and when there is room again. Pure. Floor 2.
+//! Always: a limit keeps back a path, a source's turn or a queue, never the schedule of a message; nothing is polled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use egret_shared::clock::UnixMs;
+use egret_shared::fault::Party;
+
+use super::engine::{Engine, QueueKey, ReadyKey, SiteKey, Timer};
+use super::meter::{Reached, Waiter};
+use super::ready::{Limited, Ready};
+use super::words::{Act, EntryKey};
+
+/// A path that must wait longer than this gives what waits in its ready queue to the other sources of the pool.
+const LONG_WAIT: Duration = Duration::from_secs(5);
+/// Before a ready queue that was looked up for nothing is forgotten.
+const FORGET_WAIT: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// A path may not send now.
+    pub(super) fn path_reached(&mut self, key: ReadyKey, reached: Reached, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(ready) = self.ready.get_mut(key) else { return };
+        let since = ready.limited.as_ref().map_or(now, |limited| limited.since);
+        let (name, until) = (reached.name.clone(), reached.until);
+        ready.limited = Some(Limited { by: reached, since });
+        match until {
+            Some(at) if at.since(now) > LONG_WAIT => {
+                ready.held_until = ready.held_until.max(at);
+                (ready.party, ready.why) = (Some(Party::Limit), Some(format!("{name} is reached").into()));
+                self.give_back(key, now);
+                self.wake_ready_at(key, at);
+            }
+            Some(at) => self.wake_ready_at(key, at),
+            None => {
+                if self.meter.wait(&name, Waiter::Ready(key)) {
+                    self.release_idle(&name, acts);
+                }
+            }
+        }
+    }
+
+    /// A source may not be chosen now for a site.
+    pub(super) fn choice_reached(&mut self, site: SiteKey, ready: ReadyKey, reached: &Reached, now: UnixMs) {
+        match reached.until {
+            Some(at) => self.wake_site_at(site, Some(at)),
+            None => drop(self.meter.wait(&reached.name, Waiter::Site(site))),
+        }
+        self.wake_ready_at(ready, now.plus(FORGET_WAIT));
+    }
+
+    /// Whether the rates of a queue let an entry leave it. If not, the entry is at its head again.
+    pub(super) fn may_leave(&mut self, key: QueueKey, entry: EntryKey, now: UnixMs) -> bool {
+        let Some(queue) = self.queues.get_mut(key) else { return false };
+        let Err(reached) = self.meter.take(&queue.rates, now) else {
+            queue.limited = None;
+            return true;
+        };
+        self.sweep.pushed_front(key);
+        queue.due.push_front(entry);
+        queue.wants_room = false;
+        queue.limited = Some(reached.clone());
+        match reached.until {
+            Some(at) => self.set_timer(at, Timer::Queue(key)),
+            None => drop(self.meter.wait(&reached.name, Waiter::Queue(key))),
+        }
+        false
+    }
+
+    /// What an entry took on its way into a ready queue that it leaves without a try.
+    pub(super) fn untake(&self, ready: ReadyKey, entry: EntryKey, now: UnixMs) {
+        if let Some(ready) = self.ready.get(ready) {
+            self.meter.give_back(&ready.budget.choosing, now);
+        }
+        if let Some(queue) = self.entries.get(entry).and_then(|entry| self.queues.get(entry.queue)) {
+            self.meter.give_back(&queue.rates, now);
+        }
+    }
+
+    /// Something changed for who waits for these limits: the first of each line comes first.
+    pub fn limits_changed(&mut self, names: &[Arc<str>], now: UnixMs, acts: &mut Vec<Act>) {
+        for name in names {
+            while let Some(waiter) = self.meter.next(name) {
+                match waiter {
+                    Waiter::Ready(key) => self.wake_ready(key, now, acts),
+                    Waiter::Site(key) => self.wake_site(key, now, acts),
+                    Waiter::Queue(key) => self.look_at_queue(key, now, acts),
+                }
+                if self.meter.waits_again(name, waiter) {
+                    break;
+                }
+            }
+            if self.is_in_surplus(name) {
+                self.release_idle(name, acts);
+            }
+        }
+    }
+
+    /// Whether one session more should end for a place of that name which others wait for. They end one by one: each
+    /// changes what is fair.
+    fn is_in_surplus(&self, name: &str) -> bool {
+        let takes = |key: ReadyKey| self.ready.get(key).is_some_and(|ready| ready.budget.takes_place_of(name));
+        self.meter.yields(name) && !self.sessions.values().any(|session| session.is_released && takes(session.ready))
+    }
+
+    /// Whether a session of this path should end, so that others have its place.
+    pub(super) fn should_yield(&self, key: ReadyKey) -> bool {
+        let Some(ready) = self.ready.get(key) else { return false };
+        ready.budget.places.iter().any(|(name, _)| self.is_in_surplus(name) || self.yields_to_first(ready, key, name))
+    }
+
+    /// Whether a session of `ready` should leave its place to the first path of this node that waits for one of that
+    /// name: it has nothing to do, or the other has fewer sessions.
+    fn yields_to_first(&self, ready: &Ready, own: ReadyKey, name: &str) -> bool {
+        let other = |waiter: Waiter| match waiter {
+            Waiter::Ready(key) if key != own => self.ready.get(key).filter(|other| !other.waiting.is_empty()),
+            _ => None,
+        };
+        let first = self.meter.line(name).find_map(other);
+        first.is_some_and(|first| ready.waiting.is_empty() || first.sessions + 1 < ready.sessions)
+    }
+
+    /// Tells a session that has a place of that name and nothing to do that there is no more work.
+    fn release_idle(&mut self, name: &str, acts: &mut Vec<Act>) {
+        let takes = |ready: &&mut Ready| !ready.idle.is_empty() && ready.budget.takes_place_of(name);
+        let found = self.ready.values_mut().find(takes);
+        let Some(number) = found.and_then(|ready| ready.idle.pop()) else { return };
+        self.dismiss(number, acts);
+    }
+
+    /// Tells a session that there is no more work.
+    pub(super) fn dismiss(&mut self, number: u64, acts: &mut Vec<Act>) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.is_released = true;
+            acts.push(Act::Release { session: number });
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Asks the limits for the engine, in its time, and knows who waits for which of them. Floor 2.
+//! Always: what was refused is tried again when its time has come or the limits say that something changed, never by
+//! looking again and again.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use egret_shared::clock::UnixMs;
+use egret_shared::limits::{Count, Lease, Limits, Refusal, Throttle, When};
+
+use super::budget::Budget;
+use super::engine::{QueueKey, ReadyKey, SiteKey};
+
+/// Who waits for a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Waiter {
+    /// A ready queue.
+    Ready(ReadyKey),
+    /// A site, one of whose sources may not be chosen now.
+    Site(SiteKey),
+    /// A scheduled queue.
+    Queue(QueueKey),
+}
+
+/// A limit that was reached.
+#[derive(Clone, Debug)]
+pub(super) struct Reached {
+    /// The limit.
+    pub name: Arc<str>,
+    /// When it may be tried again; `None` is when the limits say so.
+    pub until: Option<UnixMs>,
+}
+
+/// The limits in the engine's time.
+pub struct Meter {
+    limits: Limits,
+    is_shared: bool,
+    /// One point of time on both clocks.
+    wall: UnixMs,
+    started: Instant,
+    waiting: HashMap<Arc<str>, Line>,
+}
+
+/// Who waits for one limit, in the order in which they came.
+#[derive(Debug, Default)]
+struct Line {
+    order: VecDeque<Waiter>,
+    all: HashSet<Waiter>,
+}
+
+impl Meter {
+    /// Asks `limits`, which other nodes use, too, if `is_shared`; `wall` and `started` are the same time on two clocks.
+    pub fn new(limits: Limits, is_shared: bool, wall: UnixMs, started: Instant) -> Self {
+        Self { limits, is_shared, wall, started, waiting: HashMap::new() }
+    }
+
+    /// Whether other nodes use the limits, too.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// The limits that are asked.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits.clone()
+    }
+
+    fn instant(&self, now: UnixMs) -> Instant {
+        self.started + now.since(self.wall)
+    }
+
+    /// The engine's clock counts milliseconds: one that has begun is waited for.
+    fn reached(&self, refusal: Refusal) -> Reached {
+        let until = match refusal.when {
+            When::At(at) => {
+                Some(self.wall.plus(at.saturating_duration_since(self.started) + Duration::from_micros(999)))
+            }
+            When::Woken => None,
+        };
+        Reached { name: refusal.name, until }
+    }
+
+    /// Takes one of each, or none.
+    pub(super) fn take(&self, throttles: &[(Arc<str>, Throttle)], now: UnixMs) -> Result<(), Reached> {
+        if throttles.is_empty() {
+            return Ok(());
+        }
+        self.limits.take(throttles, self.instant(now)).map_err(|refusal| self.reached(refusal))
+    }
+
+    /// Gives back what was taken for nothing.
+    pub(super) fn give_back(&self, throttles: &[(Arc<str>, Throttle)], now: UnixMs) {
+        if !throttles.is_empty() {
+            self.limits.give_back(throttles, self.instant(now));
+        }
+    }
+
+    /// Takes a place of each, or none.
+    pub(super) fn hold(&self, places: &[(Arc<str>, Count)], now: UnixMs) -> Result<Option<Lease>, Reached> {
+        if places.is_empty() {
+            return Ok(None);
+        }
+        self.limits.hold(places, self.instant(now)).map(Some).map_err(|refusal| self.reached(refusal))
+    }
+
+    /// What a new session with its first message takes: all of it, or nothing.
+    pub(super) fn admit(&self, budget: &Budget, now: UnixMs) -> Result<Option<Lease>, Reached> {
+        self.take(&budget.opening, now)?;
+        let lease = self.hold(&budget.places, now).inspect_err(|_| self.give_back(&budget.opening, now))?;
+        // With the error the lease is dropped, and its places are free again.
+        self.take(&budget.messages, now).inspect_err(|_| self.give_back(&budget.opening, now))?;
+        Ok(lease)
+    }
+
+    /// Whether this node should give up a place of that name, because others wait for it.
+    pub(super) fn yields(&self, name: &str) -> bool {
+        self.is_shared && self.limits.yields(name)
+    }
+
+    /// Lets `waiter` be woken by news of a limit. Returns whether it is the first that waits for it.
+    pub(super) fn wait(&mut self, name: &Arc<str>, waiter: Waiter) -> bool {
+        let line = self.waiting.entry(name.clone()).or_default();
+        if line.all.insert(waiter) {
+            line.order.push_back(waiter);
+        }
+        line.order.len() == 1
+    }
+
+    /// Who waits for a limit, the longest first. Some may have had it meanwhile by another way.
+    pub(super) fn line(&self, name: &str) -> impl Iterator<Item = Waiter> {
+        self.waiting.get(name).into_iter().flat_map(|line| line.order.iter().copied())
+    }
+
+    /// The next that waits for a limit; it waits no longer.
+    pub(super) fn next(&mut self, name: &str) -> Option<Waiter> {
+        let line = self.waiting.get_mut(name)?;
+        let next = line.order.pop_front();
+        match next {
+            Some(next) => drop(line.all.remove(&next)),
+            None => drop(self.waiting.remove(name)),
+        }
+        next
+    }
+
+    /// If `waiter` has come again to wait for a limit, it is the first once more.
+    pub(super) fn waits_again(&mut self, name: &str, waiter: Waiter) -> bool {
+        let Some(line) = self.waiting.get_mut(name).filter(|line| line.all.contains(&waiter)) else { return false };
+        if line.order.back() == Some(&waiter) {
+            line.order.pop_back();
+            line.order.push_front(waiter);
+        }
+        true
+    }
+}

@@ -1,0 +1,219 @@
+//! The engine under limits: rates, shared places, choices of a source.
+
+use egret_shared::limits::Throttle;
+
+use super::*;
+
+fn limits(change: impl FnOnce(&mut PathLimits)) -> Arc<PathLimits> {
+    let mut limits = PathLimits::default();
+    change(&mut limits);
+    Arc::new(limits)
+}
+
+fn rate(text: &str) -> Throttle {
+    text.parse().expect("a throttle")
+}
+
+/// Lets each session deliver what it holds, until nothing moves; returns how many were delivered.
+fn deliver(world: &mut World) -> usize {
+    let before = world.marks.len();
+    while let Some(session) = world.busy().first().copied() {
+        world.settle(session, Verdict::Delivered);
+        world.hear_of_limits();
+    }
+    world.marks.len() - before
+}
+
+fn fill(world: &mut World, domain: &str, count: usize) {
+    for _ in 0..count {
+        world.admit(domain, 1);
+    }
+    world.answer_dns(known);
+}
+
+#[test]
+fn a_rate_of_messages_is_kept_and_no_schedule_changes() {
+    let mut world = World::new(1, 4);
+    world.shape(limits(|l| l.max_message_rate = Some(rate("10/s,max_burst=2"))));
+    fill(&mut world, "a.test", 10);
+    assert_eq!(deliver(&mut world), 2, "the burst");
+    for _ in 0..8 {
+        world.pass(Duration::from_millis(98));
+        assert_eq!(deliver(&mut world), 0);
+        world.pass(Duration::from_millis(2));
+        assert_eq!(deliver(&mut world), 1, "one each tenth of a second");
+    }
+    assert!(world.engine.is_empty());
+}
+
+#[test]
+fn named_rates_cut_across_paths_and_the_slowest_says_when() {
+    let mut world = World::new(2, 4);
+    world.shape(limits(|l| {
+        l.max_message_rate = Some(rate("1000/s"));
+        l.additional_message_rate_throttles = [("all".into(), rate("4/min,max_burst=1"))].into();
+    }));
+    fill(&mut world, "a.test", 3);
+    fill(&mut world, "b.test", 3);
+    assert_eq!(deliver(&mut world), 1, "all paths share it");
+    let why = world.engine.why_source("s0", world.now).expect("a source");
+    let told = format!("{why:?}");
+    assert!(told.contains("all is reached") && told.contains("Limit"), "{told}");
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(15));
+        assert_eq!(deliver(&mut world), 1);
+    }
+}
+
+#[test]
+fn what_waits_long_for_one_source_goes_by_another() {
+    let mut world = World::new(2, 4);
+    world.shaped.1.lock().insert("s0".into(), limits(|l| l.max_message_rate = Some(rate("2/h"))));
+    fill(&mut world, "a.test", 12);
+    world.pass(Duration::from_millis(1));
+    let mut delivered = 0;
+    for _ in 0..20 {
+        delivered += deliver(&mut world);
+        world.pass(Duration::from_millis(5));
+    }
+    assert_eq!(delivered, 12, "two by s0, all others by s1");
+}
+
+#[test]
+fn another_rate_holds_at_once_for_what_waited_long() {
+    let mut world = World::new(1, 4);
+    world.shape(limits(|l| l.max_message_rate = Some(rate("1/h"))));
+    fill(&mut world, "a.test", 5);
+    assert_eq!(deliver(&mut world), 1);
+    world.shape(limits(|l| l.max_message_rate = Some(rate("100/s"))));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(deliver(&mut world), 4);
+}
+
+#[test]
+fn a_source_is_chosen_no_more_often_than_it_may_and_others_take_the_rest() {
+    let mut world = World::new(2, 4);
+    world.shaped.1.lock().insert("s0".into(), limits(|l| l.source_selection_rate = Some(rate("2/h"))));
+    let mut by_s0 = 0;
+    for _ in 0..10 {
+        fill(&mut world, "a.test", 1);
+        for session in world.busy() {
+            let source = world.opened.iter().rev().find(|(_, s)| *s == session).map(|(source, _)| source.clone());
+            by_s0 += usize::from(source.as_deref() == Some("s0"));
+        }
+        assert_eq!(deliver(&mut world), 1);
+    }
+    assert_eq!(by_s0, 2);
+    // With no other source the message waits for the turn.
+    let mut world = World::new(1, 4);
+    world.shape(limits(|l| l.source_selection_rate = Some(rate("1/min"))));
+    fill(&mut world, "a.test", 3);
+    assert_eq!(deliver(&mut world), 1);
+    world.pass(Duration::from_secs(59));
+    assert_eq!(deliver(&mut world), 0);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(deliver(&mut world), 1);
+}
+
+#[test]
+fn places_that_have_a_name_are_shared_by_all_paths_in_the_order_of_waiting() {
+    let mut world = World::new(1, 4);
+    world.shape(limits(|l| l.additional_connection_limits = [("all".into(), 2.into())].into()));
+    for domain in ["a.test", "b.test", "c.test", "d.test"] {
+        fill(&mut world, domain, 1);
+    }
+    assert_eq!(world.busy().len(), 2, "two places in all");
+    let mut delivered = 0;
+    for _ in 0..10 {
+        let busy = world.busy();
+        assert!(world.sessions() <= 2);
+        for session in busy {
+            world.settle(session, Verdict::Delivered);
+            delivered += 1;
+            world.hear_of_limits();
+        }
+        world.pass(Duration::from_millis(1));
+    }
+    assert_eq!(delivered, 4, "an idle session leaves its place to who waits for it");
+}
+
+#[test]
+fn sessions_are_opened_no_faster_than_they_may() {
+    let mut world = World::new(1, 8);
+    world.shape(limits(|l| {
+        l.connection_limit = 8.into();
+        l.max_connection_rate = Some(rate("1/s,max_burst=1"));
+    }));
+    fill(&mut world, "a.test", 40);
+    assert_eq!(world.sessions(), 1);
+    for most in 2..=5 {
+        world.pass(Duration::from_millis(1_001));
+        assert_eq!(world.sessions(), most);
+    }
+}
+
+#[test]
+fn a_path_waits_only_after_so_many_failures_in_a_row() {
+    let mut world = World::new(1, 1);
+    world.shape(limits(|l| {
+        l.connection_limit = 1.into();
+        l.consecutive_connection_failures_before_delay = 3;
+    }));
+    fill(&mut world, "a.test", 1);
+    for failed in 1..=3 {
+        let session = world.busy().first().copied().expect("it is tried at once");
+        world.pass(Duration::from_millis(2));
+        world.end(session, Some(Fault::new(Reason::ConnectionRefused, "no")));
+        assert_eq!(world.busy().is_empty(), failed == 3);
+    }
+    world.pass(Duration::from_millis(1_100));
+    assert_eq!(world.busy().len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn limits_hold_and_nothing_is_stuck(
+        domains in prop::collection::vec(0usize..3, 1..40),
+        steps in prop::collection::vec((1u64..400, any::<bool>()), 20..60),
+        places in 1u32..4,
+        per_second in 1u64..20,
+    ) {
+        let mut world = World::new(2, 3);
+        let throttle = rate(&format!("{per_second}/s,max_burst=3"));
+        world.shape(limits(|l| {
+            l.connection_limit = 3.into();
+            l.additional_connection_limits = [("all".into(), places.into())].into();
+            l.additional_message_rate_throttles = [("all".into(), throttle)].into();
+        }));
+        for domain in &domains {
+            fill(&mut world, ["a.test", "b.test", "c.test"][*domain], 1);
+        }
+        let mut handed = vec![(world.now, world.busy().len())];
+        let mut step = |world: &mut World, span: u64, answers: bool| {
+            world.pass(Duration::from_millis(span));
+            if answers {
+                for session in world.busy() {
+                    world.settle(session, Verdict::Delivered);
+                    world.hear_of_limits();
+                }
+            }
+            assert!(world.sessions() <= places as usize);
+            handed.push((world.now, world.marks.len() + world.busy().len()));
+        };
+        for (span, answers) in steps {
+            step(&mut world, span, answers);
+        }
+        for _ in 0..400 {
+            step(&mut world, 500, true);
+        }
+        let why: Vec<_> = ["s0", "s1"].map(|s| format!("{:?}", world.engine.why_source(s, world.now))).into();
+        prop_assert!(world.engine.is_empty(), "{} are stuck: {why:?}", world.engine.len());
+        for (at, (from, before)) in handed.iter().enumerate() {
+            for (to, after) in &handed[at + 1..] {
+                let window = to.since(*from).as_secs_f64();
+                prop_assert!((after - before) as f64 <= window * per_second as f64 + 3.0 + 1.0, "in {window} s");
+            }
+        }
+    }
+}
