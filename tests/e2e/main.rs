@@ -34,6 +34,7 @@ mod relay;
 mod reload;
 mod routes;
 mod rules;
+mod shaping;
 mod shares;
 mod spool;
 mod support;

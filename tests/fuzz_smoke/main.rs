@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 /// A name and what it runs.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 14] = [
     ("client", egret_shared::socks5::client::fuzz_client),
     ("dialogue", egret_mta::delivery::dialogue::fuzz_dialogue),
     ("document", egret_mta::elsewhere::json::fuzz_document),
@@ -23,6 +23,7 @@ const TARGETS: [Target; 13] = [
     ("reply", egret_shared::socks5::frame::fuzz_reply),
     ("report", egret_mta::bounce::fuzz_report),
     ("session", egret_mta::reception::fuzz_session),
+    ("shaping", egret_mta::config::fuzz_shaping),
     ("socks5", egret_proxy::handshake::socks5::fuzz_socks5),
     ("sts", egret_mta::dns::sts::policy::fuzz_sts),
 ];

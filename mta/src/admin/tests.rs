@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use egret_shared::journal::Journal;
 
 use super::*;
+use crate::app::live::Paths;
 use crate::app::{Defined, Live, Origin, Parts};
 use crate::config::Texts;
 use crate::elsewhere::Elsewhere;
@@ -23,7 +24,7 @@ use crate::queue::run::{Driver, Hands, Opening, Start, channel};
 use crate::queue::{Admit, DelayNotice, Engine, NoSite, Notice, QueueOptions, Resolution};
 use crate::routing::pool::Pool;
 use crate::routing::route::{Route, Routes};
-use crate::shaping::options::PathOptions;
+use crate::shaping::per_site::PerSite;
 use crate::spool;
 
 /// Hands that find no site, so that everything waits.
@@ -92,7 +93,8 @@ impl House {
         let mut routes = Routes::default();
         assert!(routes.add_named(Arc::new(relay)));
         let ways = Ways { routes, ..Ways::default() };
-        let live = Live::build(ways, &PathOptions::default(), 25).expect("TLS");
+        let paths = Paths::new(Arc::default(), Arc::default(), PerSite::default()).expect("TLS");
+        let live = Live::build(ways, paths, 25);
         let passwords = egret_shared::users::Passwords::new(std::collections::HashMap::new()).expect("random numbers");
         let logins = crate::users::Logins::new(Arc::new(passwords), Clock::system());
         let (signing, elsewhere, defined) = (Signing::new(Arc::default()), Elsewhere::default(), Defined::default());

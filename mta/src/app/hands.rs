@@ -90,8 +90,9 @@ pub(super) fn deps(
 impl Hands for AppHands {
     fn resolve(&self, queue: &QueueName) -> impl Future<Output = Resolution> + Send + 'static {
         let (policed, ways, queue) = (self.policed.clone(), self.live.ways.load_full(), queue.clone());
+        let paths = self.live.paths.load_full();
         async move {
-            let found = lead(&ways, &policed, &queue).await;
+            let found = lead(&ways, &policed, &paths.shaper, &queue).await;
             found.map(|resolved| (resolved.site, resolved.expires_in)).map_err(|failure| match failure {
                 Failure::Permanent { response } => NoSite::Permanent(response),
                 Failure::Temporary { response } => NoSite::Temporary(response),
@@ -101,9 +102,8 @@ impl Hands for AppHands {
 
     fn open(&self, opening: Opening) {
         let Opening { session, source, way, site, first, work, report } = opening;
-        let Setup { options, tls } = self.live.setups.load().of(&site.name).clone();
-        let options = self.live.overrides.load().apply(&source.name, &site.name, first.queue.domain(), &options);
-        let path = Path { source, way, site, options };
+        let Setup { options, tls, shaped } = self.live.setup(&source.name, &site, first.queue.domain());
+        let path = Path { source, way, site, options, shaped };
         let seat = Seat { session, path, first, work, report, stop: self.cut.clone() };
         tokio::spawn(delivery::run(seat, Deps { tls, ..self.deps.clone() }));
     }

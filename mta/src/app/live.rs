@@ -7,28 +7,39 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use egret_shared::net::tls_client::{ClientTls, ClientTlsError};
 
+use super::shelf::TlsShelf;
 use crate::config::{Config, Overrides};
 use crate::delivery::{OutcomeRule, OutcomeRules};
 use crate::dns::site::Site;
-use crate::queue::Paths;
 use crate::queue::control::words::Control;
 use crate::routing::ways::Ways;
+use crate::shaping::Shaper;
 use crate::shaping::automation::{RuleSet, Rules};
+use crate::shaping::blocks::Shaping;
 use crate::shaping::options::{PathLimits, PathOptions};
+use crate::shaping::patch::Patch;
 use crate::shaping::per_site::PerSite;
+use crate::shaping::resolve::Effective;
 
 /// What a session to a site is given.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub options: Arc<PathOptions>,
     pub tls: Arc<ClientTls>,
+    pub shaped: Arc<Effective>,
+}
+
+/// What decides about paths.
+pub(crate) struct Paths {
+    pub shaper: Shaper,
+    shelf: TlsShelf,
 }
 
 /// What a reload replaces. Cheap to clone.
 #[derive(Clone)]
 pub struct Live {
     pub(crate) ways: Arc<ArcSwap<Ways>>,
-    pub(super) setups: Arc<ArcSwap<PerSite<Setup>>>,
+    pub(crate) paths: Arc<ArcSwap<Paths>>,
     pub(super) outcomes: OutcomeRules,
     /// Rules over answers.
     pub(super) automation: Rules,
@@ -41,27 +52,29 @@ pub struct Live {
 /// What is to take the place of what is live.
 pub(super) struct Next {
     ways: Ways,
-    setups: PerSite<Setup>,
+    paths: Paths,
     outcomes: Vec<OutcomeRule>,
     automation: RuleSet,
-    /// Routes differ: what is queued must be led anew.
+    /// Routes or shaping differ: what is queued must be led anew.
     pub leads: bool,
+    /// The shaping files say something else.
+    pub shapes: bool,
 }
 
 impl Live {
     /// What `config` says.
     pub(super) fn new(config: &Config) -> Result<Self, ClientTlsError> {
-        let live = Self::build(config.ways(), &config.path, config.dns.smtp_port)?;
+        let paths = Paths::of(config, config.dns.smtp_port)?;
+        let live = Self::build(config.ways(), paths, config.dns.smtp_port);
         live.outcomes.replace(config.outcomes.clone());
         live.automation.replace(config.automation.clone());
         Ok(live)
     }
 
-    pub(crate) fn build(ways: Ways, path: &PathOptions, smtp_port: u16) -> Result<Self, ClientTlsError> {
-        let setups = setups(&ways.routes.options(path, smtp_port))?;
-        let (ways, setups) = (Arc::new(ArcSwap::from_pointee(ways)), Arc::new(ArcSwap::from_pointee(setups)));
+    pub(crate) fn build(ways: Ways, paths: Paths, smtp_port: u16) -> Self {
+        let (ways, paths) = (Arc::new(ArcSwap::from_pointee(ways)), Arc::new(ArcSwap::from_pointee(paths)));
         let (outcomes, automation, overrides) = (OutcomeRules::default(), Rules::default(), Arc::default());
-        Ok(Self { ways, setups, outcomes, automation, overrides, smtp_port })
+        Self { ways, paths, outcomes, automation, overrides, smtp_port }
     }
 
     /// Sets the options that the orders in force say.
@@ -71,13 +84,27 @@ impl Live {
 
     /// TLS where nothing else is said.
     pub(super) fn tls(&self) -> Arc<ClientTls> {
-        self.setups.load().of("").tls.clone()
+        self.paths.load().shelf.plain()
     }
 
-    /// The limits of the path from a source to a site.
-    pub(crate) fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
-        let options = self.setups.load().of(&site.name).options.clone();
+    /// The options of a path and where they come from. Cheap: what was found once is remembered.
+    pub(crate) fn effective(&self, source: &str, site: &Site) -> Arc<Effective> {
+        self.paths.load().shaper.effective(source, site)
+    }
+
+    /// How much a path takes. Cheap: what was found once is remembered.
+    pub fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
+        let options = self.effective(source, site).options.clone();
         self.overrides.load().apply(source, &site.name, "", &options).limits.clone()
+    }
+
+    /// What a session from a source to a site is given that is opened for a domain.
+    pub(crate) fn setup(&self, source: &str, site: &Site, domain: &str) -> Setup {
+        let paths = self.paths.load();
+        let shaped = paths.shaper.effective(source, site);
+        let options = self.overrides.load().apply(source, &site.name, domain, &shaped.options);
+        let tls = paths.shelf.of(&options.tls);
+        Setup { options, tls, shaped }
     }
 
     /// What `config` says now, with what only a restart changes as it is.
@@ -86,42 +113,46 @@ impl Live {
     /// Its TLS cannot be set up.
     pub(super) fn next(&self, config: &Config) -> Result<Next, String> {
         let (now, ways) = (self.ways.load(), config.ways());
-        let setups = setups(&ways.routes.options(&config.path, self.smtp_port)).map_err(|error| error.to_string())?;
-        let (leads, outcomes) = (ways.routes != now.routes, config.outcomes.clone());
+        let (earlier, next) =
+            (self.paths.load(), Paths::of(config, self.smtp_port).map_err(|error| error.to_string())?);
+        let shapes = earlier.shaper.shaping().texts != next.shaper.shaping().texts;
+        let paths = Paths { shaper: next.shaper.following(&earlier.shaper), ..next };
+        let (leads, outcomes) = (shapes || ways.routes != now.routes, config.outcomes.clone());
         let automation = config.automation.clone();
-        Ok(Next { ways, setups, outcomes, automation, leads })
+        Ok(Next { ways, paths, outcomes, automation, leads, shapes })
     }
 
     /// Takes it.
     pub(super) fn replace(&self, next: Next) {
         self.ways.store(Arc::new(next.ways));
-        self.setups.store(Arc::new(next.setups));
+        self.paths.store(Arc::new(next.paths));
         self.outcomes.replace(next.outcomes);
         self.automation.replace(next.automation);
+        // Their domains are looked up anew.
+        self.paths.load().shaper.wake();
     }
 }
 
-impl Paths for Live {
+impl crate::queue::Paths for Live {
     fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
         Self::limits(self, source, site)
     }
 }
 
-/// Paths with the same options of TLS share what is made of them.
-fn setups(options: &PerSite<Arc<PathOptions>>) -> Result<PerSite<Setup>, ClientTlsError> {
-    let mut made: Vec<Setup> = Vec::new();
-    options.try_map(|options| {
-        let same = |setup: &&Setup| setup.options.tls == options.tls;
-        if let Some(setup) = made.iter().find(same) {
-            return Ok(Setup { options: options.clone(), tls: setup.tls.clone() });
-        }
-        let tls = ClientTls::configured(
-            options.tls.own(),
-            &options.tls.rustls_cipher_suites,
-            options.tls.tls_authorities.as_deref(),
-        )?;
-        let setup = Setup { options: options.clone(), tls: Arc::new(tls) };
-        made.push(setup.clone());
-        Ok(setup)
-    })
+impl Paths {
+    /// What is said of all paths, of those that routes lead to, and in shaping files.
+    pub(crate) fn new(
+        shaping: Arc<Shaping>,
+        delivery: Arc<Patch>,
+        own: PerSite<Arc<Patch>>,
+    ) -> Result<Self, ClientTlsError> {
+        let base = delivery.over(&PathOptions::default());
+        let shelf = TlsShelf::new(&base.tls, own.values().map(|patch| &**patch).chain(shaping.patches()))?;
+        Ok(Self { shaper: Shaper::new(shaping, delivery, own), shelf })
+    }
+
+    fn of(config: &Config, smtp_port: u16) -> Result<Self, ClientTlsError> {
+        let shaping = Arc::new(config.shaping.shaping.clone());
+        Self::new(shaping, config.delivery.clone(), config.routes.options(smtp_port))
+    }
 }

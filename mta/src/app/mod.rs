@@ -9,11 +9,13 @@ mod follow;
 mod hands;
 mod health;
 mod limits;
-mod live;
+pub(crate) mod live;
 mod memory;
 mod recovery;
 mod reload;
 mod reporter;
+pub(crate) mod rollup;
+mod shelf;
 mod smtp_in;
 mod standing;
 pub(crate) mod tls;
@@ -62,6 +64,7 @@ pub(crate) use reload::Defined;
 pub(crate) use reload::Parts;
 pub use reload::{Origin, Reloaded, Reloader};
 use reporter::Reporter;
+use rollup::Rollup;
 use smtp_in::Behind;
 use tls::Secured;
 pub(crate) use tls::policed;
@@ -151,6 +154,8 @@ struct Running {
     events: Journal,
     /// Looks at the program's memory.
     watching: JoinHandle<()>,
+    /// Looks up the domains of shaping files.
+    rollup: JoinHandle<()>,
     health: Health,
     api: Api,
     limits: Kept,
@@ -197,6 +202,7 @@ pub async fn run(
     stop.drain.cancel();
     notify::stopping();
     let watching = running.watching.abort_handle();
+    let rollup = running.rollup.abort_handle();
     take_down(running, config.drain_timeout, &stop).await;
     reloads.abort();
     following.abort();
@@ -206,6 +212,7 @@ pub async fn run(
         let _ = timeout(ADMIN_WAIT, announcing).await;
     }
     watching.abort();
+    rollup.abort();
     watchdog.abort();
     upkeep.abort();
     admin_stop.cancel();
@@ -234,6 +241,8 @@ fn start(
     let watching = memory.watch(memory::reliefs(&resolver, &spool));
     let (queues, inbox) = channel();
     let live = Live::new(config).map_err(|error| StartError::Tls(error.to_string()))?;
+    rollup::tell(&config.shaping.notes);
+    let rollup = Rollup::new(live.clone(), resolver, queues.clone()).start();
     let signing = Signing::new(config.signers.clone());
     let intake =
         Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), live.ways.clone(), signing.clone());
@@ -303,7 +312,21 @@ fn start(
     };
     let (hostname, ways) = (config.hostname.clone(), live.ways);
     let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
-    Ok(Running { reception, loops, queues, driver, cut, spool, recovery, events, watching, health, api, limits: kept })
+    Ok(Running {
+        reception,
+        loops,
+        queues,
+        driver,
+        cut,
+        spool,
+        recovery,
+        events,
+        watching,
+        rollup,
+        health,
+        api,
+        limits: kept,
+    })
 }
 
 fn engine(

@@ -1,5 +1,6 @@
 //! SIGHUP and `POST /v1/reload`: the configuration is read anew. Queue settings, routes, pools, sources and proxies hold
-//! at once, also for what is queued; options of paths hold for sessions that are opened from then on; label headers,
+//! at once, also for what is queued; options of paths, also those of shaping files, hold
+//! for sessions that are opened from then on; label headers,
 //! rules, signatures and their keys for what is taken from then on, users for logins; the event log is opened anew; what
 //! else has changed is told, and wants a restart. What comes from elsewhere ([`super::follow`]) takes the same way.
 //! Floor 6.
@@ -22,6 +23,7 @@ use tracing::{error, info, warn};
 use super::fleet::Fleet;
 use super::follow::prepare;
 use super::live::Live;
+use super::rollup;
 use super::standing::Standing;
 use crate::config::{Config, Texts};
 use crate::elsewhere::{Elsewhere, kept};
@@ -32,7 +34,7 @@ use crate::routing::pool::Pool;
 use crate::users::Logins;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 15] = [
+const APPLIED: [&str; 16] = [
     "users_file",
     "queue.",
     "dkim.",
@@ -42,6 +44,7 @@ const APPLIED: [&str; 15] = [
     "outcome[",
     "automation[",
     "delivery.",
+    "shaping.",
     "pool.",
     "source.",
     "proxy.",
@@ -242,6 +245,8 @@ impl Reloader {
         let (options, leads, live) = (config.queue, next.leads, self.live.clone());
         let (defined, default_pool) = (Defined::of(&config), config.default_pool.clone());
         let pools = defined.discovery.pools(&defined.pools, &self.fleet.proxies()).pools;
+        let shapes = next.shapes;
+        rollup::tell(&config.shaping.notes);
         let told = self.queues.ask(move |engine, now, acts| {
             // Questions that the engine asks from here on are answered by the new routes.
             live.replace(next);
@@ -259,7 +264,10 @@ impl Reloader {
         self.elsewhere.store(Arc::new(config.elsewhere));
         self.defined.store(Arc::new(defined));
         self.standing.directory_is_good();
-        let applied = last.changed(&texts).into_iter().filter(|key| is_applied(key)).collect();
+        let mut applied: Vec<_> = last.changed(&texts).into_iter().filter(|key| is_applied(key)).collect();
+        if shapes && !applied.iter().any(|key| key.starts_with("shaping.")) {
+            applied.push("shaping.files (what stands in them)".to_owned());
+        }
         let differs = self.origin.texts.changed(&texts);
         let wants_restart = differs.into_iter().filter(|key| !is_applied(key)).collect();
         *last = texts;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
 use egret_shared::units::Span;
 use serde_json::{Value, json};
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 use super::queue::{Admin, cell, kind, print, scope, span, until};
 use crate::config;
 use crate::shaping::automation::{Place, RuleSet, Scoped, Trigger};
+use crate::shaping::resolve::Scope;
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
@@ -109,8 +112,13 @@ async fn cancel(order: &Cancel) -> anyhow::Result<()> {
 }
 
 fn test(asked: &Test) -> anyhow::Result<()> {
-    let rules = config::read(&asked.config)?.automation;
-    let place = Place { domain: &asked.domain, site: &asked.site, providers: &[], source: &asked.source };
+    let config = config::read(&asked.config)?;
+    let rules = &config.automation;
+    // Where no site is named, every rule of the shaping files is tried.
+    let all: Vec<_> = config.shaping.shaping.rules().map(|rule| (Scope::Default, Arc::new(rule.clone()))).collect();
+    let providers: Vec<Arc<str>> = config.shaping.shaping.providers.iter().map(|one| one.name.clone()).collect();
+    let (domain, site, source) = (&*asked.domain, &*asked.site, &*asked.source);
+    let place = Place { domain, site, providers: &providers, source, listed: &all };
     let found: Vec<(&Scoped, &str)> =
         rules.found(&asked.response, asked.internal, &place).map(|(scoped, pattern)| (&**scoped, pattern)).collect();
     if asked.json {
@@ -119,7 +127,7 @@ fn test(asked: &Test) -> anyhow::Result<()> {
         return Ok(());
     }
     if found.is_empty() {
-        println!("{}", none(&rules));
+        println!("{}", none(rules));
     }
     for (scoped, pattern) in found {
         println!("{}", line(scoped, pattern));

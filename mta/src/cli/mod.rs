@@ -4,6 +4,7 @@ mod automation;
 mod explain;
 mod fleet;
 mod queue;
+mod shaping;
 mod spool;
 mod tls_report;
 mod trace;
@@ -21,6 +22,7 @@ use self::automation::AutomationCommand;
 use self::explain::Explain;
 use self::fleet::Fleet;
 use self::queue::QueueCommand;
+use self::shaping::ShapingCommand;
 use self::spool::SpoolCommand;
 use self::tls_report::Report;
 use self::trace::Trace;
@@ -59,6 +61,9 @@ enum Command {
     Automation(AutomationCommand),
     /// Say what would become of a message, by the configuration and the DNS.
     Explain(Explain),
+    /// Say what shaping files do to a domain, and what is wrong with them.
+    #[command(subcommand)]
+    Shaping(ShapingCommand),
     /// Say what keeps mail back, in order: who set it, since when, and when it can go.
     Why(Question),
     /// Show the nodes, proxies and sources of the fleet, as a running MTA sees them.
@@ -102,6 +107,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Queue(command) => told(queue::run(*command)),
         Command::Automation(command) => told(automation::run(command)),
         Command::Explain(asked) => told(explain::run(&asked)),
+        Command::Shaping(command) => told(shaping::run(&command)),
         Command::Why(asked) => told(why::run(&asked)),
         Command::Fleet(asked) => told(fleet::run(&asked)),
         Command::TlsReport(asked) => told(tls_report::run(&asked)),

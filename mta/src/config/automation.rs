@@ -13,14 +13,17 @@ use crate::routing::matcher::TextPattern;
 use crate::shaping::automation::rule::Setting;
 use crate::shaping::automation::set::check;
 use crate::shaping::automation::{Action, Rule, RuleSet, Scoped, Trigger, Within};
+use crate::shaping::blocks::Shaping;
 use crate::shaping::options::PathOptions;
 
 /// What is done for less time than this would be over before it is in force everywhere.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// Reads the rules of `mta.toml`.
-pub(super) fn build(root: &Section<'_>) -> Option<RuleSet> {
-    let rules: Vec<Scoped> = root.repeated("automation").iter().filter_map(scoped).collect();
+/// Reads the rules of `mta.toml`, beside those that shaping files hold.
+pub(super) fn build(root: &Section<'_>, shaping: &Shaping) -> Option<RuleSet> {
+    let mut rules: Vec<Scoped> = root.repeated("automation").iter().filter_map(scoped).collect();
+    let within = Within { listed: true, ..Within::default() };
+    rules.extend(shaping.rules().map(|rule| Scoped::new(rule.clone(), within.clone())));
     match RuleSet::new(rules) {
         Ok(rules) => Some(rules),
         Err(bad) => {
@@ -38,10 +41,20 @@ fn scoped(section: &Section<'_>) -> Option<Scoped> {
             "Only for answers to mail to this domain: exact in any case, with `*` and `?`, or `/regular expression/`. One pattern or a list.",
         ),
         site: several::<TextPattern>(section, "site", "Only for answers of this site."),
-        provider: Vec::<Arc<str>>::new(),
+        provider: providers(section),
         source: several::<TextPattern>(section, "source", "Only for answers to this source."),
+        listed: false,
     };
     read(section).map(|rule| Scoped::new(rule, within))
+}
+
+fn providers(section: &Section<'_>) -> Vec<Arc<str>> {
+    let names = several::<String>(
+        section,
+        "provider",
+        "Only for answers of sites of this provider, by its name in shaping files.",
+    );
+    names.into_iter().map(Into::into).collect()
 }
 
 /// Reads one rule, KumoMTA's keys only. `None` after a complaint.

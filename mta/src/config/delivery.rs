@@ -11,6 +11,7 @@ use super::path;
 use crate::dns::resolver::{DnsOptions, trust_anchors};
 use crate::queue::{DelayNotice, QueueOptions};
 use crate::shaping::options::PathOptions;
+use crate::shaping::patch::Patch;
 
 pub(super) fn queue(root: &Section<'_>) -> QueueOptions {
     let section = root.section("queue");
@@ -77,7 +78,7 @@ pub(super) fn max_returned_bytes(root: &Section<'_>) -> u64 {
 }
 
 /// `[dns]` and `[delivery]` together: the port and the networks concern both.
-pub(super) fn delivery(root: &Section<'_>) -> (DnsOptions, PathOptions) {
+pub(super) fn delivery(root: &Section<'_>) -> (DnsOptions, Patch) {
     let section = root.section("delivery");
     let mut dns = dns(root);
     dns.smtp_port =
@@ -91,10 +92,9 @@ pub(super) fn delivery(root: &Section<'_>) -> (DnsOptions, PathOptions) {
     if dns.smtp_port == 0 {
         section.complain("smtp_port", "is 0; mail exchangers listen on 25");
     }
-    let mut options = PathOptions::default();
-    path::replace(&section, &mut options);
-    dns.enable_dane = options.tls.asks_dane();
-    (dns, options)
+    let said = path::read(&section);
+    dns.enable_dane = said.over(&PathOptions::default()).tls.asks_dane();
+    (dns, said)
 }
 
 fn dns(root: &Section<'_>) -> DnsOptions {

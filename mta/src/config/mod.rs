@@ -18,6 +18,7 @@ mod proxy;
 mod route;
 mod routing;
 mod rule;
+mod shaping;
 mod texts;
 mod users;
 
@@ -43,14 +44,18 @@ use crate::routing::pool::Pool;
 use crate::routing::route::Routes;
 use crate::routing::rule::Rules;
 use crate::routing::ways::Ways;
+use crate::shaping::Shaper;
 use crate::shaping::automation::RuleSet;
+use crate::shaping::blocks::Shaping;
 use crate::shaping::options::PathOptions;
+use crate::shaping::patch::Patch;
 use crate::sign::Signers;
 use crate::spool;
 
 pub use limits::LimitsConfig;
 pub use listener::{ListenerConfig, TlsFiles};
 pub use overrides::Overrides;
+pub use shaping::{Read as ShapingRead, fuzz_shaping, read as read_shaping};
 pub use texts::Texts;
 
 /// A whole configuration.
@@ -98,8 +103,12 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The pool of mail for which no other is chosen.
     pub default_pool: Arc<str>,
-    /// How mail is delivered.
+    /// How mail is delivered where nothing else is said.
     pub path: PathOptions,
+    /// What `[delivery]` says of that.
+    pub delivery: Arc<Patch>,
+    /// What shaping files say of paths, and what in them is worth a word.
+    pub shaping: ShapingRead,
     /// Where events go.
     pub event_log: PathBuf,
     /// Where health, metrics and the API are served; `None` is nowhere.
@@ -126,6 +135,12 @@ impl Config {
             routes: self.routes.clone(),
             default_pool: self.default_pool.clone(),
         }
+    }
+
+    /// What decides about the options of paths, before any site is known.
+    pub fn shaper(&self) -> Shaper {
+        let own = self.routes.options(self.dns.smtp_port);
+        Shaper::new(Arc::new(self.shaping.shaping.clone()), self.delivery.clone(), own)
     }
 }
 
@@ -170,7 +185,9 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let users = users::build(root, users_file, &listeners);
     let queue = delivery::queue(root);
     let max_returned_bytes = delivery::max_returned_bytes(root);
-    let (dns, path) = delivery::delivery(root);
+    let (dns, said) = delivery::delivery(root);
+    let path = said.over(&PathOptions::default());
+    let shaping = shaping::build(root, &path.tls);
     let memory = memory::build(root);
     let labels = routing::labels(root);
     let signers = dkim::build(root);
@@ -191,7 +208,8 @@ fn build(root: &Section<'_>) -> Option<Config> {
     }
     let rules = rule::build(root, &known);
     let outcomes = outcome::build(root);
-    let automation = automation::build(root);
+    let nothing = Shaping::default();
+    let automation = automation::build(root, shaping.as_ref().map_or(&nothing, |read| &read.shaping));
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
     let admin = root.section("admin").optional(
@@ -223,6 +241,8 @@ fn build(root: &Section<'_>) -> Option<Config> {
         redis,
         limits: limits::build(root),
         path,
+        delivery: Arc::new(said),
+        shaping: shaping?,
         event_log: event_log?,
         admin,
         log,

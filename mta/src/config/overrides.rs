@@ -54,7 +54,7 @@ impl Overrides {
 pub(super) fn set_option(setting: &Setting, options: &PathOptions) -> Result<PathOptions, String> {
     let (text, mut set) = (format!("{} = {}\n", setting.name, setting.value), options.clone());
     let read = parse("", &text, |root| {
-        path::replace(root, &mut set);
+        path::read(root).apply(&mut set);
         Some(())
     });
     if let Err(complaints) = read {

@@ -12,6 +12,7 @@ use crate::dns::site::Protocol;
 use crate::routing::pool::Pool;
 use crate::routing::route::{Pattern, Route, RouteHost, Routes, site_name};
 use crate::shaping::options::PathOptions;
+use crate::shaping::patch::Patch;
 
 egret_shared::config_value_from_str!(Protocol => "a protocol");
 
@@ -29,7 +30,7 @@ pub(super) struct All<'a> {
 }
 
 /// The options of each site that routes lead to, and the place of the first of them.
-type Sites = HashMap<String, (usize, Option<Arc<PathOptions>>)>;
+type Sites = HashMap<String, (usize, Option<Arc<Patch>>)>;
 
 /// Reads all routes even if one is wrong.
 pub(super) fn build(root: &Section<'_>, pools: &Named<Pool>, all: &All<'_>) -> Option<Routes> {
@@ -65,7 +66,7 @@ fn route(
         "\"smtp\"",
         "What the hosts speak: \"smtp\", or \"lmtp\" (RFC 2033; port 24 unless one is named).",
     );
-    let options = options(section, all);
+    let options = options(section);
     check(section, &domains, name.as_deref(), protocol, &hosts, pool.is_some(), options.is_some());
     let pool = match pool {
         Some(name) => Some(find(section, "pool", "pool", &name, pools)?.name.clone()),
@@ -100,7 +101,7 @@ fn name(section: &Section<'_>) -> Option<Arc<str>> {
 }
 
 /// The options of its path, if it says any.
-fn options(section: &Section<'_>, all: &All<'_>) -> Option<Arc<PathOptions>> {
+fn options(section: &Section<'_>) -> Option<Arc<Patch>> {
     section.also(
         "(options)",
         "as in `[delivery]`",
@@ -109,9 +110,7 @@ fn options(section: &Section<'_>, all: &All<'_>) -> Option<Arc<PathOptions>> {
     if !section.holds_more_than(&OWN_KEYS) {
         return None;
     }
-    let mut options = all.options.clone();
-    path::replace(section, &mut options);
-    Some(Arc::new(options))
+    Some(Arc::new(path::read(section)))
 }
 
 fn check(
@@ -144,7 +143,8 @@ fn agree(section: &Section<'_>, route: &Route, all: &All<'_>, sites: &mut Sites)
     }
     let site = site_name(&route.hosts, route.protocol, all.smtp_port);
     let (first, options) = sites.entry(site).or_insert_with(|| (route.place, route.options.clone()));
-    let effective = |options: &Option<Arc<PathOptions>>| options.as_deref().unwrap_or(all.options).clone();
+    let effective =
+        |said: &Option<Arc<Patch>>| said.as_ref().map_or_else(|| all.options.clone(), |said| said.over(all.options));
     if effective(options) != effective(&route.options) {
         let what = format!(
             "are those of [[route]] {}, too, which has other options of the path; hosts in one order are one site, so write the same options in both",

@@ -160,9 +160,9 @@ fn options_of_a_route_stand_over_those_of_all_paths_and_belong_to_its_site() {
                 [[route]]\nname = \"secure\"\nenable_tls = \"Required\"\n\
                 [[rule]]\nset_route = \"relay\"\nset_priority = \"low\"\n[[rule]]\nset_routing_domain = \"B.Test.\"\n";
     let config = built(&format!("{MINIMAL}{text}"));
-    let options = config.routes.options(&config.path, 25);
+    let said = config.routes.options(25);
     let told = |site: &str| {
-        let options = options.of(site);
+        let options = said.of(site).over(&config.path);
         (options.limits.connection_limit.count, options.smtp.enable_pipelining, options.tls.enable_tls)
     };
     assert_eq!(told("127.0.0.1:2526"), (2, false, Tls::Required));
@@ -172,6 +172,26 @@ fn options_of_a_route_stand_over_those_of_all_paths_and_belong_to_its_site() {
     let (first, second) = (config.rules.get(0).expect("a rule"), config.rules.get(1).expect("a rule"));
     assert_eq!((first.then.routing.as_deref(), first.then.priority), (Some("relay"), Some(Priority::Low)));
     assert_eq!(second.then.routing.as_deref(), Some("b.test"));
+}
+
+#[test]
+fn shaping_files_are_read_with_the_configuration_and_their_mistakes_are_its_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("shaping.toml");
+    let text = format!("{MINIMAL}[shaping]\nfiles = [\"{}\"]\n", file.display());
+    assert!(complaints(&text)[0].ends_with("shaping.toml: cannot be read: No such file or directory (os error 2)"));
+    std::fs::write(&file, "[\"default\"]\nenable_dane = true\nconnection_limit = 3\n").expect("written");
+    let config = built(&text);
+    let notes: Vec<_> = config.shaping.notes.iter().map(|note| (note.line, note.key.as_str())).collect();
+    assert_eq!(notes, [(2, "enable_dane")], "the resolver does not look for it");
+    assert!(built(&format!("{text}[delivery]\nenable_dane = true\n")).shaping.notes.is_empty());
+    std::fs::write(&file, "[\"default\"]\nconnection_limit = 0\n").expect("written");
+    let found = complaints(&format!("{text}[queue]\nmax_ready = 0\n"));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].contains("queue.max_ready") && found[1].contains("shaping.toml:2: default.connection_limit"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -9,7 +9,13 @@ use crate::shaping::automation::Place;
 /// Has the rules of automation look at what was said, and tells what they did.
 pub(super) async fn react<R, E: Events>(current: &Current, path: &Path, wire: &Wire, deps: &Deps<R, E>) {
     let queue = &current.ticket.queue;
-    let place = Place { domain: queue.domain(), site: &path.site.name, providers: &[], source: &path.source.name };
+    let place = Place {
+        domain: queue.domain(),
+        site: &path.site.name,
+        providers: path.shaped.provider.as_slice(),
+        source: &path.source.name,
+        listed: &path.shaped.automation,
+    };
     let hits = deps.automation.look(&current.results, &place);
     if hits.is_empty() {
         return;

@@ -34,6 +34,7 @@ use crate::message::{EnhancedCode, FromSession, Message, MessageId, PartResult, 
 use crate::routing::source::{Source, Way};
 use crate::shaping::automation::Automation;
 use crate::shaping::options::{PathOptions, ReconnectStrategy};
+use crate::shaping::resolve::Effective;
 
 /// From where, to where, and how.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct Path {
     pub site: Arc<Site>,
     /// The options.
     pub options: Arc<PathOptions>,
+    /// What else shaping says of it.
+    pub shaped: Arc<Effective>,
 }
 
 /// What a session is given to work with.

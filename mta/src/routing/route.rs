@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub use super::pattern::Pattern;
 use crate::dns::site::Protocol;
-use crate::shaping::options::PathOptions;
+use crate::shaping::patch::Patch;
 use crate::shaping::per_site::PerSite;
 
 /// A host of a route, as the operator wrote it: an address or a name, and a port.
@@ -34,8 +34,8 @@ pub struct Route {
     pub name: Option<Arc<str>>,
     /// Its place in the file, from 0.
     pub place: usize,
-    /// The options of its path, if it has its own.
-    pub options: Option<Arc<PathOptions>>,
+    /// What it says of its path.
+    pub options: Option<Arc<Patch>>,
 }
 
 /// Where LMTP is spoken unless a route names a port (never that of SMTP: RFC 2033 section 5).
@@ -101,9 +101,9 @@ impl Routes {
         self.named.values().chain(self.domains.values()).chain(self.below.values()).chain(&self.any)
     }
 
-    /// The options of all paths: `base`, or those of the route that leads there.
-    pub fn options(&self, base: &PathOptions, smtp_port: u16) -> PerSite<Arc<PathOptions>> {
-        let mut all = PerSite::of_all(Arc::new(base.clone()));
+    /// What routes say of the paths that they lead to.
+    pub fn options(&self, smtp_port: u16) -> PerSite<Arc<Patch>> {
+        let mut all = PerSite::of_all(Arc::default());
         for route in self.all() {
             let Some(options) = &route.options else { continue };
             match &route.name {

@@ -13,6 +13,14 @@ pub struct PerSite<T> {
     routes: HashMap<Arc<str>, T>,
 }
 
+/// What stands before the domain or provider for whose mail alone a site is.
+pub const SHAPED: &str = "!~";
+
+/// The name of a site without the domain or provider for whose mail alone it is.
+pub fn unshaped(site: &str) -> &str {
+    site.split_once(SHAPED).map_or(site, |(site, _)| site)
+}
+
 /// The name of a site that the DNS gave for mail of a route with options of its own.
 pub fn marked(site: &str, route: &str) -> Arc<str> {
     format!("{site}!{route}").into()
@@ -36,8 +44,14 @@ impl<T> PerSite<T> {
 
     /// That of a site.
     pub fn of(&self, site: &str) -> &T {
+        let site = unshaped(site);
         let by_route = || self.routes.get(site.rsplit_once('!')?.1);
         self.sites.get(site).or_else(by_route).unwrap_or(&self.all)
+    }
+
+    /// All of them.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.all).chain(self.sites.values()).chain(self.routes.values())
     }
 
     /// The same with each value made into another.
@@ -65,7 +79,14 @@ mod tests {
         let mut values = PerSite::of_all(1);
         values.set_site("192.0.2.1:25".into(), 2);
         values.set_route("secure".into(), 3);
-        for (site, value) in [("mx.a.test", 1), ("192.0.2.1:25", 2), (&*marked("mx.a.test", "secure"), 3), ("a!b", 1)] {
+        for (site, value) in [
+            ("mx.a.test", 1),
+            ("192.0.2.1:25", 2),
+            (&*marked("mx.a.test", "secure"), 3),
+            ("a!b", 1),
+            ("192.0.2.1:25!~b.test", 2),
+            ("mx!secure!~b.test", 3),
+        ] {
             assert_eq!(*values.of(site), value, "{site}");
         }
         let told = values.try_map(|n| Ok::<_, ()>(n * 10)).expect("made");

@@ -172,8 +172,13 @@ impl Bench {
             names_itself: self.names_itself,
             ways: Vec::new(),
         };
-        let path =
-            Path { source: Arc::new(source), way: self.way, site: Arc::new(site), options: Arc::new(self.options) };
+        let path = Path {
+            source: Arc::new(source),
+            way: self.way,
+            site: Arc::new(site),
+            options: Arc::new(self.options),
+            shaped: Arc::default(),
+        };
         let mut tickets = tickets.into_iter();
         let first = tickets.next().expect("a ticket");
         let seat = Seat { session: 1, path, first, work, report, stop: self.stop };

@@ -27,6 +27,25 @@ pub fn values(text: &str) -> BTreeMap<String, String> {
     found
 }
 
+/// A value in words: a list or a table as its parts.
+pub(super) fn words(value: &DeValue<'_>) -> String {
+    let joined = |parts: Vec<String>, open, close| format!("{open}{}{close}", parts.join(", "));
+    match value {
+        DeValue::Table(table) => {
+            let part = |(key, value): (&toml::Spanned<toml::de::DeString<'_>>, &toml::Spanned<DeValue<'_>>)| {
+                format!("{} = {}", key.get_ref(), words(value.get_ref()))
+            };
+            joined(table.iter().map(part).collect(), "{ ", " }")
+        }
+        DeValue::Array(items) => joined(items.iter().map(|item| words(item.get_ref())).collect(), "[", "]"),
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.as_str().to_owned(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(is) => is.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+    }
+}
+
 fn collect(name: &str, value: &DeValue<'_>, found: &mut BTreeMap<String, String>) {
     match value {
         DeValue::Table(table) => {
@@ -41,11 +60,9 @@ fn collect(name: &str, value: &DeValue<'_>, found: &mut BTreeMap<String, String>
                 collect(&format!("{name}[{number}]"), item.get_ref(), found);
             }
         }
-        DeValue::String(text) => drop(found.insert(name.to_owned(), text.to_string())),
-        DeValue::Integer(number) => drop(found.insert(name.to_owned(), number.as_str().to_owned())),
-        DeValue::Float(number) => drop(found.insert(name.to_owned(), number.as_str().to_owned())),
-        DeValue::Boolean(is) => drop(found.insert(name.to_owned(), is.to_string())),
-        DeValue::Datetime(time) => drop(found.insert(name.to_owned(), time.to_string())),
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+            found.insert(name.to_owned(), words(value));
+        }
     }
 }
 

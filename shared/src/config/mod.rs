@@ -5,6 +5,7 @@
 
 mod change;
 mod complaint;
+mod json;
 mod layers;
 mod reference;
 mod section;
@@ -21,6 +22,9 @@ pub use value::{Value, string as raw_string};
 pub use toml::de::DeValue as RawValue;
 
 use std::path::Path;
+
+use section::Context;
+use toml::de::DeTable;
 
 /// Reads `file` and builds a configuration from it. `build` asks the section for its keys; it returns
 /// `None` only after a complaint.
@@ -43,6 +47,46 @@ pub fn read_with_text<T>(
 pub fn parse<T>(file: &str, text: &str, build: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<T, Complaints> {
     let main = Written { name: file.to_owned(), text: text.to_owned(), has_lines: true };
     parse_all(&main, &[], &[], build)
+}
+
+/// The same, but the keys in `ignored` may be unknown. With notes: what is worth a word, and no complaint. A file whose
+/// name ends in `.json` is read as JSON.
+pub fn parse_lenient<T>(
+    file: &str,
+    text: &str,
+    ignored: &[String],
+    build: impl FnOnce(&Section<'_>) -> Option<T>,
+) -> (Result<T, Complaints>, Vec<Complaint>) {
+    let is_json = Path::new(file).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let as_toml = if is_json { json::to_toml(text) } else { Ok(text.into()) };
+    let text = match as_toml {
+        Ok(text) => text,
+        Err(json::Wrong { line, message }) => {
+            return (
+                Err(Complaints(vec![Complaint { file: file.to_owned(), line, key: String::new(), message }])),
+                Vec::new(),
+            );
+        }
+    };
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    let context = Context::new(file, &text).ignoring(ignored);
+    for error in &errors {
+        context.complain(error.span().map_or(0, |s| s.start), "", error.message().to_owned());
+    }
+    if !errors.is_empty() {
+        let (complaints, notes) = context.finish();
+        return (Err(complaints), notes);
+    }
+    let of_json = || table.get_ref().get(json::ROOT)?.get_ref().as_table();
+    let top = if is_json { of_json().unwrap_or(table.get_ref()) } else { table.get_ref() };
+    let root = Section::root(&context, top);
+    let built = build(&root);
+    drop(root);
+    let (complaints, notes) = context.finish();
+    match built {
+        Some(config) if complaints.is_empty() => (Ok(config), notes),
+        _ => (Err(complaints), notes),
+    }
 }
 
 #[cfg(test)]

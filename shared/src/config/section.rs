@@ -2,7 +2,7 @@
 //! Floor 2. Always: every key that the file holds is either asked for or complained about when the
 //! section is dropped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 
 use toml::Spanned;
@@ -18,6 +18,10 @@ pub(super) struct Context {
     texts: Vec<Text>,
     /// With the number of the text.
     complaints: RefCell<Vec<(usize, Complaint)>>,
+    /// What is worth a word, and wrong only in part.
+    notes: RefCell<Vec<Complaint>>,
+    /// Keys that may be unknown.
+    ignored: Vec<String>,
     pub(super) docs: Option<RefCell<Vec<KeyDoc>>>,
 }
 
@@ -41,7 +45,14 @@ impl Text {
 
 impl Context {
     pub(super) fn new(file: &str, text: &str) -> Self {
-        Self { texts: vec![Text::new(file, text, 0)], complaints: RefCell::default(), docs: None }
+        let texts = vec![Text::new(file, text, 0)];
+        let (complaints, notes, ignored) = (RefCell::default(), RefCell::default(), Vec::new());
+        Self { texts, complaints, notes, ignored, docs: None }
+    }
+
+    /// These keys may be unknown: that is noted, and no complaint.
+    pub(super) fn ignoring(self, keys: &[String]) -> Self {
+        Self { ignored: keys.to_vec(), ..self }
     }
 
     /// A further text; returns where its places begin.
@@ -70,10 +81,20 @@ impl Context {
         }
     }
 
-    pub(super) fn complain(&self, at: usize, key: &str, message: String) {
+    fn remark(&self, at: usize, key: &str, message: String) -> (usize, Complaint) {
         let (number, file, line) = self.find(at);
-        let complaint = Complaint { file: file.to_owned(), line, key: key.to_owned(), message };
-        self.complaints.borrow_mut().push((number, complaint));
+        (number, Complaint { file: file.to_owned(), line, key: key.to_owned(), message })
+    }
+
+    pub(super) fn complain(&self, at: usize, key: &str, message: String) {
+        self.complaints.borrow_mut().push(self.remark(at, key, message));
+    }
+
+    /// Complaints and notes, each in the order of the lines; complaints of other files stand behind.
+    pub(super) fn finish(self) -> (Complaints, Vec<Complaint>) {
+        let mut notes = self.notes.take();
+        notes.sort_by_key(|note| note.line);
+        (self.into_complaints(), notes)
     }
 
     pub(super) fn into_complaints(self) -> Complaints {
@@ -90,6 +111,8 @@ pub struct Section<'d> {
     at: usize,
     table: Option<&'d DeTable<'d>>,
     asked: RefCell<Vec<&'static str>>,
+    /// Whatever else it holds was asked for, too.
+    asked_all: Cell<bool>,
 }
 
 impl<'d> Section<'d> {
@@ -98,7 +121,7 @@ impl<'d> Section<'d> {
     }
 
     fn new(context: &'d Context, path: String, at: usize, table: Option<&'d DeTable<'d>>) -> Self {
-        Self { context, path, at, table, asked: RefCell::default() }
+        Self { context, path, at, table, asked: RefCell::default(), asked_all: Cell::new(false) }
     }
 
     /// The section's path in the file, like `source.a1`.
@@ -246,6 +269,78 @@ impl<'d> Section<'d> {
         self.table.is_some_and(|table| table.keys().any(|name| !keys.contains(&name.get_ref().as_ref())))
     }
 
+    /// The sub-tables under names that are free, beside the keys that were asked for, in the order of the file.
+    pub fn tables(&self) -> Vec<(String, Section<'d>)> {
+        self.asked_all.set(true);
+        let asked = self.asked.borrow();
+        let mut found: Vec<_> = self.table.iter().flat_map(|table| table.iter()).collect();
+        found.retain(|(name, _)| !asked.contains(&name.get_ref().as_ref()));
+        let sub = |(name, value): (&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)| {
+            (name.get_ref().to_string(), self.sub(self.full(name.get_ref()), value))
+        };
+        let mut found: Vec<_> = found.into_iter().map(sub).collect();
+        found.sort_by_key(|(_, section)| section.at);
+        found
+    }
+
+    /// Whether it holds this key.
+    pub fn holds(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// The first key beside these that is a table.
+    pub fn first_table(&self, beside: &[&str]) -> Option<&'d str> {
+        let is_other = |(name, value): &(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)| {
+            value.get_ref().is_table() && !beside.contains(&name.get_ref().as_ref())
+        };
+        self.table?.iter().find(is_other).map(|(name, _)| name.get_ref().as_ref())
+    }
+
+    /// The file.
+    pub fn file(&self) -> &'d str {
+        self.context.find(self.at).1
+    }
+
+    /// The line of a key, or of the section where it does not hold that.
+    pub fn line_of(&self, key: &str) -> usize {
+        let at = self.table.and_then(|table| table.get(key)).map_or(self.at, |entry| entry.span().start);
+        self.context.find(at).2
+    }
+
+    /// The line on which it begins.
+    pub fn line(&self) -> usize {
+        self.context.find(self.at).2
+    }
+
+    /// What stands at a key, in words: a list or a table as its parts.
+    pub fn words_of(&self, key: &str) -> Option<String> {
+        Some(super::change::words(self.table?.get(key)?.get_ref()))
+    }
+
+    /// Notes something about `key`, which is no complaint.
+    pub fn note(&self, key: &str, message: impl Into<String>) {
+        let at = self.table.and_then(|table| table.get(key)).map_or(self.at, |entry| entry.span().start);
+        let key = if key.is_empty() { self.path.clone() } else { self.full(key) };
+        let (_, note) = self.context.remark(at, &key, message.into());
+        self.context.notes.borrow_mut().push(note);
+    }
+
+    /// Asks for a key without a wish to know its value; whether it is there.
+    pub fn skip(&self, key: &'static str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Takes over complaints about another file.
+    pub fn complain_of_another(&self, complaints: Complaints) {
+        let behind = complaints.0.into_iter().map(|complaint| (usize::MAX, complaint));
+        self.context.complaints.borrow_mut().extend(behind);
+    }
+
+    /// Complains about the section itself.
+    pub fn complain_here(&self, message: impl Into<String>) {
+        self.context.complain(self.at, &self.path, message.into());
+    }
+
     /// Complains about `key` of this section, where it stands in the file.
     pub fn complain(&self, key: &'static str, message: impl Into<String>) {
         let at = self.find(key).map_or(self.at, |e| e.span().start);
@@ -305,10 +400,17 @@ impl<'d> Section<'d> {
 impl Drop for Section<'_> {
     /// Every key must have been asked for by now; the others are complaints.
     fn drop(&mut self) {
+        if self.asked_all.get() {
+            return;
+        }
         let asked = self.asked.borrow();
         for (name, _) in
             self.table.iter().flat_map(|t| t.iter()).filter(|(n, _)| !asked.contains(&n.get_ref().as_ref()))
         {
+            if self.context.ignored.iter().any(|key| key == name.get_ref()) {
+                self.note(name.get_ref(), "is not known here, and ignored because ignore_unknown names it");
+                continue;
+            }
             let hint = nearest(name.get_ref(), &asked).map_or_else(
                 || format!("known keys here: {}", asked.join(", ")),
                 |near| format!("did you mean `{near}`?"),

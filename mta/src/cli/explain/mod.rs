@@ -14,8 +14,8 @@ use clap::Args;
 use egret_shared::text::Line;
 use serde_json::{Value, json};
 
-use crate::app::policed;
-use crate::config::{self, Config, Texts};
+use crate::app::{policed, rollup};
+use crate::config::{self, Config};
 use crate::dns::lead::lead;
 use crate::dns::policed::Policed;
 use crate::dns::resolver::Failure;
@@ -26,6 +26,9 @@ use crate::routing::route::Route;
 use crate::routing::rule::{Assigned, Facts};
 use crate::routing::source::{Source, Way};
 use crate::routing::ways::Ways;
+use crate::shaping::Shaper;
+use crate::shaping::per_site::marked;
+use crate::shaping::resolve::Origin;
 
 /// `explain`.
 #[derive(Debug, Args)]
@@ -66,9 +69,9 @@ pub(super) struct Explain {
 }
 
 pub(super) fn run(asked: &Explain) -> anyhow::Result<ExitCode> {
-    let read = config::read_with_texts(&asked.config).map_err(|complaints| anyhow::anyhow!("{complaints}"))?;
+    let config = config::read(&asked.config).map_err(|complaints| anyhow::anyhow!("{complaints}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let told = runtime.block_on(explain(asked, &read.0, &read.1))?;
+    let told = runtime.block_on(explain(asked, &config))?;
     if asked.json {
         println!("{told:#}");
     } else {
@@ -77,7 +80,7 @@ pub(super) fn run(asked: &Explain) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn explain(asked: &Explain, config: &Config, file: &Texts) -> anyhow::Result<Value> {
+async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
     let sender = match asked.from.as_str() {
         "<>" | "" => None,
         from => Some(address(from)?),
@@ -94,13 +97,19 @@ async fn explain(asked: &Explain, config: &Config, file: &Texts) -> anyhow::Resu
     };
     let assigned: Vec<Assigned> = recipients.iter().map(|to| config.rules.assign(&facts, to, &labels)).collect();
     let (edited, added) = config.rules.edit(message.clone(), &assigned);
-    let (ways, policed) = (config.ways(), policed(config)?);
-    let values = file.values();
+    let (ways, policed, shaper) = (config.ways(), policed(config)?, config.shaper());
+    if !asked.no_dns {
+        for (domain, found) in rollup::look_up(policed.resolver(), shaper.shaping().rolled()).await {
+            shaper.learn(&domain, found.as_ref().map(|found| &*found.site.name).map_err(rollup::words));
+        }
+    }
     let mut told = Vec::new();
     for (recipient, assigned) in recipients.into_iter().zip(&assigned) {
         let parts = ways.split(vec![recipient.clone()], std::slice::from_ref(assigned), &Wishes::default());
         let Some(part) = parts.first() else { continue };
-        let way = way(asked, &ways, &policed, part).await;
+        let way = way(asked, &ways, &policed, &shaper, part).await;
+        let members = config.pools.iter().filter(|pool| pool.name == part.pool).flat_map(|pool| &pool.members);
+        let sources: Vec<_> = members.map(|(source, _)| source.name.clone()).collect();
         told.push(json!({
             "recipient": recipient.as_str(),
             "rules": rules(config, assigned),
@@ -116,7 +125,7 @@ async fn explain(asked: &Explain, config: &Config, file: &Texts) -> anyhow::Resu
             "routing_domain": part.queue.routing().filter(|routing| is_domain(routing)),
             "pool": pool(config, part, way.site.as_deref()),
             "destination": way.told,
-            "options": options(&values, way.route),
+            "options": options(&shaper, &sources, &way.shaped(&shaper)),
         }));
     }
     Ok(json!({
@@ -186,22 +195,46 @@ fn pool(config: &Config, part: &Part, site: Option<&Site>) -> Value {
 
 /// Where a part would go.
 struct Led<'w> {
+    /// The domain that the DNS would be asked about.
+    domain: &'w str,
     route: Option<&'w Route>,
     site: Option<Arc<Site>>,
     told: Value,
 }
 
-async fn way<'w>(asked: &Explain, ways: &'w Ways, policed: &Policed, part: &'w Part) -> Led<'w> {
+impl Led<'_> {
+    /// The site; where it is not known, one that is known by the domain alone.
+    fn shaped(&self, shaper: &Shaper) -> Arc<Site> {
+        self.site.clone().unwrap_or_else(|| {
+            let mut name: Arc<str> = self.domain.into();
+            if let Some(route) = self.route.and_then(|route| route.name.as_deref()) {
+                name = marked(&name, route);
+            }
+            let site = Site { name, hosts: Vec::new(), protocol: Protocol::Smtp };
+            let name = shaper.name_for(self.domain, &site).unwrap_or_else(|| site.name.clone());
+            Arc::new(Site { name, ..site })
+        })
+    }
+}
+
+async fn way<'w>(asked: &Explain, ways: &'w Ways, policed: &Policed, shaper: &Shaper, part: &'w Part) -> Led<'w> {
     let (domain, route) = match ways.lead(&part.queue) {
         Ok(led) => led,
         // Rules name routes that are there.
-        Err(unknown) => return Led { route: None, site: None, told: json!({ "waits": unknown.to_string() }) },
+        Err(unknown) => {
+            return Led {
+                domain: part.queue.domain(),
+                route: None,
+                site: None,
+                told: json!({ "waits": unknown.to_string() }),
+            };
+        }
     };
     let by = if route.is_some_and(|route| !route.hosts.is_empty()) { "route" } else { "DNS" };
     if by == "DNS" && asked.no_dns {
-        return Led { route, site: None, told: json!({ "by": format!("DNS, not asked about {domain}") }) };
+        return Led { domain, route, site: None, told: json!({ "by": format!("DNS, not asked about {domain}") }) };
     }
-    let (site, told) = match lead(ways, policed, &part.queue).await {
+    let (site, told) = match lead(ways, policed, shaper, &part.queue).await {
         Ok(resolved) => {
             let told = json!({ "by": by, "site": resolved.site.name, "hosts": hosts(&resolved.site) });
             (Some(resolved.site), told)
@@ -209,7 +242,7 @@ async fn way<'w>(asked: &Explain, ways: &'w Ways, policed: &Policed, part: &'w P
         Err(Failure::Permanent { response }) => (None, json!({ "by": by, "bounces": response.to_string() })),
         Err(Failure::Temporary { response }) => (None, json!({ "by": by, "waits": response.to_string() })),
     };
-    Led { route, site, told }
+    Led { domain, route, site, told }
 }
 
 /// What rules TLS towards a host, but for the options of the path.
@@ -230,30 +263,31 @@ fn hosts(site: &Site) -> Vec<Value> {
     site.hosts.iter().map(host).collect()
 }
 
-/// The options of the path that the file says, other than by default, and where.
-fn options(values: &BTreeMap<String, String>, route: Option<&Route>) -> Vec<Value> {
-    let mut all = Vec::new();
-    for key in config::path_keys() {
-        let said_of = |table: &str| said(values, &format!("{table}.{}", key.key));
-        let by_route = route.and_then(|route| said_of(&format!("route[{}]", route.place)));
-        let by_all = said_of("delivery");
-        let default = key.default.unwrap_or_default().trim_matches('"');
-        let is_told = by_route.is_some() && by_all.is_some();
-        let by = if by_route.is_some() { "route" } else { "delivery" };
-        let Some(value) = by_route.or(by_all).filter(|value| is_told || value != default) else { continue };
-        let value = if key.key.contains("password") { "(hidden)".to_owned() } else { value };
-        all.push(json!({ "option": key.key, "value": value, "by": by }));
+/// The options of the path that are said, other than by default, and where; of one source alone with its name.
+fn options(shaper: &Shaper, sources: &[Arc<str>], site: &Site) -> Vec<Value> {
+    let defaults: BTreeMap<&str, &str> =
+        config::path_keys().iter().map(|key| (key.key, key.default.unwrap_or_default().trim_matches('"'))).collect();
+    let mut found: Vec<(Origin, Vec<&str>)> = Vec::new();
+    for source in sources {
+        for origin in &shaper.effective(source, site).from {
+            match found.iter_mut().find(|(one, _)| one == origin) {
+                Some((_, of)) => of.push(source),
+                None => found.push((origin.clone(), vec![source])),
+            }
+        }
     }
-    all
-}
-
-/// What a file says of a key: a value, or several.
-fn said(values: &BTreeMap<String, String>, key: &str) -> Option<String> {
-    let items = || {
-        let all =
-            values.iter().filter(|(name, _)| name.strip_prefix(key).is_some_and(|rest| rest.starts_with(['[', '.'])));
-        let all: Vec<&str> = all.map(|(_, value)| value.as_str()).collect();
-        (!all.is_empty()).then(|| all.join(", "))
+    let is_told = |(origin, _): &&(Origin, Vec<&str>)| {
+        &*origin.block != "[delivery]" || defaults.get(&*origin.setting.key) != Some(&&*origin.setting.value)
     };
-    values.get(key).cloned().or_else(items)
+    let told = |(origin, of): &(Origin, Vec<&str>)| {
+        let setting = &origin.setting;
+        let by = match &*origin.block {
+            "[delivery]" => "delivery".to_owned(),
+            "[[route]]" => "route".to_owned(),
+            _ => setting.place.to_string(),
+        };
+        let of = (of.len() < sources.len()).then_some(of);
+        json!({ "option": setting.key, "value": setting.told(), "by": by, "sources": of })
+    };
+    found.iter().filter(is_told).map(told).collect()
 }

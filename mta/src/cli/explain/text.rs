@@ -51,8 +51,14 @@ fn recipient(one: &Value, text: &mut String) {
     }
     let _ = writeln!(text, "  goes to   {}", destination_line(destination));
     for option in each(&one["options"]) {
-        let by = if option["by"] == "route" { "its route" } else { "[delivery]" };
-        let _ = writeln!(text, "  option    {} = {} (by {by})", words(&option["option"]), words(&option["value"]));
+        let by = match words(&option["by"]) {
+            "route" => "its route",
+            "delivery" => "[delivery]",
+            place => place,
+        };
+        let of: Vec<&str> = each(&option["sources"]).filter_map(Value::as_str).collect();
+        let of = if of.is_empty() { String::new() } else { format!(", for {}", of.join(", ")) };
+        let _ = writeln!(text, "  option    {} = {} (by {by}{of})", words(&option["option"]), words(&option["value"]));
     }
 }
 

@@ -2,56 +2,55 @@
 
 use std::path::PathBuf;
 
-use egret_shared::config::{RawValue, Section, Value};
+use egret_shared::config::{RawValue, Value};
 
-use crate::shaping::options::{AuthOptions, Mechanism, Secret};
+use super::Reader;
+use crate::shaping::options::{Mechanism, Secret};
 
 egret_shared::config_value_from_str!(Mechanism => "a mechanism of AUTH");
 
 /// The longest user name or password: what RFC 4616 asks of servers, with room for tokens.
 const MAX_BYTES: usize = 4096;
 
-pub(super) fn replace(section: &Section<'_>, options: &mut AuthOptions) {
-    let username = section.optional::<String>(
+pub(super) fn read(reader: &mut Reader<'_, '_>) {
+    let username = reader.optional::<String>(
         "smtp_auth_plain_username",
         "The user name for AUTH (RFC 4954), as a smart host wants it. With it TLS is required, with a valid certificate, unless the two keys below allow less.",
+        |options, name| options.auth.username = Some(name.clone()),
     );
-    let password = section.optional::<Secret>(
+    let password = reader.optional::<Secret>(
         "smtp_auth_plain_password",
         "The password, or the token of XOAUTH2: the path of a file that holds it and nothing else, read anew for each session; or `{ env = \"NAME\" }`, the environment variable that holds it; or `{ key_data = \"…\" }`, itself.",
+        |options, secret| options.auth.password = Some(secret.clone()),
     );
-    section.replace(
+    let mechanisms = reader.plain(
         "smtp_auth_mechanisms",
         "[\"PLAIN\", \"LOGIN\", \"CRAM-MD5\"]",
         "How the user name and password are shown: the first of these that the server offers, of \"PLAIN\", \"LOGIN\", \"CRAM-MD5\" and \"XOAUTH2\".",
-        &mut options.mechanisms,
+        |o| &mut o.auth.mechanisms,
     );
-    section.replace(
+    reader.plain(
         "allow_smtp_auth_plain_without_tls",
         "false",
         "Whether the password may be told in clear, to anyone who listens.",
-        &mut options.allow_without_tls,
+        |o| &mut o.auth.allow_without_tls,
     );
-    section.replace(
+    reader.plain(
         "allow_smtp_auth_plain_without_valid_certificate",
         "false",
         "Whether the password may be told to a server whose certificate is not valid for its name.",
-        &mut options.allow_without_valid_certificate,
+        |o| &mut o.auth.allow_without_valid_certificate,
     );
-    if options.mechanisms.is_empty() {
-        section.complain("smtp_auth_mechanisms", "names no mechanism");
+    if mechanisms.is_empty() {
+        reader.section.complain("smtp_auth_mechanisms", "names no mechanism");
     }
     let is_fit = |text: &str| !text.is_empty() && text.len() <= MAX_BYTES && !text.contains('\0');
     if username.as_deref().is_some_and(|name| !is_fit(name) || name.contains('\x01')) {
-        section.complain("smtp_auth_plain_username", format!("has not 1 to {MAX_BYTES} bytes, or holds a NUL"));
+        reader.section.complain("smtp_auth_plain_username", format!("has not 1 to {MAX_BYTES} bytes, or holds a NUL"));
     }
     let both = [("smtp_auth_plain_username", username.is_some()), ("smtp_auth_plain_password", password.is_some())];
     if let [(there, true), (missing, false)] | [(missing, false), (there, true)] = both {
-        section.complain(there, format!("stands alone; {missing} belongs to it"));
-        return;
-    }
-    if username.is_some() {
-        (options.username, options.password) = (username, password);
+        reader.section.complain(there, format!("stands alone; {missing} belongs to it"));
     }
 }
 

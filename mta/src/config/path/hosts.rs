@@ -1,50 +1,46 @@
 //! Which hosts of a site are tried, and what follows when one fails. Floor 5.
 
 use egret_shared::address::{Network, Networks};
-use egret_shared::config::Section;
 
-use crate::shaping::options::{HostOptions, IpLookupStrategy, ReconnectStrategy};
+use super::Reader;
+use crate::shaping::options::{IpLookupStrategy, ReconnectStrategy};
 
 egret_shared::config_value_from_str! {
     IpLookupStrategy => "a use of address families",
     ReconnectStrategy => "a way to go on",
 }
 
-pub(super) fn replace(section: &Section<'_>, options: &mut HostOptions) {
-    section.replace(
+pub(super) fn read(reader: &mut Reader<'_, '_>) {
+    reader.plain(
         "ip_lookup_strategy",
         "\"Ipv4AndIpv6\"",
         "The addresses of a host that are tried: \"Ipv4AndIpv6\" (both families in turn), \"Ipv4Only\", \"Ipv6Only\", \"Ipv4ThenIpv6\", \"Ipv6ThenIpv4\". A source reaches its own family only.",
-        &mut options.ip_lookup_strategy,
+        |o| &mut o.hosts.ip_lookup_strategy,
     );
-    section.replace(
+    reader.plain(
         "reconnect_strategy",
         "\"ConnectNextHost\"",
         "What a session does when its connection has ended (421, no answer, a break) and there is more work: \"ConnectNextHost\" (it goes on at the site's next address, and ends behind the last), \"ReconnectSameHost\", \"TerminateSession\".",
-        &mut options.reconnect_strategy,
+        |o| &mut o.hosts.reconnect_strategy,
     );
-    section.replace(
+    reader.plain(
         "try_next_host_on_transport_error",
         "false",
         "Whether a message during which the connection broke, or no answer came, is offered to the site's next address at once. Not one that the first may have taken.",
-        &mut options.try_next_host_on_transport_error,
+        |o| &mut o.hosts.try_next_host_on_transport_error,
     );
-    networks(
-        section,
+    reader.option::<NetworkList, _>(
         "skip_hosts",
+        "[]",
         "Networks of mail exchangers that are passed over. Where nothing else is left, mail waits.",
-        &mut options.skip_hosts,
+        |o| &mut o.hosts.skip_hosts,
     );
-    networks(
-        section,
+    reader.option::<NetworkList, _>(
         "prohibited_hosts",
+        "[]",
         "Networks of mail exchangers to whose sites nothing is sent, to break loops: where one address of a site is among them, its mail bounces. Networks of special use need not be named ([dns]).",
-        &mut options.prohibited_hosts,
+        |o| &mut o.hosts.prohibited_hosts,
     );
-}
-
-fn networks(section: &Section<'_>, key: &'static str, doc: &'static str, slot: &mut Networks) {
-    section.replace_with::<NetworkList, _>(key, "[]", doc, slot);
 }
 
 /// Networks as a list of texts.

@@ -1,5 +1,5 @@
-//! The options of a path: each key replaces what stood before, so that the same reading serves a base
-//! and what is said over it. Floor 5.
+//! The options of a path: each key is declared once, with what it replaces, so that the same reading serves a base and
+//! what is said over it. Floor 5.
 
 mod auth;
 mod hosts;
@@ -7,40 +7,104 @@ mod limits;
 mod smtp;
 mod tls;
 
-use std::sync::Arc;
+use std::fmt::Debug;
 
-use egret_shared::config::Section;
+use egret_shared::config::{Section, Value};
 
 use crate::shaping::options::PathOptions;
+use crate::shaping::patch::{Patch, Place, Setting};
 
-/// Replaces in `options` what `section` holds.
-pub(super) fn replace(section: &Section<'_>, options: &mut PathOptions) {
-    limits::replace(section, Arc::make_mut(&mut options.limits));
-    count(
-        section,
-        "max_deliveries_per_connection",
-        "1024",
-        "Messages that one session carries before it ends.",
-        &mut options.max_deliveries_per_connection,
-    );
-    count(
-        section,
+/// What `section` says of a path.
+pub(super) fn read(section: &Section<'_>) -> Patch {
+    let mut reader = Reader { section, patch: Patch::default() };
+    limits::read(&mut reader);
+    reader.count("max_deliveries_per_connection", "1024", "Messages that one session carries before it ends.", |o| {
+        &mut o.max_deliveries_per_connection
+    });
+    reader.count(
         "max_recipients_per_batch",
         "100",
         "Recipients of one transaction; more are sent in further ones.",
-        &mut options.max_recipients_per_batch,
+        |o| &mut o.max_recipients_per_batch,
     );
-    hosts::replace(section, &mut options.hosts);
-    smtp::replace(section, &mut options.smtp);
-    tls::replace(section, &mut options.tls);
-    auth::replace(section, &mut options.auth);
+    hosts::read(&mut reader);
+    smtp::read(&mut reader);
+    tls::read(&mut reader);
+    auth::read(&mut reader);
+    reader.patch
 }
 
-/// A number that must not be 0.
-fn count(section: &Section<'_>, key: &'static str, default: &'static str, doc: &'static str, slot: &mut u32) {
-    section.replace(key, default, doc, slot);
-    if *slot == 0 {
-        section.complain(key, "is 0, with which nothing would ever be sent");
-        *slot = 1;
+/// Reads the options of one section, and keeps what each key replaces.
+struct Reader<'s, 'd> {
+    section: &'s Section<'d>,
+    patch: Patch,
+}
+
+impl Reader<'_, '_> {
+    fn place(&self, key: &str) -> Place {
+        Place::new(self.section.file(), self.section.line_of(key))
+    }
+
+    fn said(&mut self, key: &'static str, apply: impl Fn(&mut PathOptions) + Send + Sync + 'static) {
+        if let Some(words) = self.section.words_of(key) {
+            let place = self.place(key);
+            self.patch.push(Setting::new(key, &words, place, apply));
+        }
+    }
+
+    /// A key that is read as a `T` and replaces what `slot` shows.
+    fn option<T, S>(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        doc: &'static str,
+        slot: fn(&mut PathOptions) -> &mut S,
+    ) -> S
+    where
+        T: Value + Into<S>,
+        S: Clone + PartialEq + Debug + Send + Sync + 'static,
+    {
+        let mut value = slot(&mut PathOptions::default()).clone();
+        self.section.replace_with::<T, S>(key, default, doc, &mut value);
+        let kept = value.clone();
+        self.said(key, move |options| *slot(options) = kept.clone());
+        value
+    }
+
+    /// The same where it is kept as it is read.
+    fn plain<T: Value + Clone + PartialEq + Debug + Send + Sync + 'static>(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        doc: &'static str,
+        slot: fn(&mut PathOptions) -> &mut T,
+    ) -> T {
+        self.option::<T, T>(key, default, doc, slot)
+    }
+
+    /// A key without a default.
+    fn optional<T: Value + Clone + Send + Sync + 'static>(
+        &mut self,
+        key: &'static str,
+        doc: &'static str,
+        set: impl Fn(&mut PathOptions, &T) + Send + Sync + 'static,
+    ) -> Option<T> {
+        let value = self.section.optional::<T>(key, doc)?;
+        let kept = value.clone();
+        self.said(key, move |options| set(options, &kept));
+        Some(value)
+    }
+
+    /// A number that must not be 0.
+    fn count(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        doc: &'static str,
+        slot: fn(&mut PathOptions) -> &mut u32,
+    ) {
+        if self.plain(key, default, doc, slot) == 0 {
+            self.section.complain(key, "is 0, with which nothing would ever be sent");
+        }
     }
 }

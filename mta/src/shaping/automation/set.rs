@@ -8,6 +8,7 @@ use regex::{Regex, RegexSet, RegexSetBuilder};
 
 use super::rule::Rule;
 use crate::routing::matcher::TextPattern;
+use crate::shaping::resolve::Scope;
 
 /// Memory that all compiled expressions together may take.
 const MAX_COMPILED_BYTES: usize = 64 << 20;
@@ -25,6 +26,8 @@ pub struct Within {
     pub provider: Vec<Arc<str>>,
     /// The source.
     pub source: Vec<TextPattern>,
+    /// Only where the path's own list has the rule, as shaping files make it.
+    pub listed: bool,
 }
 
 /// A path, as rules see it.
@@ -38,6 +41,8 @@ pub struct Place<'a> {
     pub providers: &'a [Arc<str>],
     /// The source.
     pub source: &'a str,
+    /// The rules that shaping files list for it.
+    pub listed: &'a [(Scope, Arc<Rule>)],
 }
 
 impl Within {
@@ -82,6 +87,12 @@ impl Scoped {
             crc32fast::hash(&[tail, head].concat().into_bytes())
         );
         Self { rule, within, key }
+    }
+
+    /// Whether it holds there.
+    pub fn fits(&self, place: &Place<'_>) -> bool {
+        let is_listed = || place.listed.iter().any(|(_, rule)| **rule == self.rule);
+        self.within.fits(place) && (!self.within.listed || is_listed())
     }
 }
 
@@ -170,8 +181,8 @@ impl RuleSet {
             (last.replace(rule) != Some(rule))
                 .then_some((&self.rules[rule], self.patterns.patterns()[pattern].as_str()))
         });
-        let fitting = first_of_rule
-            .filter(|(scoped, _)| (scoped.rule.match_internal || !is_internal) && scoped.within.fits(place));
+        let fitting =
+            first_of_rule.filter(|(scoped, _)| (scoped.rule.match_internal || !is_internal) && scoped.fits(place));
         fitting.collect::<Vec<_>>().into_iter()
     }
 }
@@ -236,7 +247,7 @@ mod tests {
             Scoped::new(internal, Within::default()),
         ])
         .expect("patterns");
-        let place = Place { domain: "b.test", site: "mx.b.test", providers: &[], source: "s" };
+        let place = Place { domain: "b.test", site: "mx.b.test", providers: &[], source: "s", listed: &[] };
         let line = "421 4.7.0 [TS01] deferred";
         assert_eq!(told(&set, line, false, &place), ["f:1 TS0[0-9]", "f:2 ^421 4\\.7\\.0 "]);
         let yahoo = ["yahoo".into()];

@@ -35,7 +35,7 @@ fn result(verdict: Verdict, code: u16, text: &str, is_own: bool) -> RecipientRes
     RecipientResult { recipient: 0, verdict, response }
 }
 
-const PLACE: Place<'_> = Place { domain: "a.test", site: "mx.a.test", providers: &[], source: "s1" };
+const PLACE: Place<'_> = Place { domain: "a.test", site: "mx.a.test", providers: &[], source: "s1", listed: &[] };
 const RETRY: Verdict = Verdict::Retry { counts: true };
 
 async fn hear(automation: &Automation, queue: &QueueName, results: &[RecipientResult], at: u64) {
