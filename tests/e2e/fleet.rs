@@ -94,7 +94,9 @@ impl More {
 }
 
 fn shown(fleet: &Fleet) -> Value {
-    serde_json::from_str(&get(fleet.mta_admin, "/v1/fleet").1).expect("JSON")
+    let (_, answer) = get(fleet.mta_admin, "/v1/fleet");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    serde_json::from_str(body).expect("JSON")
 }
 
 /// Waits until the fleet is seen as it should be.

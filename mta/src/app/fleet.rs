@@ -202,7 +202,9 @@ impl Told {
 
     fn wrong(&mut self, wrong: &[String]) {
         if self.wrong != wrong {
-            wrong.iter().for_each(|why| warn!(%why, "a record of the registry cannot be read, and is passed over"));
+            for why in wrong {
+                warn!(%why, "a record of the registry cannot be read, and is passed over");
+            }
             self.wrong = wrong.to_vec();
         }
     }

@@ -162,7 +162,7 @@ impl Reloader {
             Ok((config, texts)) => self.apply(&mut last, config, texts).await,
             Err(why) => Err(why),
         };
-        self.tell(&self.origin.file.display().to_string(), &done);
+        tell(&self.origin.file.display().to_string(), &done);
         done
     }
 
@@ -191,7 +191,7 @@ impl Reloader {
             Ok((config, texts)) => self.apply(&mut last, config, texts).await,
             Err(why) => Err(why),
         };
-        self.tell(directory, &done);
+        tell(directory, &done);
         done.map(drop)
     }
 
@@ -216,28 +216,13 @@ impl Reloader {
             Ok((config, texts, Ok(()))) => self.apply(&mut last, config, texts).await,
             Err(why) => Err(why),
         };
-        self.tell(url, &done);
+        tell(url, &done);
         done.map(drop)
     }
 
     /// Where documents are kept: in the spool that this program was started with.
     fn spool(&self, last: &Texts) -> Option<PathBuf> {
         self.origin.texts.served().or_else(|| last.served()).map(|(_, directory)| directory)
-    }
-
-    fn tell(&self, what: &str, done: &Result<Reloaded, String>) {
-        let result = if done.is_ok() { "ok" } else { "failed" };
-        counter!("egret_mta_reloads_total", "result" => result).increment(1);
-        match done {
-            Ok(Reloaded { applied, wants_restart, warnings }) => {
-                info!(file = what, applied = applied.join(", "), "reloaded");
-                if !wants_restart.is_empty() {
-                    warn!(keys = wants_restart.join(", "), "these keys have changed and want a restart");
-                }
-                warnings.iter().for_each(|warning| warn!("{warning}"));
-            }
-            Err(why) => error!(file = what, %why, "not reloaded"),
-        }
     }
 
     async fn apply(&self, last: &mut Texts, config: Config, texts: Texts) -> Result<Reloaded, String> {
@@ -294,6 +279,24 @@ async fn run<T: Send + 'static>(read: impl FnOnce() -> Result<T, Complaints> + S
     match spawn_blocking(read).await {
         Ok(read) => read.map_err(|complaints| complaints.to_string()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Logs and counts what a reload did.
+fn tell(what: &str, done: &Result<Reloaded, String>) {
+    let result = if done.is_ok() { "ok" } else { "failed" };
+    counter!("egret_mta_reloads_total", "result" => result).increment(1);
+    match done {
+        Ok(Reloaded { applied, wants_restart, warnings }) => {
+            info!(file = what, applied = applied.join(", "), "reloaded");
+            if !wants_restart.is_empty() {
+                warn!(keys = wants_restart.join(", "), "these keys have changed and want a restart");
+            }
+            for warning in warnings {
+                warn!("{warning}");
+            }
+        }
+        Err(why) => error!(file = what, %why, "not reloaded"),
     }
 }
 

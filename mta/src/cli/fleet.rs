@@ -62,7 +62,7 @@ fn nodes(told: &Value, out: &mut String) {
         out,
         "nodes",
         &["node", "version", "queued", "sessions", "state"],
-        items(&told["nodes"]).map(row).collect(),
+        &items(&told["nodes"]).map(row).collect::<Vec<_>>(),
     );
 }
 
@@ -78,7 +78,7 @@ fn proxies(told: &Value, out: &mut String) {
         vec![name, version, endpoints.join(" "), list(&proxy["tags"]), format!("{held}/{addresses}"), load, state]
     };
     let header = ["proxy", "version", "endpoints", "tags", "held", "sessions", "state"];
-    section(out, "proxies", &header, items(&told["proxies"]).map(row).collect());
+    section(out, "proxies", &header, &items(&told["proxies"]).map(row).collect::<Vec<_>>());
 }
 
 fn sources(told: &Value, out: &mut String) {
@@ -97,17 +97,17 @@ fn sources(told: &Value, out: &mut String) {
     let all: Vec<_> = items(&told["sources"]).map(row).collect();
     let more = all.len().saturating_sub(MAX_SOURCES);
     let header = ["source", "address", "pools", "held by", "sessions", "state"];
-    section(out, "sources", &header, all.into_iter().take(MAX_SOURCES).collect());
+    section(out, "sources", &header, &all[..all.len() - more]);
     if more > 0 {
         let _ = writeln!(out, "and {more} more; --json shows all");
     }
 }
 
-fn section(out: &mut String, what: &str, header: &[&str], rows: Vec<Vec<String>>) {
+fn section(out: &mut String, what: &str, header: &[&str], rows: &[Vec<String>]) {
     if rows.is_empty() {
         let _ = writeln!(out, "no {what}");
     } else {
-        out.push_str(&table(header, &rows));
+        out.push_str(&table(header, rows));
     }
     out.push('\n');
 }

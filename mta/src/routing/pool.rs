@@ -24,6 +24,7 @@ pub struct Rotation {
 
 impl Rotation {
     /// The rotation of `to`, which goes on where this one of `from` stands for the sources that both have.
+    #[must_use]
     pub fn carried(&self, from: &Pool, to: &Pool) -> Self {
         let old = from.members.iter().zip(&self.credit).map(|((source, _), credit)| (&source.name, *credit));
         let old: HashMap<_, _> = old.collect();
@@ -33,7 +34,9 @@ impl Rotation {
         // Credits are owed among those that are there; what was owed to one that has left is shared.
         let left: i64 = credit.iter().sum();
         let share = left / i64::try_from(credit.len()).unwrap_or(1).max(1);
-        credit.iter_mut().for_each(|credit| *credit = (*credit - share).clamp(-total, total));
+        for credit in &mut credit {
+            *credit = (*credit - share).clamp(-total, total);
+        }
         Self { credit }
     }
 

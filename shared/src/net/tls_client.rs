@@ -266,7 +266,9 @@ impl KnownServer {
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Some(file) => {
                 let authorities = certificates(file)?;
-                authorities.iter().for_each(|authority| authority.as_ref().hash(&mut made_of));
+                for authority in &authorities {
+                    authority.as_ref().hash(&mut made_of);
+                }
                 authorities.into_iter().try_for_each(|authority| roots.add(authority))?;
             }
         }
@@ -277,7 +279,9 @@ impl KnownServer {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let (certificates, key) = (certificates(certificate)?, private_key(key)?);
-                certificates.iter().for_each(|certificate| certificate.as_ref().hash(&mut made_of));
+                for certificate in &certificates {
+                    certificate.as_ref().hash(&mut made_of);
+                }
                 key.secret_der().hash(&mut made_of);
                 builder.with_client_auth_cert(certificates, key)?
             }

@@ -121,7 +121,7 @@ impl Registry {
             };
             match (&done, is_away) {
                 (Err(why), false) => {
-                    warn!(%why, "the registry does not hear of this program; others go on with what they know")
+                    warn!(%why, "the registry does not hear of this program; others go on with what they know");
                 }
                 (Ok(()), true) => info!("the registry hears of this program again"),
                 _ => {}
