@@ -164,6 +164,44 @@ proptest! {
     }
 
     #[test]
+    fn busy_nodes_keep_the_windows_of_a_rate(
+        steps in prop::collection::vec((0..NODES, 0u64..60, 0usize..30, any::<u8>()), 1..200),
+    ) {
+        let (mut fleet, mut taken) = (Fleet::new(NODES), Vec::new());
+        let rate = throttle("rate", "200/s,max_burst=40");
+        // All know how many they are.
+        fleet.tick_all();
+        fleet.pass(1_000);
+        fleet.tick_all();
+        for (node, millis, times, luck) in steps {
+            fleet.pass(millis);
+            let now = fleet.now;
+            for _ in 0..times {
+                if fleet.nodes[node].take(std::slice::from_ref(&rate), now).is_ok() {
+                    taken.push(now);
+                }
+                fleet.settle(node);
+            }
+            if luck % 16 == 0 && taken.last() == Some(&now) {
+                taken.pop();
+                fleet.nodes[node].give_back(std::slice::from_ref(&rate), now);
+            }
+            if luck % 4 == 1 {
+                fleet.pass(luck.into());
+                fleet.nodes[node].tick(fleet.now);
+                fleet.settle(node);
+            }
+        }
+        let slack = 200.0 / 4.0 + NODES as f64;
+        for (at, first) in taken.iter().enumerate() {
+            let within = taken[at..].iter().enumerate().find(|(more, last)| {
+                (*more + 1) as f64 > 40.0 + last.duration_since(*first).as_secs_f64() * 200.0 + slack
+            });
+            prop_assert!(within.is_none(), "{within:?}");
+        }
+    }
+
+    #[test]
     fn whatever_happened_who_waits_is_served(steps in steps()) {
         let mut chaos = Chaos::new();
         for step in &steps {
