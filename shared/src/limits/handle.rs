@@ -76,7 +76,7 @@ impl Limits {
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Purse) -> T) -> T {
         let mut purse = self.0.purse.lock();
         let done = act(&mut purse);
-        let (asks, woken) = (purse.has_asks(), purse.has_woken());
+        let (asks, woken) = (purse.has_asks(), purse.woken_count());
         if woken > MAX_WOKEN {
             // Nobody takes them: this program waits in `obtain` only.
             purse.woken();

@@ -148,7 +148,11 @@ async fn what_the_store_refuses_is_told_as_it_says_it() {
         ..open.clone()
     };
     let wrong = ["ACL", "SETUSER", "egret", "on", ">other", "~egret:*", "&egret:*", "+@all"];
-    let right = ["ACL", "SETUSER", "egret", "on", ">right", "~egret:*", "&egret:*", "+@all"];
+    // As the guide has it.
+    let right: Vec<&str> =
+        "ACL SETUSER egret reset on >right ~egret:* &egret:* +@read +@write +@scripting +@pubsub +@connection +time"
+            .split(' ')
+            .collect();
     is_told(&server, &user("right"), &wrong, &["redis.username and redis.password"], &right).await;
     let less = ["ACL", "SETUSER", "egret", "-evalsha", "-eval"];
     is_told(&server, &user("right"), &less, &["NOPERM", "guide on limits"], &right).await;

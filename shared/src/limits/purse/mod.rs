@@ -300,7 +300,7 @@ impl Purse {
     }
 
     /// How many such names there are.
-    pub fn has_woken(&self) -> usize {
+    pub fn woken_count(&self) -> usize {
         self.woken.len()
     }
 

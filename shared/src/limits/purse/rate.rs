@@ -163,7 +163,7 @@ impl RateAccount {
             return None;
         }
         self.asked = true;
-        let tokens = self.batch(manner, nodes, now);
+        let tokens = self.batch(manner, nodes, now).saturating_sub(self.at_hand()).max(1);
         self.starved = false;
         Some(self.word(name, i64::try_from(tokens).unwrap_or(1), false))
     }

@@ -63,7 +63,7 @@ impl Fleet {
         self.now += Duration::from_millis(millis);
     }
 
-    fn tick_all(&mut self) {
+    pub(super) fn tick_all(&mut self) {
         for node in 0..self.nodes.len() {
             let now = self.now;
             self.nodes[node].tick(now);

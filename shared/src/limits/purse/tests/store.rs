@@ -38,8 +38,18 @@ impl FakeStore {
         }
     }
 
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.duration_since(self.start).as_micros()).expect("a short test")
+    }
+
+    /// Whether the node is known to live, where `name` lies.
+    pub(super) fn lives(&self, node: &str, name: &str, at: Instant) -> bool {
+        let me = (crate::limits::words::shard(name), node.to_owned());
+        self.live.get(&me).is_some_and(|till| *till > self.micros(at))
+    }
+
     pub(super) fn ask(&mut self, node: &str, ask: &Ask, at: Instant) -> Answer {
-        let now = u64::try_from(at.duration_since(self.start).as_micros()).expect("a short test");
+        let now = self.micros(at);
         let me = (ask.shard(), node.to_owned());
         let lives = self.live.get(&me).is_some_and(|till| *till > now);
         match ask {
