@@ -137,6 +137,10 @@ impl crate::queue::Paths for Live {
     fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
         Self::limits(self, source, site)
     }
+
+    fn provider(&self, source: &str, site: &Site) -> Option<Arc<str>> {
+        self.effective(source, site).provider.clone()
+    }
 }
 
 impl Paths {

@@ -254,14 +254,7 @@ fn start(
     let cut = CancellationToken::new();
     let tracer = Tracer::default();
     let hands = AppHands {
-        reporter: Reporter {
-            spool: spool.clone(),
-            events: events.clone(),
-            intake: intake.clone(),
-            clock: clock.clone(),
-            hostname: config.hostname.clone(),
-            max_returned_bytes: usize::try_from(config.max_returned_bytes).unwrap_or(usize::MAX),
-        },
+        reporter: Reporter::new(config, &spool, &events, &intake, clock),
         deps: hands::deps(
             &spool,
             &events,

@@ -21,6 +21,7 @@ mod rule;
 mod shaping;
 mod texts;
 mod users;
+mod warmup;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -78,7 +78,7 @@ pub struct Engine {
     pub(super) site_names: HashMap<Arc<str>, SiteKey>,
     pub(super) ready: SlotMap<ReadyKey, Ready>,
     pub(super) sessions: HashMap<u64, Session>,
-    pub(super) timers: BinaryHeap<Reverse<(UnixMs, Timer)>>,
+    timers: BinaryHeap<Reverse<(UnixMs, Timer)>>,
     pub(super) last_session: u64,
     pub(super) sweep: Sweep,
     pub(super) controls: Controls,
