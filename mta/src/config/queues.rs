@@ -281,9 +281,9 @@ mod tests {
         let read = read(&[first, second]).expect("good");
         let all = ["retry_interval = 5m (1.toml:2)", "max_age = 10 hours (0.toml:3)"];
         let acme = |campaign| told(&read, campaign, Some("acme"), "gmail.com");
-        let rate = "max_message_rate = local:5/s (0.toml:11)";
+        let rate = "max_message_rate = local:5/s (0.toml:12)";
         assert_eq!(acme(None), ["egress_pool = warm (0.toml:2)", all[0], all[1], rate]);
-        assert_eq!(acme(Some("welcome")), ["egress_pool = main (0.toml:13)", all[0], all[1], rate]);
+        assert_eq!(acme(Some("welcome")), ["egress_pool = main (0.toml:14)", all[0], all[1], rate]);
         assert_eq!(
             told(&read, None, None, "x.gmail.com"),
             ["max_age = 24 hours (0.toml:6)", "delay_notice = [4h] (1.toml:4)"]
@@ -308,7 +308,7 @@ mod tests {
             ),
             (
                 "[queue.'a.test']\nretry_interval = 'soon'\n",
-                "0.toml:2: queue.a.test.retry_interval: \"soon\" cannot be used: expected number at 0; write a time span like \"30s\", \"15m\" or \"5d\"",
+                "0.toml:2: queue.a.test.retry_interval: \"soon\" is not a time span: expected number at 0; write a time span like \"30s\", \"15m\" or \"5d\"",
             ),
             (
                 "[queue.default]\nretry_interval = '1h'\nmax_retry_interval = '5m'\n",

@@ -87,6 +87,7 @@ mod tests {
     use super::super::route::Pattern;
     use super::*;
     use crate::message::{Notify, RecipientWish};
+    use crate::queue::rules::{QueuePatch, Said, TenantBlock};
 
     fn addresses(texts: &[&str]) -> Vec<Address> {
         texts.iter().map(|text| Address::parse(text).expect("an address")).collect()
@@ -122,6 +123,27 @@ mod tests {
         );
         let found: Vec<_> = parts.iter().map(|part| (&*part.pool, part.recipients.len())).collect();
         assert_eq!(found, [("warm", 2), ("vip", 1)], "what a rule says counts before the route");
+    }
+
+    #[test]
+    fn what_is_said_of_a_queue_counts_before_its_route_and_what_is_said_of_all_behind_it() {
+        let pool = |name: &str| {
+            let said = Said { value: name.into(), words: name.into(), place: "f:1".into() };
+            QueuePatch { egress_pool: Some(said), ..QueuePatch::default() }
+        };
+        let tenant = TenantBlock { patch: pool("of-tenant"), ..TenantBlock::default() };
+        let rules =
+            QueueRules { tenants: [("t".into(), tenant)].into(), default: pool("all"), ..QueueRules::default() };
+        let ways = Ways { queues: rules.into(), ..ways() };
+        let of = |tenant: Option<&str>, pool: Option<&str>, to: &str| {
+            let labels = Labels { tenant: tenant.and_then(|tenant| tenant.parse().ok()), campaign: None };
+            let assigned = Assigned { labels, pool: pool.map(Into::into), ..Assigned::default() };
+            ways.split(addresses(&[to]), &[assigned], &Wishes::default())[0].pool.to_string()
+        };
+        assert_eq!(of(Some("t"), Some("vip"), "1@b.test"), "vip", "a rule");
+        assert_eq!(of(Some("t"), None, "1@b.test"), "of-tenant");
+        assert_eq!(of(None, None, "1@b.test"), "warm", "its route");
+        assert_eq!(of(None, None, "1@a.test"), "all");
     }
 
     #[test]
