@@ -242,6 +242,7 @@ fn start(
     let (queues, inbox) = channel();
     let live = Live::new(config).map_err(|error| StartError::Tls(error.to_string()))?;
     rollup::tell(&config.shaping.notes);
+    rollup::tell(&config.queues.notes);
     let rollup = Rollup::new(live.clone(), resolver, queues.clone()).start();
     let signing = Signing::new(config.signers.clone());
     let intake =
@@ -332,6 +333,7 @@ fn engine(
 ) -> Engine {
     let (pools, default_pool) = (config.pools.clone(), config.default_pool.clone());
     let mut engine = Engine::new(config.queue, live.clone(), meter, pools, default_pool, seed());
+    engine.set_queues(config.queue, config.queues.rules.clone());
     if is_shared {
         engine.share_recoveries();
     }

@@ -162,8 +162,15 @@ impl World {
     }
 
     fn admit(&mut self, domain: &str, recipients: u16) -> MessageId {
+        self.admit_with(QueueName::of_domain(domain), recipients)
+    }
+
+    fn admit_to(&mut self, queue: QueueName) -> MessageId {
+        self.admit_with(queue, 1)
+    }
+
+    fn admit_with(&mut self, queue: QueueName, recipients: u16) -> MessageId {
         let id = MessageId::generate();
-        let queue = QueueName::of_domain(domain);
         let (pool, received) = ("p".into(), self.now);
         let (settled, hears_of_delay, priority) = (Vec::new(), true, Priority::Normal);
         let (part, attempts, due) = (0, 0, None);
@@ -314,4 +321,5 @@ mod notice;
 mod pools;
 mod priority;
 mod property;
+mod rules;
 mod why;
