@@ -62,13 +62,7 @@ struct Own {
 impl OwnLimits {
     /// Takes a connection within what of `caps` is this proxy's own: all of it, or, if it `is_shared`, what is
     /// marked as local.
-    pub(super) fn take(
-        &self,
-        caps: &Caps,
-        wish: &Wish<'_>,
-        now: Instant,
-        is_shared: bool,
-    ) -> Result<OwnLease, Denied> {
+    pub(super) fn take(&self, caps: &Caps, wish: &Wish<'_>, now: Instant, is_shared: bool) -> Result<OwnLease, Denied> {
         let own = |(scope, limit): (Scope, &super::Limit)| {
             let is_own = |is_local| is_local || !is_shared;
             let connections = limit.connections.filter(|count| is_own(count.local)).map(|count| count.count);
