@@ -63,7 +63,7 @@ fn two_proxies_share_the_places_of_a_source_and_those_of_a_dead_one_come_back() 
     let mut client = second.client();
     client.say(format!("PROXY TCP4 {} {} 0 2525\r\n", first.sources[0], to.address().ip()).as_bytes());
     let line = String::from_utf8(client.rest().0).expect("a line");
-    assert!(line.starts_with("421 ") && line.ends_with("failed: limit_reached\r\n"), "{line:?}");
+    assert!(line.starts_with("421 ") && line.ends_with("failed: connection_limit_reached\r\n"), "{line:?}");
     let mut elsewhere = second.client();
     assert_eq!(elsewhere.socks5(first.sources[1], to.address())[1], 0, "another source has its own");
 
