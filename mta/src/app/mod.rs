@@ -305,7 +305,9 @@ fn start(
         limits: kept.limits.clone(),
     };
     let (hostname, ways) = (config.hostname.clone(), live.ways);
-    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
+    let redis = config.redis.clone();
+    let shared = (queues.clone(), spool.clone());
+    let api = Api { queues: shared.0, spool: shared.1, keeper, reloader, tracer, ways, reports, redis, hostname };
     Ok(Running {
         reception,
         loops,
