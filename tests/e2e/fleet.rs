@@ -16,14 +16,16 @@ use crate::support::{get, is_used_again, nothing_counted, offer, sink};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A real Redis; `None`, which is told, where it is not installed.
-struct Redis {
+pub struct Redis {
     at: SocketAddr,
     directory: tempfile::TempDir,
-    program: Option<Program>,
+    /// The server; it ends when this is dropped.
+    pub program: Option<Program>,
 }
 
 impl Redis {
-    fn start() -> Option<Self> {
+    /// Starts it.
+    pub fn start() -> Option<Self> {
         let at = SocketAddr::new(addresses(1)[0].into(), 6379);
         let mut redis = Self { at, directory: tempfile::tempdir().expect("a directory"), program: None };
         if Command::new("redis-server").arg("--version").output().is_err() {
@@ -34,7 +36,8 @@ impl Redis {
         Some(redis)
     }
 
-    fn run(&mut self) {
+    /// Starts it again, empty.
+    pub fn run(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(["--port", "6379", "--save", "", "--appendonly", "no", "--bind"]).arg(self.at.ip().to_string());
         command.arg("--dir").arg(self.directory.path());
@@ -43,7 +46,8 @@ impl Redis {
         self.program = Some(program);
     }
 
-    fn table(&self) -> String {
+    /// The section of a configuration that leads to it.
+    pub fn table(&self) -> String {
         format!("[redis]\naddress = [\"{}\"]\n", self.at)
     }
 }
