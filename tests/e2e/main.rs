@@ -2,6 +2,7 @@
 
 mod aiosmtpd;
 mod automation;
+mod automation_fleet;
 mod blocked;
 mod chaos;
 mod clock;
