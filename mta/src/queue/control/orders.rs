@@ -1,7 +1,6 @@
 //! Takes orders and ends them. Pure. Floor 2.
 //! Always: whenever the orders that last have changed, [`Act::Keep`] says what they are now.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,12 +157,16 @@ impl Engine {
         }
         let before: Vec<_> = self.queues.keys().map(|key| (key, *self.options_of(key))).collect();
         (self.options, self.rules) = (options, rules);
+        let mut changed = Vec::new();
         for (key, queue) in &mut self.queues {
             if queue.follow(&self.rules, &self.options) {
                 // It may wait for a rate that is no more.
                 queue.limited = None;
-                self.timers.push(Reverse((UnixMs(0), Timer::Queue(key))));
+                changed.push(key);
             }
+        }
+        for key in changed {
+            self.set_timer(UnixMs(0), Timer::Queue(key));
         }
         let changed = before.into_iter().filter(|(key, old)| self.options_of(*key) != old);
         let ages: HashMap<_, _> = changed.map(|(key, old)| (key, old.max_age)).collect();
