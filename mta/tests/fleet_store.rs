@@ -109,7 +109,7 @@ async fn nodes_with_clocks_that_differ_agree_on_what_is_left() {
     let (a, b) = (store(&server, "a"), with_clock(&server, "b", &late));
     assert!(heard(&a).await.1.is_empty() && heard(&b).await.1.is_empty());
     let given = order("a.test", wall(), HOUR);
-    told(&a, &[given.clone()]).await;
+    told(&a, std::slice::from_ref(&given)).await;
     let at_b = heard(&b).await.1[0].control.clone();
     let difference = given.control.expires.0 - at_b.expires.0;
     assert!((590_000..610_000).contains(&difference), "{difference}");
@@ -130,17 +130,17 @@ async fn the_longer_order_and_the_end_of_one_win() {
     let first = heard(&b).await;
     assert_eq!(first.1.len(), 2);
     assert_eq!(b.hear(first.0).await.expect("an answer"), Heard { version: first.0, told: None });
-    told(&b, &[short.clone()]).await;
+    told(&b, std::slice::from_ref(&short)).await;
     assert_eq!(heard(&b).await, first, "a shorter one changes nothing");
 
     let ended = Told { is_ended: true, ..long.clone() };
-    told(&b, &[ended.clone()]).await;
+    told(&b, std::slice::from_ref(&ended)).await;
     // Node a has not heard of it.
     let longest = order("a.test", now, 3 * HOUR);
-    told(&a, &[longest.clone()]).await;
+    told(&a, std::slice::from_ref(&longest)).await;
     let of_a_test = |told: Vec<Told>| told.into_iter().find(|one| one.control.scope.site.as_deref() == Some("a.test"));
     assert_eq!(of_a_test(heard(&a).await.1), Some(ended), "it does not come back");
-    told(&a, &[longest.clone()]).await;
+    told(&a, std::slice::from_ref(&longest)).await;
     assert_eq!(of_a_test(heard(&b).await.1), Some(longest), "but when it is given anew");
 
     told(&a, &[order("c.test", wall(), Duration::from_millis(50))]).await;

@@ -14,7 +14,7 @@ use crate::support::{edit, is_used_again, nothing_counted, offer, sink};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn options(tables: String) -> Options {
+fn options(tables: &str) -> Options {
     let tables = format!("[delivery]\nidle_timeout = \"200ms\"\n{tables}");
     Options { dialect: Some("socks5"), tables, ..Options::default() }
 }
@@ -51,7 +51,7 @@ fn until_ready_says(fleet: &Fleet, what: &str, is_there: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pools_and_sources_hold_with_a_reload_and_a_changed_proxy_is_used() {
-    let fleet = Fleet::start(&options("[pool.main]\nsources = { s0 = 1 }\n".to_owned()));
+    let fleet = Fleet::start(&options("[pool.main]\nsources = { s0 = 1 }\n"));
     let _sink = sink(&fleet, Behaviour::default()).await;
     only_by(&fleet, "s0");
     edit(&fleet, "sources = { s0 = 1 }", "sources = { s5 = 1 }");
@@ -84,7 +84,7 @@ async fn pools_and_sources_hold_with_a_reload_and_a_changed_proxy_is_used() {
 async fn a_directory_is_followed_and_a_mistake_in_it_changes_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path();
-    let fleet = Fleet::start(&options(format!("[egress]\ndirectory = \"{}\"\n", path.display())));
+    let fleet = Fleet::start(&options(&format!("[egress]\ndirectory = \"{}\"\n", path.display())));
     let _sink = sink(&fleet, Behaviour::default()).await;
     let file = path.join("pools.toml");
     std::fs::write(&file, "[pool.only]\nsources = { s3 = 1 }\n").expect("written");
@@ -160,7 +160,7 @@ async fn a_url_is_followed_and_a_restart_does_without_its_server() {
         web.address,
         token(directory.path())
     );
-    let mut fleet = Fleet::start(&options(egress));
+    let mut fleet = Fleet::start(&options(&egress));
     let _sink = sink(&fleet, Behaviour::default()).await;
     only_by(&fleet, "s2");
     web.show(Some(&document("s6")));

@@ -83,7 +83,7 @@ pub(super) fn build(root: &Section<'_>, delivery: &TlsOptions) -> Option<Read> {
 /// Policies are looked for where `[delivery]` has that done: a path cannot have it done for itself alone.
 fn note_policies(read: &mut Read, delivery: &TlsOptions) {
     for (key, is_asked) in [("enable_dane", delivery.asks_dane()), ("enable_mta_sts", delivery.asks_mta_sts())] {
-        let settings = read.shaping.patches().flat_map(|patch| patch.settings());
+        let settings = read.shaping.patches().flat_map(crate::shaping::patch::Patch::settings);
         let vain = settings.filter(|one| !is_asked && &*one.key == key && &*one.value == "true");
         let note = |one: &Setting| Complaint {
             file: one.place.file().to_owned(),

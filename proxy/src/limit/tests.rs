@@ -66,12 +66,12 @@ fn a_network_is_one_destination() {
     let (limits, now) = (OwnLimits::default(), Instant::now());
     let mut caps = caps(Scope::SourceDestination, count("1"));
     caps.widths = Widths { ipv4: 28, ipv6: 64 };
-    let _held = take(&limits, &caps, &wish(1, 1), now).ok().expect("room");
+    let _held = take(&limits, &caps, &wish(1, 1), now).unwrap_or_else(|_| panic!("no room"));
     assert!(take(&limits, &caps, &wish(1, 15), now).is_err());
     assert!(take(&limits, &caps, &wish(1, 16), now).is_ok());
     let to = |text: &str| Wish { destination: text.parse().expect("an address"), ..wish(1, 1) };
     assert!(take(&limits, &caps, &to("::ffff:192.0.2.14"), now).is_err(), "a mapped address is what is in it");
-    let _other = take(&limits, &caps, &to("2001:db8::1"), now).ok().expect("room");
+    let _other = take(&limits, &caps, &to("2001:db8::1"), now).unwrap_or_else(|_| panic!("no room"));
     assert!(take(&limits, &caps, &to("2001:db8::2:1"), now).is_err());
     assert!(take(&limits, &caps, &to("2001:db8:0:1::1"), now).is_ok());
     assert_eq!(name(Scope::Source, &caps, &wish(1, 9)), "proxy source 192.0.2.1");
@@ -112,7 +112,7 @@ async fn the_fleet_has_its_limits_and_this_proxy_its_own() {
     let client: Rate = "2/h,max_burst=2".parse().expect("a rate");
     caps.limits[Scope::Client as usize].rate = Some(Throttle { rate: client, local: true });
     caps.limits[Scope::SourceDestination as usize] = count("local:1");
-    let held = limits.take(&caps, &wish(1, 9), &clock).await.ok().expect("room");
+    let held = limits.take(&caps, &wish(1, 9), &clock).await.unwrap_or_else(|_| panic!("no room"));
     let denied = limits.take(&caps, &wish(1, 9), &clock).await.err().expect("one at once");
     assert_eq!((denied.scope, denied.keeper), (Scope::SourceDestination, Keeper::Own));
     for _ in 0..5 {

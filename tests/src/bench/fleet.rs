@@ -221,13 +221,16 @@ fn start_redis(directory: &Path, at: SocketAddr) -> anyhow::Result<Server> {
     Server::start(&mut command, at, &directory.join("redis.log"))
 }
 
-/// Commands that a Redis has carried out.
+/// Scripts that a Redis was asked to carry out: each is one decision of the store.
 fn operations(at: SocketAddr) -> Option<f64> {
     let output = Command::new("redis-cli")
-        .args(["-h", &at.ip().to_string(), "-p", &at.port().to_string(), "info", "stats"])
+        .args(["-h", &at.ip().to_string(), "-p", &at.port().to_string(), "info", "commandstats"])
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix("total_commands_processed:"))?;
-    line.trim().parse().ok()
+    let calls = |command: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0.0)
+    };
+    Some(calls("evalsha") + calls("eval"))
 }

@@ -177,24 +177,28 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
     shared.counts.lock().began();
-    speak(stream, peer, shared.clone()).await;
-    shared.counts.lock().ended();
+    if !speak(stream, peer, shared.clone()).await {
+        shared.counts.lock().ended();
+    }
 }
 
-async fn speak(mut stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
+/// Returns whether the client said goodbye.
+async fn speak(mut stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) -> bool {
     // Every error here is the client's leave; what it delivered before is counted already.
     let _ = stream.set_nodelay(true);
     if stream.write_all(b"220 sink.example ESMTP\r\n").await.is_err() {
-        return;
+        return false;
     }
     let mut dialogue = Dialogue::new(peer, shared.clone(), false);
     if let Ok(End::StartTls) = dialogue.run(&mut stream).await
         && let Some(acceptor) = &shared.tls
         && let Ok(mut secured) = acceptor.accept(stream).await
     {
-        let _ = Dialogue::new(peer, shared.clone(), true).run(&mut secured).await;
+        dialogue = Dialogue::new(peer, shared.clone(), true);
+        let _ = dialogue.run(&mut secured).await;
         let _ = secured.shutdown().await;
     }
+    dialogue.has_quit
 }
 
 enum End {
@@ -222,12 +226,24 @@ struct Dialogue {
     recipients: Vec<String>,
     /// Content of earlier chunks.
     chunks: Vec<u8>,
+    /// The client has said goodbye, and no longer counts as a session.
+    has_quit: bool,
 }
 
 impl Dialogue {
     fn new(peer: IpAddr, shared: Arc<Shared>, secured: bool) -> Self {
         let (input, output) = (Vec::with_capacity(1 << 14), Vec::with_capacity(1 << 10));
-        Self { peer, shared, secured, input, output, sender: None, recipients: Vec::new(), chunks: Vec::new() }
+        Self {
+            peer,
+            shared,
+            secured,
+            input,
+            output,
+            sender: None,
+            recipients: Vec::new(),
+            chunks: Vec::new(),
+            has_quit: false,
+        }
     }
 
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S) -> io::Result<End> {
@@ -313,6 +329,9 @@ impl Dialogue {
                 Next::End(End::StartTls)
             }
             "QUIT" => {
+                // Over before it is said: who reads the answer may begin another at once.
+                self.shared.counts.lock().ended();
+                self.has_quit = true;
                 self.say("221 2.0.0 bye");
                 Next::End(End::Closed)
             }

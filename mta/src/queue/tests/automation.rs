@@ -50,7 +50,7 @@ fn a_suspended_path_leaves_the_other_one_its_mail() {
     assert_eq!((control.by, control.expires), (By::Automation, world.now.plus(60 * MINUTE)));
     world.fill(6);
     assert_eq!(world.sources_of_busy(), ["s1", "s1"]);
-    assert_eq!(world.kept, [control.clone()], "a restart keeps it");
+    assert_eq!(world.kept, std::slice::from_ref(&control), "a restart keeps it");
     let now = world.now;
     let why = world.engine.why_source("s0", now).expect("known");
     let told = why.iter().flat_map(|why| &why.blockers).map(|b| (b.set_by, b.text.clone())).collect::<Vec<_>>();

@@ -164,7 +164,7 @@ fn what_a_broken_source_gives_back_was_not_sent_by_its_plan() {
         world.pass(Duration::from_millis(10));
     }
     assert_eq!(sent, 2);
-    let why = format!("{:?}", world.engine.why_queues(&Default::default(), 9, world.now));
+    let why = format!("{:?}", world.engine.why_queues(&crate::queue::control::words::Scope::default(), 9, world.now));
     assert!(why.contains("warmup cold->a.test"), "{why}");
 }
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::queue::control::words::Scope;
 use crate::queue::rules::{DomainBlock, QueuePatch, QueueRules, Said, TenantBlock};
 
+#[expect(clippy::unnecessary_wraps, reason = "as it stands in a patch")]
 fn said<T>(value: T) -> Option<Said<T>> {
     Some(Said { value, words: "w".into(), place: "f:1".into() })
 }

@@ -152,8 +152,16 @@ impl Purse {
         if local { Mode::Alone } else { self.mode }
     }
 
+    /// Who decides now about what is this node's own, or the fleet's.
+    fn mode_at(&self, local: bool, now: Instant) -> Mode {
+        match (self.mode_of(local), self.quiet(now)) {
+            (Mode::Shared, Some(nodes)) => Mode::Away { nodes },
+            (mode, _) => mode,
+        }
+    }
+
     fn rate(&mut self, name: &Arc<str>, throttle: &Throttle, now: Instant) -> (Mode, &mut RateAccount) {
-        let mode = self.mode_of(throttle.local);
+        let mode = self.mode_at(throttle.local, now);
         let book = if throttle.local { &mut self.own_rates } else { &mut self.rates };
         if !book.accounts.contains_key(name) {
             book.make_room(|account| account.is_idle(now));
@@ -204,16 +212,13 @@ impl Purse {
         }
     }
 
-    /// The number of nodes among which places go by shares, while not all of them are known to have told theirs.
+    /// The number of nodes among which places and rates go by shares, while not all of them are known to have told theirs.
     fn quiet(&self, now: Instant) -> Option<u32> {
         self.quiet.filter(|(until, _)| now < *until).map(|(_, nodes)| nodes)
     }
 
     fn count(&mut self, name: &Arc<str>, count: Count, now: Instant) -> (Mode, &mut CountAccount) {
-        let mode = match (self.mode_of(count.local), self.quiet(now)) {
-            (Mode::Shared, Some(nodes)) => Mode::Away { nodes },
-            (mode, _) => mode,
-        };
+        let mode = self.mode_at(count.local, now);
         let book = if count.local { &mut self.own_counts } else { &mut self.counts };
         if !book.accounts.contains_key(name) {
             book.make_room(CountAccount::is_idle);

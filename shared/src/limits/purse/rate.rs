@@ -206,8 +206,13 @@ impl RateAccount {
     /// The store is away: go on with a share, which starts empty.
     pub(super) fn away(&mut self, nodes: u32, now: Instant) {
         self.asked = false;
-        self.share = Gcra::spent(&share(&self.rate, nodes), now);
         self.untold = Gcra::new(now);
+        self.share_from(nodes, now);
+    }
+
+    /// A share counts from now on. It starts empty.
+    pub(super) fn share_from(&mut self, nodes: u32, now: Instant) {
+        self.share = Gcra::spent(&share(&self.rate, nodes), now);
     }
 
     /// The store knows the node again; `lost` if it knows nothing of what was used before.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::words::{Answer, Ask, shard};
-use super::{Key, Mode, Purse, Standing};
+use super::{Key, Mode, Purse, RateAccount, Standing};
 
 /// A shard in which nothing was asked for so long is left.
 const LEAVE_AFTER: Duration = Duration::from_secs(120);
@@ -91,6 +91,7 @@ impl Purse {
                     state.standing = Standing::Joined;
                     if lost && self.quiet(now).is_none() {
                         self.quiet = Some((now + QUIET, before));
+                        self.rates.accounts.values_mut().for_each(|account| account.share_from(before, now));
                     }
                     self.joined(*shard, lost, now);
                 }
@@ -190,6 +191,11 @@ impl Purse {
             self.quotas.accounts.iter_mut().filter_map(|((name, day), account)| account.spare(name, *day, now)),
         );
         let quiet = self.quiet(now).is_some();
+        if self.quiet.is_some() {
+            // What went by the share is told as it is used: who goes on by the store's word must know of it.
+            let used = |(name, account): (&Arc<str>, &mut RateAccount)| account.back(name, false, now);
+            asks.extend(self.rates.accounts.iter_mut().filter_map(used));
+        }
         if !quiet {
             self.quiet = None;
         }
