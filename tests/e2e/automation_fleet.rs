@@ -6,7 +6,7 @@ use egret_tests::harness::{Fleet, Options, addresses, eventually};
 use serde_json::Value;
 
 use crate::automation::{Destination, asked, automation_events, controls, offer_some, rule};
-use crate::fleet::Redis;
+use egret_tests::harness::Redis;
 
 /// Nodes with the same sources and the same destination.
 struct Nodes {
@@ -68,7 +68,7 @@ fn what_one_node_is_told_holds_for_all_and_so_does_its_end() {
     has(&late, 1);
 
     // Without Redis each node goes on with what it knows; what was ended meanwhile is told later.
-    nodes.redis.program = None;
+    nodes.redis.stop();
     eventually("the news", || match a.mta.log() {
         log if log.contains("orders of automation are of this node alone for now") => Ok(()),
         log => Err(log),

@@ -1,12 +1,12 @@
 //! Proxies announce themselves in Redis and carry mail without an edit; they drain, die and hand addresses on; Redis
 //! stops, and mail goes on.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use egret_tests::harness::{Fleet, Options, Program, addresses, ask, binary, eventually};
+use egret_tests::harness::{Fleet, Options, Program, Redis, addresses, ask, binary, eventually};
 use egret_tests::peer::sink::Behaviour;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -14,43 +14,6 @@ use serde_json::Value;
 use crate::support::{get, is_used_again, nothing_counted, offer, sink};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A real Redis; `None`, which is told, where it is not installed.
-pub struct Redis {
-    at: SocketAddr,
-    directory: tempfile::TempDir,
-    /// The server; it ends when this is dropped.
-    pub program: Option<Program>,
-}
-
-impl Redis {
-    /// Starts it.
-    pub fn start() -> Option<Self> {
-        let at = SocketAddr::new(addresses(1)[0].into(), 6379);
-        let mut redis = Self { at, directory: tempfile::tempdir().expect("a directory"), program: None };
-        if Command::new("redis-server").arg("--version").output().is_err() {
-            eprintln!("skipped: redis-server is not installed");
-            return None;
-        }
-        redis.run();
-        Some(redis)
-    }
-
-    /// Starts it again, empty.
-    pub fn run(&mut self) {
-        let mut command = Command::new("redis-server");
-        command.args(["--port", "6379", "--save", "", "--appendonly", "no", "--bind"]).arg(self.at.ip().to_string());
-        command.arg("--dir").arg(self.directory.path());
-        let program = Program::spawn(&mut command, &self.directory.path().join("log"));
-        eventually("Redis", || std::net::TcpStream::connect(self.at).map(drop).map_err(|_| program.log()));
-        self.program = Some(program);
-    }
-
-    /// The section of a configuration that leads to it.
-    pub fn table(&self) -> String {
-        format!("[redis]\naddress = [\"{}\"]\n", self.at)
-    }
-}
 
 /// A fleet that delivers by what it finds, with one proxy, `north`, that holds all sources.
 fn fleet(redis: &Redis) -> Fleet {
@@ -143,7 +106,7 @@ async fn a_proxy_that_announces_itself_carries_mail_and_what_is_held_twice_goes_
     nothing_counted(&fleet, &["proxy"]);
 
     // Redis stops; what is known stays in use, and others come when it is back.
-    redis.program = None;
+    redis.stop();
     until(&fleet, "the news", |shown| shown["mistakes"]["registry"]["why"].is_string());
     std::thread::sleep(Duration::from_secs(5));
     is_used_again(&fleet, "mail without Redis", by("south"));
@@ -199,4 +162,46 @@ async fn a_proxy_that_drains_gets_nothing_new_and_an_address_that_moves_is_follo
         if by.len() >= 8 { Ok(()) } else { Err(fleet.mta.log()) }
     });
     nothing_counted(&fleet, &["proxy", "source"]);
+}
+
+/// What the screen says.
+fn screen(fleet: &Fleet) -> String {
+    let told = Command::new(binary("egret-mta")).args(["fleet", "--admin", &fleet.mta_admin.to_string()]).output();
+    String::from_utf8_lossy(&told.expect("runs").stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_screen_shows_what_is_used_of_limits_and_says_when_it_cannot_know() {
+    let Some(mut redis) = Redis::start() else { return };
+    let tables = format!(
+        "[delivery]\nidle_timeout = \"1h\"\nmax_message_rate = \"100/h,max_burst=50\"\nconnection_limit = 2\n{}",
+        redis.table()
+    );
+    let proxy_toml = format!("[limits.source]\nconnections = 9\nrate = \"100/h,max_burst=100\"\n{}", redis.table());
+    let fleet = Fleet::start(&Options { dialect: Some("socks5"), tables, proxy_toml, ..Options::default() });
+    let _sink = sink(&fleet, Behaviour::default()).await;
+    assert!(offer(fleet.smtp, "s@good.example", "r@good.example").starts_with("250 "));
+    let delivery = fleet.event("a delivery", |event| event["type"] == "delivery");
+    let source = delivery["source_address"].as_str().expect("an address").to_owned();
+    let of_proxies = format!("proxy source {source}");
+    until(&fleet, "the limits", |shown| {
+        let used = |part: &str, kind: &str| {
+            let limits = shown["limits"][part]["limits"].as_array().cloned().unwrap_or_default();
+            limits.into_iter().find(|limit| limit["kind"] == kind)
+        };
+        let (count, rate) = (used("proxies", "count"), used("proxies", "rate"));
+        let held = |count: &Value| count["nodes"][0][1].as_u64() >= Some(1);
+        count.is_some_and(|count| count["name"] == *of_proxies && held(&count))
+            && rate.is_some_and(|rate| rate["left"].as_u64() < Some(100))
+            && used("queues", "rate").is_some_and(|rate| rate["burst"] == 50 && rate["left"].as_u64() < Some(50))
+            && used("queues", "count").is_some_and(|count| held(&count))
+    });
+    let told = screen(&fleet);
+    for part in ["limits of queues", "limits of proxies", &of_proxies, "1 held", "of 50 left, one each 36s"] {
+        assert!(told.contains(part), "{part} in\n{told}");
+    }
+    redis.stop();
+    until(&fleet, "the news", |shown| shown["limits_unknown"].is_string() && shown["limits"].is_null());
+    let told = screen(&fleet);
+    assert!(told.contains("! limits are unknown, each node goes on with its share: "), "{told}");
 }

@@ -31,6 +31,7 @@ mod peers;
 mod postfix;
 mod power;
 mod queue;
+mod queues;
 mod relay;
 mod reload;
 mod routes;

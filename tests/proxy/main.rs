@@ -3,6 +3,7 @@
 mod access;
 mod cli;
 mod clients;
+mod limits;
 mod namespace;
 mod relay;
 mod service;

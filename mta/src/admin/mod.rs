@@ -17,6 +17,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use egret_shared::redis::RedisOptions;
 use serde_json::{Value, json};
 
 use crate::app::{Reloaded, Reloader};
@@ -46,6 +47,8 @@ pub struct Api {
     pub ways: Arc<ArcSwap<Ways>>,
     /// What came of TLS towards each domain.
     pub reports: TlsReports,
+    /// Where the limits of the fleet are.
+    pub redis: Option<RedisOptions>,
     /// The name of this host, which reports tell.
     pub hostname: Arc<str>,
 }

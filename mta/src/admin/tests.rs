@@ -103,8 +103,17 @@ impl House {
         let tracer = Tracer::default();
         let reports = crate::tls_report::TlsReports::new(Clock::system());
         let (ways, hostname) = (live.ways, "mail.us.test".into());
-        let api =
-            Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
+        let api = Api {
+            queues: queues.clone(),
+            spool: spool.clone(),
+            keeper,
+            reloader,
+            tracer,
+            ways,
+            reports,
+            redis: None,
+            hostname,
+        };
         tokio::spawn(http::serve(listener, router(api), CancellationToken::new()));
         Self { at, queues, spool, _directory: directory }
     }

@@ -241,6 +241,7 @@ fn start(
     let (queues, inbox) = channel();
     let live = Live::new(config).map_err(|error| StartError::Tls(error.to_string()))?;
     rollup::tell(&config.shaping.notes);
+    rollup::tell(&config.queues.notes);
     let rollup = Rollup::new(live.clone(), resolver, queues.clone()).start();
     let signing = Signing::new(config.signers.clone());
     let intake =
@@ -254,14 +255,7 @@ fn start(
     let cut = CancellationToken::new();
     let tracer = Tracer::default();
     let hands = AppHands {
-        reporter: Reporter {
-            spool: spool.clone(),
-            events: events.clone(),
-            intake: intake.clone(),
-            clock: clock.clone(),
-            hostname: config.hostname.clone(),
-            max_returned_bytes: usize::try_from(config.max_returned_bytes).unwrap_or(usize::MAX),
-        },
+        reporter: Reporter::new(config, &spool, &events, &intake, clock),
         deps: hands::deps(
             &spool,
             &events,
@@ -310,7 +304,9 @@ fn start(
         limits: kept.limits.clone(),
     };
     let (hostname, ways) = (config.hostname.clone(), live.ways);
-    let api = Api { queues: queues.clone(), spool: spool.clone(), keeper, reloader, tracer, ways, reports, hostname };
+    let redis = config.redis.clone();
+    let shared = (queues.clone(), spool.clone());
+    let api = Api { queues: shared.0, spool: shared.1, keeper, reloader, tracer, ways, reports, redis, hostname };
     Ok(Running {
         reception,
         loops,
@@ -338,6 +334,7 @@ fn engine(
 ) -> Engine {
     let (pools, default_pool) = (config.pools.clone(), config.default_pool.clone());
     let mut engine = Engine::new(config.queue, live.clone(), meter, pools, default_pool, seed());
+    engine.set_queues(config.queue, config.queues.rules.clone());
     if is_shared {
         engine.share_recoveries();
     }

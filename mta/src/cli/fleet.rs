@@ -1,4 +1,4 @@
-//! `egret-mta fleet`: nodes, proxies and sources on one screen, as a running MTA sees them. Floor 6.
+//! `egret-mta fleet`: nodes, proxies, sources and limits on one screen, as a running MTA sees them. Floor 6.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -11,6 +11,10 @@ use super::queue::Admin;
 
 /// Sources that are shown one by one.
 const MAX_SOURCES: usize = 200;
+/// Limits that are shown, of the queues and of proxies each.
+const MAX_LIMITS: usize = 20;
+/// Nodes that are named for a limit.
+const MAX_HOLDERS: usize = 5;
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -37,6 +41,13 @@ fn text(told: &Value) -> String {
     nodes(told, &mut out);
     proxies(told, &mut out);
     sources(told, &mut out);
+    for (what, part) in [("limits of queues", "queues"), ("limits of proxies", "proxies")] {
+        limits(what, &told["limits"][part], &mut out);
+    }
+    if let Some(why) = told["limits_unknown"].as_str() {
+        let why = why.lines().next().unwrap_or_default();
+        let _ = writeln!(out, "! limits are unknown, each node goes on with its share: {why}");
+    }
     for (from, mistake) in told["mistakes"].as_object().into_iter().flatten() {
         let _ = writeln!(out, "! {from}: the last good version is in use: {}", word(&mistake["why"]));
     }
@@ -103,6 +114,52 @@ fn sources(told: &Value, out: &mut String) {
     }
 }
 
+/// What is used of limits, the fullest first.
+fn limits(what: &str, told: &Value, out: &mut String) {
+    let all: Vec<_> = items(&told["limits"]).collect();
+    if all.is_empty() {
+        return;
+    }
+    let row = |limit: &&Value| {
+        let (used, by) = used(limit);
+        vec![word(&limit["name"]), word(&limit["kind"]), used, by]
+    };
+    let rows: Vec<_> = all.iter().take(MAX_LIMITS).map(row).collect();
+    section(out, what, &[what, "kind", "used", "by"], &rows);
+    let more = all.len() - rows.len();
+    if more > 0 || told["is_cut"] == true {
+        let beyond = if told["is_cut"] == true { " and others" } else { "" };
+        let _ = writeln!(out, "and {more} more{beyond} that are less full; --json shows more\n");
+    }
+}
+
+/// How much of a limit is used, and by whom.
+fn used(limit: &Value) -> (String, String) {
+    let number = |value: &Value| value.as_f64().unwrap_or_default();
+    match limit["kind"].as_str() {
+        Some("rate") => {
+            let each = std::time::Duration::try_from_secs_f64(number(&limit["interval_us"]) / 1e6).unwrap_or_default();
+            let left = number(&limit["left"]).max(0.0);
+            (format!("{left} of {} left, one each {each:?}", word(&limit["burst"])), "-".to_owned())
+        }
+        Some("count") => {
+            let held: f64 = items(&limit["nodes"]).map(|node| number(&node[1])).sum();
+            let wait: f64 = items(&limit["nodes"]).map(|node| (number(&node[2]) - number(&node[1])).max(0.0)).sum();
+            let used = if wait > 0.0 { format!("{held} held, {wait} wanted") } else { format!("{held} held") };
+            let holders: Vec<_> = items(&limit["nodes"]).filter(|node| number(&node[1]) > 0.0).collect();
+            // A member is a node and a number that tells its runs apart.
+            let short = |node: &Value| word(node).split('/').next().unwrap_or_default().to_owned();
+            let named = holders.iter().take(MAX_HOLDERS).map(|node| format!("{} {}", short(&node[0]), word(&node[1])));
+            let mut by = named.collect::<Vec<_>>().join(", ");
+            if holders.len() > MAX_HOLDERS {
+                let _ = write!(by, " and {} more", holders.len() - MAX_HOLDERS);
+            }
+            (used, if by.is_empty() { "-".to_owned() } else { by })
+        }
+        _ => (format!("{} on day {}", word(&limit["used"]), word(&limit["day"])), "-".to_owned()),
+    }
+}
+
 fn section(out: &mut String, what: &str, header: &[&str], rows: &[Vec<String>]) {
     if rows.is_empty() {
         let _ = writeln!(out, "no {what}");
@@ -149,12 +206,25 @@ mod tests {
                 { "source": "t", "address": "192.0.2.1", "pools": {}, "ways": [{ "proxy": "p", "why": "gone" }], "is_usable": false, "sessions": 0 },
             ],
         });
+        let limit = |name: String| json!({ "name": name, "kind": "quota", "day": 20_000, "used": 7 });
+        let count = json!({ "name": "site", "kind": "count", "nodes": [["a.test/01", 2, 2], ["b.test/02", 0, 3]] });
+        let rate = json!({ "name": "pace", "kind": "rate", "interval_us": 600_000.0, "burst": 5, "left": -1 });
+        let mut told = told;
+        let all: Vec<_> = [count, rate].into_iter().chain((0..20).map(|n| limit(n.to_string()))).collect();
+        told["limits"] = json!({ "queues": { "limits": all, "is_cut": false }, "proxies": { "limits": [] } });
+        told["limits_unknown"] = json!("Redis is not there\nat all");
         let text = text(&told);
         for part in [
             "a.test  1        3       1         degraded: url: no\n",
             "p      1        10.0.0.5:1080  warm eu  1/2   2/9       not used: it drains\n",
             "s       -          main   this host  0         ok\n",
             "t       192.0.2.1         p          0         rests: gone\n",
+            "limits of queues  kind   used                          by\n",
+            "site              count  2 held, 3 wanted              a.test 2\n",
+            "pace              rate   0 of 5 left, one each 600ms   -\n",
+            "0                 quota  7 on day 20000                -\n",
+            "and 2 more that are less full; --json shows more\n",
+            "! limits are unknown, each node goes on with its share: Redis is not there\n",
             "! url: the last good version is in use: 404\n",
             "! 192.0.2.1 is announced by more than one proxy: p q\n",
             "! bad\n",

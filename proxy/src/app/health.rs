@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::limits::Kept;
 use crate::report::metrics;
 use crate::source::{Held, State};
 
@@ -28,6 +29,7 @@ pub(super) struct Health {
     pub(super) stop: CancellationToken,
     pub(super) journal: Option<Journal>,
     pub(super) held: Held,
+    pub(super) limits: Kept,
 }
 
 impl Health {
@@ -49,6 +51,8 @@ impl Health {
         let serving = if self.stop.is_cancelled() { Err("the program is stopping".to_owned()) } else { Ok(()) };
         probes.push(Probe { name: "sessions".to_owned(), state: serving });
         probes.push(Probe { name: "sources".to_owned(), state: self.sources() });
+        // The share of this proxy is kept to, so that it can be given work: told, and no failure.
+        probes.extend(self.limits.degraded().map(|name| Probe { name, state: Ok(()) }));
         if let Some(journal) = &self.journal {
             probes.push(Probe { name: "session log".to_owned(), state: journal.health() });
         }

@@ -4,6 +4,7 @@
 //! Always: sockets and the stop signal are arguments, so that a test can start a whole proxy.
 
 mod health;
+mod limits;
 mod reload;
 mod sockets;
 
@@ -36,11 +37,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::health::{Health, room_for, watch_process};
+use self::limits::Kept;
 use self::reload::Fixed;
 use crate::admin;
 use crate::announce::Told;
 use crate::config::Config;
-use crate::limit::Limits;
 use crate::listener::ProxyDoor;
 use crate::policy::Current;
 use crate::relay::Scratch;
@@ -81,6 +82,9 @@ pub enum StartError {
     /// The session log.
     #[error("session log: {0}")]
     SessionLog(#[from] journal::OpenError),
+    /// Redis, without which the proxy shall not start.
+    #[error("{0}")]
+    Redis(String),
     /// A thread or a signal handler.
     #[error("a worker cannot be started: {0}")]
     Worker(io::Error),
@@ -96,6 +100,7 @@ pub async fn run(
     clock: Clock,
     stop: Stop,
 ) -> Result<(), StartError> {
+    let limits = Kept::start(&config, &clock).await?;
     let journal = config.session_log.path.as_deref();
     let journal = journal.map(|path| Journal::open(path, "session_log.path")).transpose()?;
     let (fixed, room) = (Fixed::of(&config), Room::new(room_for(config.max_sessions)));
@@ -110,7 +115,7 @@ pub async fn run(
     metrics.states(&held);
     let common = Common {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
-        limits: Limits::default(),
+        limits: limits.limits(),
         penalties: Penalties::default(),
         reporter: Reporter { metrics, sessions, journal: journal.clone() },
         numbers: Arc::new(AtomicU64::new(((clock.wall().0 / 1000) << 32) | 1)),
@@ -126,7 +131,7 @@ pub async fn run(
         threads.push(worker.start(number).map_err(StartError::Worker)?);
         hearts.extend(own);
     }
-    let health = Health { hearts, stop: stop.drain.clone(), journal: journal.clone(), held: held.clone() };
+    let health = Health { hearts, stop: stop.drain.clone(), journal: journal.clone(), held, limits: limits.clone() };
     let look = Arc::new(Notify::new());
     let reloader = Reloader {
         file,
@@ -162,6 +167,7 @@ pub async fn run(
         let _ = tokio::task::spawn_blocking(move || journal.close()).await;
     }
     tasks.shutdown().await;
+    limits.end().await;
     silence.cancel();
     if let Some(announcing) = announcing {
         let _ = timeout(ADMIN_WAIT, announcing).await;

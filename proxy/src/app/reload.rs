@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use egret_shared::journal::Journal;
+use egret_shared::redis::RedisOptions;
 use tokio::sync::{Mutex, Notify};
 use tracing::{error, info, warn};
 
@@ -26,6 +27,7 @@ pub(super) struct Fixed {
     session_log: Option<PathBuf>,
     log: String,
     announced: Option<Announced>,
+    redis: Option<RedisOptions>,
 }
 
 impl Fixed {
@@ -38,6 +40,7 @@ impl Fixed {
             session_log: config.session_log.path.clone(),
             log: config.log_level.clone(),
             announced: config.announced.clone(),
+            redis: config.redis.clone(),
         }
     }
 
@@ -56,6 +59,7 @@ impl Fixed {
         compare(self.session_log != new.session_log, "session_log.path");
         compare(self.log != new.log, "log.level");
         compare(self.announced != new.announced, "announce");
+        compare(self.redis != new.redis, "redis");
         keys
     }
 }

@@ -1,4 +1,4 @@
-//! `[announce]` and `[redis]`: what MTA nodes are told of this proxy. Floor 5.
+//! `[announce]`: what MTA nodes are told of this proxy. Floor 5.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,6 +13,7 @@ pub(super) fn build(
     root: &Section<'_>,
     listeners: Option<&[ListenerPolicy]>,
     admin: Option<SocketAddr>,
+    redis: Option<&RedisOptions>,
 ) -> Option<Announced> {
     let section = root.section("announce");
     let name = section.optional::<String>(
@@ -24,7 +25,6 @@ pub(super) fn build(
         "address",
         "How MTA nodes reach this host; needed where a listener or the admin address is 0.0.0.0 or [::].",
     );
-    let redis = RedisOptions::read(&root.section("redis"));
     let Some(name) = name else {
         if section.is_present() {
             section.complain("name", "is missing; without it nothing is announced");
@@ -43,5 +43,5 @@ pub(super) fn build(
     if redis.is_none() {
         section.complain("name", "stands alone; redis.address belongs to it");
     }
-    Some(Announced { name, tags, address, redis: redis? })
+    Some(Announced { name, tags, address, redis: redis?.clone() })
 }

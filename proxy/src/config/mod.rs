@@ -14,6 +14,7 @@ use std::time::Duration;
 use egret_shared::address::Range;
 use egret_shared::config::{self, Complaints, KeyDoc, RawValue, Section, Value};
 use egret_shared::lifecycle::LogFormat;
+use egret_shared::redis::RedisOptions;
 use egret_shared::units::Span;
 
 use crate::access::Access;
@@ -31,6 +32,8 @@ pub struct Config {
     pub served: Served,
     /// What the registry is told; `None` is nothing.
     pub announced: Option<Announced>,
+    /// Where the limits of sources are kept; `None` is in the memory of this proxy.
+    pub redis: Option<RedisOptions>,
     /// The most sessions at once.
     pub max_sessions: usize,
     /// Where health, metrics and the API are served; `None` is nowhere.
@@ -135,7 +138,8 @@ fn build(root: &Section<'_>) -> Option<Config> {
         "address",
         "Where /livez, /readyz, /metrics and /v1 are served, over HTTP without access control: a private address.",
     );
-    let announced = announce::build(root, listeners.as_deref(), admin);
+    let redis = RedisOptions::read(&root.section("redis"));
+    let announced = announce::build(root, listeners.as_deref(), admin, redis.as_ref());
     let session_log = session_log(root);
     let metrics_max_sources = root.section("metrics").with_default(
         "max_sources",
@@ -159,6 +163,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         workers,
         served,
         announced,
+        redis,
         max_sessions,
         admin,
         session_log,

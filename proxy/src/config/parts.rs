@@ -2,10 +2,11 @@
 
 use egret_shared::address::{Network, Networks, Range};
 use egret_shared::config::Section;
+use egret_shared::limits::{Count, Rate, Throttle};
 
 use super::Addresses;
 use crate::access::{Access, Rule};
-use crate::limit::{Caps, Limit, Scope};
+use crate::limit::{Caps, Limit, Scope, Widths};
 use crate::policy::{DefaultSources, ListenerPolicy};
 
 pub(super) fn sources(root: &Section<'_>) -> Option<(Addresses, bool)> {
@@ -93,20 +94,56 @@ pub(super) fn limits(root: &Section<'_>) -> (usize, Caps) {
         "The most sessions at once; each takes two descriptors. More are told that the proxy is overloaded.",
     );
     let mut caps = Caps::default();
-    for (cap, scope) in caps.0.iter_mut().zip(Scope::ALL) {
+    for (cap, scope) in caps.limits.iter_mut().zip(Scope::ALL) {
         let section = section.section(scope.as_str());
-        let (connections, rate) = match scope {
-            Scope::Total => ("Connections to destinations at once, in all.", "New connections, in all."),
-            Scope::Client => ("The same for each client address.", "The same for each client address."),
-            Scope::User => ("The same for each user.", "The same for each user."),
-            Scope::Source => ("The same for each source.", "The same for each source."),
-            Scope::SourceDestination => (
-                "The same for each source and destination address.",
-                "The same for each source and destination address.",
-            ),
-        };
-        *cap =
-            Limit { connections: section.optional("connections", connections), rate: section.optional("rate", rate) };
+        *cap = limit(&section, scope);
+        if scope == Scope::SourceDestination {
+            caps.widths = widths(&section);
+        }
     }
     (max_sessions, caps)
+}
+
+fn widths(section: &Section<'_>) -> Widths {
+    let width = |key, default, most, doc| {
+        let bits = section.with_default::<u8>(key, default, doc);
+        if bits > most {
+            section.complain(key, format!("is {bits}; an address has only {most} bits"));
+        }
+        bits
+    };
+    let ipv4 = "How many bits of an IPv4 destination tell one from another: with 24, a network of 256 addresses counts as one.";
+    let ipv6 = "The same for IPv6; a site often has a network of 64 bits.";
+    Widths { ipv4: width("ipv4_prefix", "32", 32, ipv4), ipv6: width("ipv6_prefix", "128", 128, ipv6) }
+}
+
+fn limit(section: &Section<'_>, scope: Scope) -> Limit {
+    if scope.can_be_shared() {
+        let (connections, rate) = match scope {
+            Scope::SourceDestination => (
+                "The same for each source and destination, address or network.",
+                "The same for each source and destination, address or network.",
+            ),
+            _ => (
+                "The same for each source: of all proxies that have the same [redis] together, or with \"local:\" in front of this one.",
+                "The same for each source: of all proxies together, or with \"local:\" in front of this one.",
+            ),
+        };
+        return Limit {
+            connections: section.optional("connections", connections),
+            rate: section.optional("rate", rate),
+        };
+    }
+    let (connections, rate) = match scope {
+        Scope::Client => ("The same for each client address.", "The same for each client address."),
+        Scope::User => ("The same for each user.", "The same for each user."),
+        _ => ("Connections to destinations at once, in all.", "New connections, in all."),
+    };
+    // The clients and users of another proxy are others.
+    let connections = section.optional::<u32>("connections", connections);
+    let rate = section.optional::<Rate>("rate", rate);
+    Limit {
+        connections: connections.map(|count| Count { count, local: true }),
+        rate: rate.map(|rate| Throttle { rate, local: true }),
+    }
 }

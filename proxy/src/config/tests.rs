@@ -27,7 +27,7 @@ fn the_defaults_are_safe() {
     let check = |to: ([u8; 4], u16)| access.check(who, [192, 0, 2, 1].into(), to.into());
     assert!(check(([127, 0, 0, 1], 25)).is_err() && check(([93, 184, 216, 34], 443)).is_err());
     assert!(check(([93, 184, 216, 34], 25)).is_ok());
-    assert!(caps.0.iter().all(|limit| limit.connections.is_none() && limit.rate.is_none()));
+    assert!(caps.limits.iter().all(|limit| limit.connections.is_none() && limit.rate.is_none()));
 }
 
 #[test]

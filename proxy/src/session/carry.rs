@@ -1,7 +1,7 @@
 //! The dial, and from a connected destination to the end of its session. Floor 4.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,8 +40,8 @@ impl Session<'_> {
         self.record.handshake_ms = Some(self.elapsed_ms());
         (self.record.destination, self.record.source) = (Some(wanted), Some(source));
         let destination = self.policy.access.check(self.who(), source, wanted)?;
+        let lease = self.lease(source, wanted).await?;
         let started = common.clock.now();
-        let lease = self.lease(&bound, wanted, started)?;
         let of_source = common.reporter.metrics.source(source);
         let running = common.reporter.sessions.began(self.record.clone(), of_source.traffic(), self.started);
         let dialed = tokio::select! {
@@ -57,11 +57,11 @@ impl Session<'_> {
         Ok(Opened { remote, local, running, connected, _lease: lease, _counted: of_source.connected() })
     }
 
-    fn lease(&self, bound: &Bound, wanted: SocketAddr, now: Instant) -> Result<Lease, Fault> {
-        let (client, user) = (self.record.client.ip(), self.record.user.as_deref());
-        let wish = Wish { client, user, source: bound.source().ip(), destination: wanted.ip() };
-        self.house.common.limits.take(&self.policy.caps, &wish, now).map_err(|denied| {
-            self.house.common.reporter.metrics.limited(denied.scope);
+    async fn lease(&self, source: IpAddr, wanted: SocketAddr) -> Result<Lease, Fault> {
+        let (client, user, common) = (self.record.client.ip(), self.record.user.as_deref(), &self.house.common);
+        let wish = Wish { client, user, source, destination: wanted.ip() };
+        common.limits.take(&self.policy.caps, &wish, &common.clock).await.map_err(|denied| {
+            common.reporter.metrics.limited(denied.scope);
             denied.fault(&wish)
         })
     }

@@ -8,8 +8,15 @@ use ipnet::IpNet;
 use super::canonical;
 
 /// One network, written `10.0.0.0/8`, or one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(pub IpNet);
+
+impl Network {
+    /// The network of `ip` with so many bits; the address alone if it has not so many.
+    pub fn around(ip: IpAddr, bits: u8) -> Self {
+        Self(IpNet::new(ip, bits).unwrap_or_else(|_| IpNet::from(ip)).trunc())
+    }
+}
 
 impl FromStr for Network {
     type Err = String;
@@ -53,6 +60,14 @@ impl Networks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_has_networks_around_it() {
+        let around = |ip: &str, bits| Network::around(ip.parse().expect("address"), bits).to_string();
+        assert_eq!(around("192.0.2.77", 24), "192.0.2.0/24");
+        assert_eq!(around("192.0.2.77", 64), "192.0.2.77/32");
+        assert_eq!(around("2001:db8::77:1", 64), "2001:db8::/64");
+    }
 
     #[test]
     fn mapped_addresses_do_not_escape() {

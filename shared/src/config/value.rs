@@ -90,7 +90,7 @@ macro_rules! integers {
     )*};
 }
 
-integers!(u16, u32, u64, usize);
+integers!(u8, u16, u32, u64, usize);
 
 impl Value for Count {
     const KIND: &'static str = "a number";

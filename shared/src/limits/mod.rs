@@ -20,3 +20,6 @@ pub use purse::Purse;
 pub use rate::Rate;
 pub use spec::{Count, Throttle};
 pub use words::{Answer, Ask, Manner, Refusal, When};
+
+/// The part of Redis in which proxies keep their limits: their shares are divided among proxies only.
+pub const PROXIES: &str = "proxies";

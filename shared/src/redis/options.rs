@@ -95,6 +95,12 @@ impl RedisOptions {
         }
     }
 
+    /// The same Redis, with keys and channels of their own: those of `part`.
+    #[must_use]
+    pub fn part(&self, part: &str) -> Self {
+        Self { prefix: format!("{}:{part}", self.prefix), ..self.clone() }
+    }
+
     /// Where it is, in words.
     pub fn place(&self) -> String {
         let all: Vec<String> = self.addresses.iter().map(|(host, port)| format!("{host}:{port}")).collect();

@@ -6,11 +6,13 @@ mod fleet;
 mod http;
 mod namespace;
 mod program;
+mod redis;
 
 pub use fleet::{Fleet, Options};
 pub use http::ask;
 pub use namespace::{Block, Namespace};
 pub use program::{Program, binary};
+pub use redis::Redis;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -56,6 +56,34 @@ pub enum Place {
     },
 }
 
+impl Survey {
+    /// The `most` that are used most: first those for which somebody waits or nothing is left.
+    #[must_use]
+    pub fn in_use(mut self, most: usize) -> Self {
+        self.limits.retain(|limit| limit.place.fullness() > (false, 0));
+        self.limits.sort_by_key(|limit| std::cmp::Reverse(limit.place.fullness()));
+        self.is_cut |= self.limits.len() > most;
+        self.limits.truncate(most);
+        self
+    }
+}
+
+impl Place {
+    /// Whether it is full, and how many wait or are used.
+    fn fullness(&self) -> (bool, u64) {
+        match self {
+            Self::Rate { left, .. } if *left <= 0 => (true, left.unsigned_abs() + 1),
+            Self::Rate { burst, left, .. } => (false, burst.saturating_sub(left.unsigned_abs())),
+            Self::Count { nodes } => {
+                let held: u64 = nodes.iter().map(|(_, held, _)| u64::from(*held)).sum();
+                let wait: u64 = nodes.iter().map(|(_, held, want)| u64::from(want.saturating_sub(*held))).sum();
+                if wait > 0 { (true, wait) } else { (false, held) }
+            }
+            Self::Quota { used, .. } => (false, *used),
+        }
+    }
+}
+
 /// Asks for at most `most` limits.
 ///
 /// # Errors
@@ -73,9 +101,10 @@ pub async fn survey(redis: &Redis, most: usize) -> Result<Survey, RedisFailure> 
         let told = redis::from_redis_value::<(String, Vec<String>, Vec<(String, Vec<String>)>)>(value);
         let Ok((now, nodes, limits)) = told else { continue };
         let now: f64 = now.parse().unwrap_or(0.0);
-        survey.nodes.extend(nodes);
         let skip = key(prefix, shard, "").len();
-        survey.limits.extend(limits.iter().filter_map(|(key, fields)| standing(key.get(skip..)?, fields, now)));
+        let standing = |(key, fields): &(String, Vec<String>)| standing(key.get(skip..)?, fields, now, &nodes);
+        survey.limits.extend(limits.iter().filter_map(standing));
+        survey.nodes.extend(nodes);
     }
     survey.limits.sort_by(|a, b| a.name.cmp(&b.name));
     survey.is_cut = survey.limits.len() > most;
@@ -83,11 +112,11 @@ pub async fn survey(redis: &Redis, most: usize) -> Result<Survey, RedisFailure> 
     Ok(survey)
 }
 
-fn standing(rest: &str, fields: &[String], now: f64) -> Option<Standing> {
+fn standing(rest: &str, fields: &[String], now: f64, living: &[String]) -> Option<Standing> {
     let (kind, name) = rest.split_once(':')?;
     let (name, place) = match kind {
         "r" => (name, rate(fields, now)?),
-        "c" => (name, count(fields)),
+        "c" => (name, count(fields, living)),
         _ => {
             let (day, name) = name.split_once(':')?;
             (name, Place::Quota { day: day.parse().ok()?, used: fields.first()?.parse().ok()? })
@@ -108,12 +137,54 @@ fn rate(fields: &[String], now: f64) -> Option<Place> {
     })
 }
 
-fn count(fields: &[String]) -> Place {
+/// What a node held that is gone is free, although it stands there until somebody asks.
+fn count(fields: &[String], living: &[String]) -> Place {
     let node = |pair: &[String]| {
         let mut numbers = pair[1].split(' ').map_while(|number| number.parse::<u32>().ok());
         Some((pair[0].clone(), numbers.next()?, numbers.next()?)).filter(|(_, held, want)| held + want > 0)
     };
-    let mut nodes: Vec<_> = fields.chunks_exact(2).filter_map(node).collect();
+    let living = |pair: &&[String]| living.contains(&pair[0]);
+    let mut nodes: Vec<_> = fields.chunks_exact(2).filter(living).filter_map(node).collect();
     nodes.sort();
     Place::Count { nodes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fullest_comes_first_and_what_nobody_uses_not_at_all() {
+        let count = |name: &str, nodes: &[(u32, u32)]| {
+            let nodes = nodes.iter().enumerate().map(|(n, (held, want))| (format!("n{n}"), *held, *want)).collect();
+            Standing { name: name.to_owned(), place: Place::Count { nodes } }
+        };
+        let rate = |name: &str, left| Standing {
+            name: name.to_owned(),
+            place: Place::Rate { interval_us: 1e6, burst: 10, left },
+        };
+        let limits = vec![
+            count("idle", &[]),
+            count("held", &[(2, 2), (1, 1)]),
+            rate("fresh", 10),
+            rate("some", 8),
+            rate("spent", -1),
+            count("waits", &[(3, 3), (0, 4)]),
+            Standing { name: "day".to_owned(), place: Place::Quota { day: 20_000, used: 9 } },
+        ];
+        let survey = Survey { limits, ..Survey::default() };
+        let names = |survey: Survey| survey.limits.into_iter().map(|limit| limit.name).collect::<Vec<_>>();
+        assert_eq!(names(survey.clone().in_use(9)), ["waits", "spent", "day", "held", "some"]);
+        let few = survey.in_use(2);
+        assert!(few.is_cut);
+        assert_eq!(names(few), ["waits", "spent"]);
+    }
+
+    #[test]
+    fn what_the_dead_hold_is_not_held() {
+        let fields = ["a", "2 2 0 0 7", "b", "1 3 5 0 7", "gone", "4 4 0 0 1", "idle", "0 0 0 0 1"].map(str::to_owned);
+        let living = ["a", "b", "idle"].map(str::to_owned);
+        let nodes = vec![("a".to_owned(), 2, 2), ("b".to_owned(), 1, 3)];
+        assert_eq!(count(&fields, &living), Place::Count { nodes });
+    }
 }
