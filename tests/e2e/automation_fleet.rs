@@ -60,7 +60,7 @@ fn what_one_node_is_told_holds_for_all_and_so_does_its_end() {
     let refused = destination.seen(|seen| seen.refused);
     offer_some(&b, 5);
     eventually("the reason", || {
-        let told = asked(&b, &["why", "--source", "s0"]);
+        let told = asked(&b, &["why", "--domain", "a.example"]);
         if told.contains("[TS01]") { Ok(()) } else { Err(told) }
     });
     assert_eq!(destination.seen(|seen| seen.refused), refused, "the other node did not try");
