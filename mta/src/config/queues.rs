@@ -150,7 +150,9 @@ fn domain(name: &str, section: &Section<'_>, pools: Option<&[Arc<str>]>, rules: 
         section.complain_here(format!(
             "holds a table {within:?}: names of domains belong in quotes, as in [queue.\"{name}.{within}\"]"
         ));
-        tenants.iter().for_each(|(_, tenant)| drop(tenant.tables()));
+        for (_, tenant) in &tenants {
+            tenant.tables();
+        }
         return;
     }
     block.patch.lay(&said);

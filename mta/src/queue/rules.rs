@@ -132,8 +132,8 @@ impl QueuePatch {
 impl QueueRules {
     /// The block of a domain: its own, else that of the nearest domain that it is below.
     fn domain(&self, domain: &str) -> Option<&DomainBlock> {
-        let parents = domain.match_indices('.').filter_map(|(at, _)| domain.get(at + 1..));
-        self.domains.get(domain).or_else(|| parents.filter_map(|parent| self.below.get(parent)).next())
+        let mut parents = domain.match_indices('.').filter_map(|(at, _)| domain.get(at + 1..));
+        self.domains.get(domain).or_else(|| parents.find_map(|parent| self.below.get(parent)))
     }
 
     /// What is said of a queue beyond what is said of all, the less specific first.
