@@ -67,7 +67,7 @@ async fn a_tenants_rate_holds_it_alone_and_a_reload_lets_it_go() {
     });
     assert!(found[0] <= 2 && found[1] <= 2 && found[0] + found[1] == 3, "{found:?}");
     let (status, why) = get(fleet.mta_admin, "/v1/why?tenant=slow");
-    assert!(status == 200 && why.contains("overall_max_message_rate tenant slow is reached"), "{why}");
+    assert!(status == 200 && why.contains("overall_max_message_rate tenant slow is used up"), "{why}");
 
     std::fs::write(&file, MINE.replace("max_message_rate", "max_mesage_rate")).expect("written");
     let admin = fleet.mta_admin.to_string();

@@ -240,8 +240,7 @@ fn start(
     let watching = memory.watch(memory::reliefs(&resolver, &spool));
     let (queues, inbox) = channel();
     let live = Live::new(config).map_err(|error| StartError::Tls(error.to_string()))?;
-    rollup::tell(&config.shaping.notes);
-    rollup::tell(&config.queues.notes);
+    rollup::tell(config.notes());
     let rollup = Rollup::new(live.clone(), resolver, queues.clone()).start();
     let signing = Signing::new(config.signers.clone());
     let intake =

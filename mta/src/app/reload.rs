@@ -232,8 +232,7 @@ impl Reloader {
         let (defined, default_pool) = (Defined::of(&config), config.default_pool.clone());
         let pools = defined.discovery.pools(&defined.pools, &self.fleet.proxies()).pools;
         let (queues, told_of) = (next.queues.clone(), [("shaping", next.shapes), ("queues", next.tells_queues)]);
-        rollup::tell(&config.shaping.notes);
-        rollup::tell(&config.queues.notes);
+        rollup::tell(config.notes());
         let told = self.queues.ask(move |engine, now, acts| {
             // Questions that the engine asks from here on are answered by the new routes.
             live.replace(next);

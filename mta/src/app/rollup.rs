@@ -22,7 +22,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 16;
 
 /// Tells what in shaping files is worth a word.
-pub(super) fn tell(notes: &[Complaint]) {
+pub(super) fn tell<'n>(notes: impl Iterator<Item = &'n Complaint>) {
     for note in notes {
         if !note.message.starts_with("does nothing here") {
             warn!(place = %format_args!("{}:{}", note.file, note.line), key = note.key, "{}", note.message);

@@ -143,6 +143,11 @@ impl Config {
         }
     }
 
+    /// What is worth a word in the files that it names.
+    pub fn notes(&self) -> impl Iterator<Item = &config::Complaint> {
+        self.shaping.notes.iter().chain(&self.queues.notes)
+    }
+
     /// What decides about the options of paths, before any site is known.
     pub fn shaper(&self) -> Shaper {
         let own = self.routes.options(self.dns.smtp_port);

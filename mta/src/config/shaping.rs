@@ -14,7 +14,7 @@ use super::{automation, path};
 use crate::routing::route::Pattern;
 use crate::shaping::blocks::{Block, DomainBlock, Match, ProviderBlock, Shaping, SourceBlock};
 use crate::shaping::options::TlsOptions;
-use crate::shaping::patch::{Place, Setting};
+use crate::shaping::patch::{Patch, Place, Setting};
 use crate::shaping::resolve::PROVIDER_NAME;
 
 /// Options of KumoMTA that do nothing here, and why.
@@ -83,7 +83,7 @@ pub(super) fn build(root: &Section<'_>, delivery: &TlsOptions) -> Option<Read> {
 /// Policies are looked for where `[delivery]` has that done: a path cannot have it done for itself alone.
 fn note_policies(read: &mut Read, delivery: &TlsOptions) {
     for (key, is_asked) in [("enable_dane", delivery.asks_dane()), ("enable_mta_sts", delivery.asks_mta_sts())] {
-        let settings = read.shaping.patches().flat_map(crate::shaping::patch::Patch::settings);
+        let settings = read.shaping.patches().flat_map(Patch::settings);
         let vain = settings.filter(|one| !is_asked && &*one.key == key && &*one.value == "true");
         let note = |one: &Setting| Complaint {
             file: one.place.file().to_owned(),
@@ -233,7 +233,7 @@ fn source(section: &Section<'_>, title: String, is_provider: bool) -> SourceBloc
 }
 
 /// The options that a table holds.
-fn patch(section: &Section<'_>) -> crate::shaping::patch::Patch {
+fn patch(section: &Section<'_>) -> Patch {
     let mut patch = path::read(section);
     if let Some(name) = section.optional::<String>(PROVIDER_NAME, "") {
         let at = Place::new(section.file(), section.line_of(PROVIDER_NAME));
