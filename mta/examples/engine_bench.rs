@@ -26,6 +26,7 @@ fn engine() -> Engine {
             address: None,
             ehlo_name: name,
             names_itself: true,
+            warmup: None,
             ways: vec![Way::Direct],
         })
     };

@@ -19,24 +19,28 @@ const THINKING: Duration = Duration::from_millis(30);
 
 /// What a destination has seen.
 #[derive(Default)]
-struct Seen {
-    refuses: HashSet<IpAddr>,
-    refused: usize,
+pub struct Seen {
+    /// Whom it refuses.
+    pub refuses: HashSet<IpAddr>,
+    /// How many recipients it has refused.
+    pub refused: usize,
     /// For each message that was taken: from where, and by which connection.
-    taken: Vec<(IpAddr, usize)>,
+    pub taken: Vec<(IpAddr, usize)>,
     connections: usize,
-    /// Messages under way, and the most of them before the first was taken after the last refusal.
+    /// Messages under way.
     under_way: usize,
-    most_before: usize,
+    /// The most of them before the first was taken after the last refusal.
+    pub most_before: usize,
     is_proven: bool,
 }
 
 /// A destination that refuses some sources.
 #[derive(Clone, Default)]
-struct Destination(Arc<Mutex<Seen>>);
+pub struct Destination(Arc<Mutex<Seen>>);
 
 impl Destination {
-    fn start(at: SocketAddr) -> Self {
+    /// Listens.
+    pub fn start(at: SocketAddr) -> Self {
         let listener = TcpListener::bind(at).expect("binds");
         let destination = Self::default();
         let shared = destination.clone();
@@ -49,7 +53,8 @@ impl Destination {
         destination
     }
 
-    fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+    /// What it has seen.
+    pub fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -108,7 +113,8 @@ impl Destination {
         })
     }
 
-    fn takes(&self, fleet: &Fleet, count: usize) {
+    /// Waits until it has taken so many.
+    pub fn takes(&self, fleet: &Fleet, count: usize) {
         eventually("delivery", || match self.seen(|seen| seen.taken.len()) {
             found if found >= count => Ok(()),
             found => Err(format!("{found} of {count}\n{}", fleet.mta.log())),
@@ -117,7 +123,7 @@ impl Destination {
 }
 
 /// Runs `egret-mta …` against the fleet: what it prints.
-fn asked(fleet: &Fleet, arguments: &[&str]) -> String {
+pub fn asked(fleet: &Fleet, arguments: &[&str]) -> String {
     let admin = fleet.mta_admin.to_string();
     let output = Command::new(binary("egret-mta")).args(arguments).args(["--admin", &admin]).output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -125,23 +131,27 @@ fn asked(fleet: &Fleet, arguments: &[&str]) -> String {
     text
 }
 
-fn controls(fleet: &Fleet) -> Vec<Value> {
+/// The orders of rules that are in force.
+pub fn controls(fleet: &Fleet) -> Vec<Value> {
     let listed = asked(fleet, &["automation", "list", "--json"]);
     serde_json::from_str::<Value>(&listed).expect("JSON").as_array().expect("a list").clone()
 }
 
-fn rule(action: &str, duration: &str) -> String {
+/// A rule for that refusal.
+pub fn rule(action: &str, duration: &str) -> String {
     format!("[[automation]]\nregex = \"\\\\[TS0[0-9]\\\\]\"\naction = {action}\nduration = \"{duration}\"\n")
 }
 
-fn offer_some(fleet: &Fleet, count: usize) {
+/// Offers so many messages.
+pub fn offer_some(fleet: &Fleet, count: usize) {
     for n in 0..count {
         let answer = offer(fleet.smtp, "s@sender.example", &format!("r{n}@a.example"));
         assert!(answer.starts_with("250 "), "{answer}");
     }
 }
 
-fn automation_events(fleet: &Fleet) -> Vec<Value> {
+/// What rules have done.
+pub fn automation_events(fleet: &Fleet) -> Vec<Value> {
     fleet.events().into_iter().filter(|event| event["type"] == "automation").collect()
 }
 
@@ -240,4 +250,48 @@ fn rules_can_be_tried_on_an_answer() {
     let told = tried(REFUSAL);
     assert!(told.contains("mta.toml:") && told.contains("fits: Suspend, BounceTenant for 2h, at once"), "{told}");
     assert_eq!(tried("550 5.1.1 no such user"), "none of 1 rules would fire\n");
+}
+
+#[test]
+fn rules_of_shaping_files_hold_where_they_stand() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("shaping.toml");
+    let text = "[\"default\"]\nconnection_limit = 2\n\
+                [[\"default\".automation]]\nregex = \"TS01\"\naction = \"Suspend\"\nduration = \"1h\"\n\
+                [provider.\"big\"]\nmatch = [{ DomainSuffix = \".big.test\" }]\n\
+                [[provider.\"big\".automation]]\nregex = \"temporarily deferred\"\nduration = \"1h\"\n\
+                action = {SetConfig={name=\"max_deliveries_per_connection\", value=1}}\n";
+    std::fs::write(&file, text).expect("written");
+    let tables = format!("[shaping]\nfiles = [\"{}\"]\n", file.display());
+    let fleet = Fleet::start(&Options { tables, ..Options::default() });
+    let destination = Destination::start(fleet.sink);
+    let all = [IpAddr::from([127, 0, 0, 1]), fleet.sink.ip(), fleet.smtp.ip()];
+    destination.seen(|seen| seen.refuses.extend(all));
+    let fired = |recipient: &str, count: usize| {
+        let before = automation_events(&fleet).len();
+        assert!(offer(fleet.smtp, "s@sender.example", recipient).starts_with("250 "));
+        // An event of the attempt is written behind those of the rules.
+        fleet.event("the attempt", |event| event["type"] != "reception" && event["recipients"][0] == recipient);
+        let events = eventually("the rules", || {
+            let events = automation_events(&fleet);
+            if events.len() >= before + count { Ok(events) } else { Err(fleet.mta.log()) }
+        });
+        let mut fired: Vec<(String, String)> = events[before..]
+            .iter()
+            .map(|event| {
+                let automation = &event["automation"];
+                let rule = automation["rule"].as_str().expect("a text");
+                let line = rule.rsplit_once("shaping.toml:").expect("a rule of the file").1;
+                (line.to_owned(), automation["action"].as_str().expect("a text").to_owned())
+            })
+            .collect();
+        fired.sort();
+        fired
+    };
+    let of_all = ("3".to_owned(), "Suspend".to_owned());
+    assert_eq!(fired("r@plain.test", 1), [of_all.clone()], "that of the provider is the provider's");
+    let of_big = ("9".to_owned(), "SetConfig max_deliveries_per_connection = 1".to_owned());
+    assert_eq!(fired("r@in.big.test", 2), [of_all, of_big], "all fire, on a path of its own");
+    let scopes: Vec<String> = controls(&fleet).iter().map(|one| one["scope"].to_string()).collect();
+    assert_eq!(scopes.iter().filter(|scope| scope.contains("!~@big")).count(), 2, "{scopes:?}");
 }

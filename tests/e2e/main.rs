@@ -2,6 +2,7 @@
 
 mod aiosmtpd;
 mod automation;
+mod automation_fleet;
 mod blocked;
 mod chaos;
 mod clock;
@@ -30,6 +31,7 @@ mod peers;
 mod postfix;
 mod power;
 mod queue;
+mod queues;
 mod relay;
 mod reload;
 mod routes;

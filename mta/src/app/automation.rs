@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use egret_shared::clock::Clock;
+use egret_shared::redis::Redis;
 
 use crate::queue::control::words::{Control, Order};
 use crate::queue::run::Queues;
 use crate::shaping::automation::share::Way;
 use crate::shaping::automation::store::Doing;
-use crate::shaping::automation::{Adopts, Automation, Given, Orders, Rules, Sharing, Store, Told};
+use crate::shaping::automation::{Adopts, Automation, FleetStore, Given, Memory, Orders, Rules, Sharing, Store, Told};
 
 /// The queues, which carry orders out.
 struct ToQueues(Queues);
@@ -46,6 +47,14 @@ impl Adopts for ToQueues {
         Box::pin(async move {
             let _ = self.0.ask(move |engine, _, _| engine.allow_probe(&source, &site, is_proven)).await;
         })
+    }
+}
+
+/// What nodes share by that Redis; without one, what this node knows.
+pub(super) fn store(fleet: Option<(Redis, String)>, clock: &Clock) -> Arc<dyn Store> {
+    match fleet {
+        Some((redis, node)) => Arc::new(FleetStore::new(redis, node, clock.clone())),
+        None => Arc::new(Memory::default()),
     }
 }
 

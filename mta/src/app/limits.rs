@@ -19,6 +19,8 @@ const DEGRADED: &str = "egret_mta_limits_degraded";
 pub(super) struct Kept {
     pub limits: Limits,
     pub is_shared: bool,
+    /// What the nodes share it by, and what this one is called there.
+    pub fleet: Option<(Redis, String)>,
     asking: Option<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -28,16 +30,18 @@ impl Kept {
     pub fn start(redis: Option<&RedisOptions>, config: LimitsConfig, hostname: &str, seed: u64, clock: &Clock) -> Self {
         let stop = CancellationToken::new();
         let Some(options) = redis else {
-            return Self { limits: Limits::memory(), is_shared: false, asking: None, stop };
+            return Self { limits: Limits::memory(), is_shared: false, fleet: None, asking: None, stop };
         };
         let LimitsConfig { max_batch_percent, server_time } = config;
         let manner = Manner { max_batch_share: f64::from(max_batch_percent) / 100.0, ..Manner::default() };
         let node = format!("{hostname}/{seed:016x}");
         let fleet = FleetOptions { node, manner, server_time, degraded_metric: DEGRADED };
         info!(redis = options.place(), node = fleet.node, "limits are kept together with other nodes");
-        let (limits, driver) = Limits::fleet(Redis::new(options.clone()), fleet, clock.clone());
+        let redis = Redis::new(options.clone());
+        let shared = Some((redis.clone(), fleet.node.clone()));
+        let (limits, driver) = Limits::fleet(redis, fleet, clock.clone());
         let asking = Some(tokio::spawn(driver.run(stop.clone())));
-        Self { limits, is_shared: true, asking, stop }
+        Self { limits, is_shared: true, fleet: shared, asking, stop }
     }
 
     /// Leaves the fleet.

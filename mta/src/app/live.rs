@@ -12,6 +12,7 @@ use crate::config::{Config, Overrides};
 use crate::delivery::{OutcomeRule, OutcomeRules};
 use crate::dns::site::Site;
 use crate::queue::control::words::Control;
+use crate::queue::rules::QueueRules;
 use crate::routing::ways::Ways;
 use crate::shaping::Shaper;
 use crate::shaping::automation::{RuleSet, Rules};
@@ -59,6 +60,10 @@ pub(super) struct Next {
     pub leads: bool,
     /// The shaping files say something else.
     pub shapes: bool,
+    /// What is said of queues.
+    pub queues: Arc<QueueRules>,
+    /// Files say something else of them.
+    pub tells_queues: bool,
 }
 
 impl Live {
@@ -119,7 +124,8 @@ impl Live {
         let paths = Paths { shaper: next.shaper.following(&earlier.shaper), ..next };
         let (leads, outcomes) = (shapes || ways.routes != now.routes, config.outcomes.clone());
         let automation = config.automation.clone();
-        Ok(Next { ways, paths, outcomes, automation, leads, shapes })
+        let (queues, tells_queues) = (ways.queues.clone(), ways.queues.texts != now.queues.texts);
+        Ok(Next { ways, paths, outcomes, automation, leads, shapes, queues, tells_queues })
     }
 
     /// Takes it.
@@ -136,6 +142,10 @@ impl Live {
 impl crate::queue::Paths for Live {
     fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
         Self::limits(self, source, site)
+    }
+
+    fn provider(&self, source: &str, site: &Site) -> Option<Arc<str>> {
+        self.effective(source, site).provider.clone()
     }
 }
 

@@ -50,7 +50,6 @@ use crate::message::MessageId;
 use crate::queue::control::words::Control;
 use crate::queue::run::{Driver, Queues, Start, channel};
 use crate::queue::{Engine, Meter};
-use crate::shaping::automation::{self as shaping_automation, Store};
 use crate::spool::{self, Spool};
 use crate::users::Logins;
 use egret_shared::journal::{self, Journal};
@@ -242,26 +241,21 @@ fn start(
     let (queues, inbox) = channel();
     let live = Live::new(config).map_err(|error| StartError::Tls(error.to_string()))?;
     rollup::tell(&config.shaping.notes);
+    rollup::tell(&config.queues.notes);
     let rollup = Rollup::new(live.clone(), resolver, queues.clone()).start();
     let signing = Signing::new(config.signers.clone());
     let intake =
         Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), live.ways.clone(), signing.clone());
     let in_force: Vec<Control> = controls.iter().filter(|one| one.expires > clock.wall()).cloned().collect();
     live.set(&in_force);
-    let store: Arc<dyn Store> = Arc::new(shaping_automation::Memory::default());
+    let kept = Kept::start(config.redis.as_ref(), config.limits, &config.hostname, seed(), clock);
+    let store = automation::store(kept.fleet.clone(), clock);
     let is_shared = store.is_shared();
     let (automation, sharing) = automation::start(live.automation.clone(), queues.clone(), store, &in_force, clock);
     let cut = CancellationToken::new();
     let tracer = Tracer::default();
     let hands = AppHands {
-        reporter: Reporter {
-            spool: spool.clone(),
-            events: events.clone(),
-            intake: intake.clone(),
-            clock: clock.clone(),
-            hostname: config.hostname.clone(),
-            max_returned_bytes: usize::try_from(config.max_returned_bytes).unwrap_or(usize::MAX),
-        },
+        reporter: Reporter::new(config, &spool, &events, &intake, clock),
         deps: hands::deps(
             &spool,
             &events,
@@ -279,7 +273,6 @@ fn start(
         cut: cut.clone(),
     };
     let begin = Start::now_of(clock);
-    let kept = Kept::start(config.redis.as_ref(), config.limits, &config.hostname, seed(), clock);
     let engine = engine(config, &live, begin.meter(kept.limits.clone(), kept.is_shared), controls, is_shared, clock);
     let driver = tokio::spawn(Driver::new(engine, Arc::new(hands), begin, inbox).run());
     let recovery = recovery::start(found, queues.clone(), clock.clone());
@@ -341,6 +334,7 @@ fn engine(
 ) -> Engine {
     let (pools, default_pool) = (config.pools.clone(), config.default_pool.clone());
     let mut engine = Engine::new(config.queue, live.clone(), meter, pools, default_pool, seed());
+    engine.set_queues(config.queue, config.queues.rules.clone());
     if is_shared {
         engine.share_recoveries();
     }

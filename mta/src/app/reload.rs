@@ -34,9 +34,10 @@ use crate::routing::pool::Pool;
 use crate::users::Logins;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 16] = [
+const APPLIED: [&str; 17] = [
     "users_file",
     "queue.",
+    "queues.",
     "dkim.",
     "routing.",
     "rule[",
@@ -230,12 +231,13 @@ impl Reloader {
         let (options, leads, live) = (config.queue, next.leads, self.live.clone());
         let (defined, default_pool) = (Defined::of(&config), config.default_pool.clone());
         let pools = defined.discovery.pools(&defined.pools, &self.fleet.proxies()).pools;
-        let shapes = next.shapes;
+        let (queues, told_of) = (next.queues.clone(), [("shaping", next.shapes), ("queues", next.tells_queues)]);
         rollup::tell(&config.shaping.notes);
+        rollup::tell(&config.queues.notes);
         let told = self.queues.ask(move |engine, now, acts| {
             // Questions that the engine asks from here on are answered by the new routes.
             live.replace(next);
-            engine.set_options(options);
+            engine.set_queues(options, queues);
             engine.paths_changed();
             let orphans = engine.set_pools(pools, default_pool, now, acts);
             if leads {
@@ -250,8 +252,10 @@ impl Reloader {
         self.defined.store(Arc::new(defined));
         self.standing.directory_is_good();
         let mut applied: Vec<_> = last.changed(&texts).into_iter().filter(|key| is_applied(key)).collect();
-        if shapes && !applied.iter().any(|key| key.starts_with("shaping.")) {
-            applied.push("shaping.files (what stands in them)".to_owned());
+        for (section, _) in told_of.iter().filter(|(_, differs)| *differs) {
+            if !applied.iter().any(|key| key.starts_with(&format!("{section}."))) {
+                applied.push(format!("{section}.files (what stands in them)"));
+            }
         }
         let differs = self.origin.texts.changed(&texts);
         let wants_restart = differs.into_iter().filter(|key| !is_applied(key)).collect();

@@ -11,6 +11,7 @@ use egret_shared::clock::Clock;
 use tracing::{debug, error, info, warn};
 
 use crate::bounce::{self, Dsn, News, Told};
+use crate::config::Config;
 use crate::event::record::{Kind, Record, Timing};
 use crate::intake::{Draft, Intake};
 use crate::message::{
@@ -41,6 +42,18 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    /// Reports as `config` says.
+    pub fn new(config: &Config, spool: &Spool, events: &Journal, intake: &Intake, clock: &Clock) -> Self {
+        Self {
+            spool: spool.clone(),
+            events: events.clone(),
+            intake: intake.clone(),
+            clock: clock.clone(),
+            hostname: config.hostname.clone(),
+            max_returned_bytes: usize::try_from(config.max_returned_bytes).unwrap_or(usize::MAX),
+        }
+    }
+
     /// Reports what became of one part.
     pub async fn report(self, notice: Notice) {
         let message = match self.spool.read(notice.ticket.id).await {

@@ -15,12 +15,14 @@ mod outcome;
 mod overrides;
 mod path;
 mod proxy;
+mod queues;
 mod route;
 mod routing;
 mod rule;
 mod shaping;
 mod texts;
 mod users;
+mod warmup;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -55,6 +57,7 @@ use crate::spool;
 pub use limits::LimitsConfig;
 pub use listener::{ListenerConfig, TlsFiles};
 pub use overrides::Overrides;
+pub use queues::Read as QueuesRead;
 pub use shaping::{Read as ShapingRead, fuzz_shaping, read as read_shaping};
 pub use texts::Texts;
 
@@ -73,6 +76,8 @@ pub struct Config {
     pub users: Arc<Passwords>,
     /// Retries and expiry.
     pub queue: QueueOptions,
+    /// What is said of single queues.
+    pub queues: QueuesRead,
     /// How much of a failed message comes back with its report.
     pub max_returned_bytes: u64,
     /// Where the DNS is asked.
@@ -133,6 +138,7 @@ impl Config {
             labels: self.labels.clone(),
             rules: self.rules.clone(),
             routes: self.routes.clone(),
+            queues: self.queues.rules.clone(),
             default_pool: self.default_pool.clone(),
         }
     }
@@ -207,6 +213,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         root.complain("redis", format!("is missing; the pool {pool} finds its sources there: add redis.address"));
     }
     let rules = rule::build(root, &known);
+    let queues = queues::build(root, known.pools.as_deref());
     let outcomes = outcome::build(root);
     let nothing = Shaping::default();
     let automation = automation::build(root, shaping.as_ref().map_or(&nothing, |read| &read.shaping));
@@ -225,6 +232,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         users: users?,
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         queue,
+        queues: queues?,
         max_returned_bytes,
         dns,
         labels,

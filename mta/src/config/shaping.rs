@@ -103,7 +103,22 @@ fn note_policies(read: &mut Read, delivery: &TlsOptions) {
 /// # Errors
 /// Everything that is wrong in any of them.
 pub fn read(files: impl IntoIterator<Item = PathBuf>, ignored: &[String]) -> Result<Read, Complaints> {
-    let (mut read, mut wrong) = (Read::default(), Complaints::default());
+    let mut shaping = Shaping::default();
+    let (texts, notes) = each(files, ignored, |root| whole_file(root, &mut shaping))?;
+    shaping.texts = texts;
+    Ok(Read { shaping, notes })
+}
+
+/// The names of files with their texts, and notes.
+pub(super) type Files = (Vec<(String, String)>, Vec<Complaint>);
+
+/// Has each file read by `take`, one after the other.
+pub(super) fn each(
+    files: impl IntoIterator<Item = PathBuf>,
+    ignored: &[String],
+    mut take: impl FnMut(&Section<'_>) -> Option<()>,
+) -> Result<Files, Complaints> {
+    let (mut texts, mut notes, mut wrong) = (Vec::new(), Vec::new(), Complaints::default());
     for file in files {
         let name = file.display().to_string();
         let complain = |message: String| Complaint { file: name.clone(), line: 0, key: String::new(), message };
@@ -115,16 +130,15 @@ pub fn read(files: impl IntoIterator<Item = PathBuf>, ignored: &[String]) -> Res
         }
         match std::fs::read_to_string(&file) {
             Ok(text) => {
-                let shaping = &mut read.shaping;
-                let (done, notes) = parse_lenient(&name, &text, ignored, |root| whole_file(root, shaping));
+                let (done, found) = parse_lenient(&name, &text, ignored, &mut take);
                 wrong.0.extend(done.err().into_iter().flat_map(|complaints| complaints.0));
-                read.notes.extend(notes);
-                read.shaping.texts.push((name, text));
+                notes.extend(found);
+                texts.push((name, text));
             }
             Err(error) => wrong.0.push(complain(format!("cannot be read: {error}"))),
         }
     }
-    if wrong.is_empty() { Ok(read) } else { Err(wrong) }
+    if wrong.is_empty() { Ok((texts, notes)) } else { Err(wrong) }
 }
 
 /// Any text is read, or refused, without a panic.

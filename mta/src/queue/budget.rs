@@ -13,6 +13,10 @@ use crate::shaping::options::{Named, PathLimits};
 pub trait Paths: Send {
     /// The limits of the path from a source to a site.
     fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits>;
+    /// The provider that the site is of, if one is known.
+    fn provider(&self, _source: &str, _site: &Site) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// So many sessions on each path, and nothing else.
@@ -40,6 +44,8 @@ pub(super) struct Budget {
     pub messages: List<Throttle>,
     /// How often the source is chosen.
     pub choosing: List<Throttle>,
+    /// The provider of the site.
+    pub provider: Option<Arc<str>>,
 }
 
 impl Budget {
@@ -70,6 +76,7 @@ impl Budget {
                 limits.source_selection_rate,
                 &limits.additional_source_selection_rates,
             ),
+            provider: None,
         }
     }
 

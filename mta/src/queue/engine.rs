@@ -17,6 +17,7 @@ use super::control::Controls;
 use super::meter::Meter;
 use super::options::QueueOptions;
 use super::ready::{Ready, SiteSlot};
+use super::rules::QueueRules;
 use super::scheduled::{Entry, Lead, Notes, Place, Scheduled, is_due_in};
 use super::sweep::Sweep;
 use super::words::{Act, Admit, Cause, EntryKey, HELD, NoSite, PartKey, Readmit, Resolution};
@@ -64,7 +65,9 @@ pub(super) struct Session {
 
 /// The queues.
 pub struct Engine {
+    /// Where nothing else is said of a queue.
     pub(super) options: QueueOptions,
+    pub(super) rules: Arc<QueueRules>,
     pub(super) paths: Box<dyn Paths>,
     pub(super) meter: Meter,
     pub(super) lead_epoch: u64,
@@ -78,7 +81,7 @@ pub struct Engine {
     pub(super) site_names: HashMap<Arc<str>, SiteKey>,
     pub(super) ready: SlotMap<ReadyKey, Ready>,
     pub(super) sessions: HashMap<u64, Session>,
-    pub(super) timers: BinaryHeap<Reverse<(UnixMs, Timer)>>,
+    timers: BinaryHeap<Reverse<(UnixMs, Timer)>>,
     pub(super) last_session: u64,
     pub(super) sweep: Sweep,
     pub(super) controls: Controls,
@@ -100,6 +103,7 @@ impl Engine {
     ) -> Self {
         Self {
             options,
+            rules: Arc::default(),
             paths: Box::new(paths),
             meter,
             lead_epoch: 0,
@@ -181,7 +185,7 @@ impl Engine {
         self.queues[queue].held += 1;
         // What waits for a retry was scheduled by the options of then; those of now hold.
         let is_retry = attempts > 0 && due != Some(HELD);
-        let longest = if is_retry { now.plus(self.options.longest_retry(attempts)) } else { HELD };
+        let longest = if is_retry { now.plus(self.options_of(queue).longest_retry(attempts)) } else { HELD };
         let (due, settled, place) = (due.unwrap_or(now).min(longest), settled.into(), Place::Timer);
         let entry = Entry { id, received, due, queue, settled, part, recipients, attempts, place, notes };
         let entry = self.entries.insert(entry);
@@ -194,9 +198,16 @@ impl Engine {
         if let Some(queue) = self.names.get(&key) {
             return *queue;
         }
-        let queue = self.queues.insert(Scheduled::new(key.clone()));
+        let mut queue = Scheduled::new(key.clone());
+        queue.follow(&self.rules, &self.options);
+        let queue = self.queues.insert(queue);
         self.names.insert(key, queue);
         queue
+    }
+
+    /// The options of a queue.
+    pub(super) fn options_of(&self, queue: QueueKey) -> &QueueOptions {
+        self.queues.get(queue).and_then(|queue| queue.own.as_deref()).unwrap_or(&self.options)
     }
 
     /// Tells where the domain of a queue leads.
@@ -258,7 +269,8 @@ impl Engine {
     /// Puts an entry that no list holds where it belongs: a timer, its queue's due list, or the end.
     pub(super) fn schedule(&mut self, key: EntryKey, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(entry) = self.entries.get(key) else { return };
-        let (due, expiry, queue) = (entry.due, entry.received.plus(self.options.max_age), entry.queue);
+        let (due, queue) = (entry.due, entry.queue);
+        let expiry = entry.received.plus(self.options_of(queue).max_age);
         if expiry <= now && self.is_reporting_enough() {
             self.wait_until(key, now.plus(REPORT_WAIT));
         } else if expiry <= now {

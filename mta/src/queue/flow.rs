@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
 
-use super::budget::Budget;
 use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
 use super::meter::Reached;
 use super::ready::{May, Ready, SiteSlot};
@@ -187,7 +186,7 @@ impl Engine {
             let picked = rotation.pick(members, |i| usable[i])?;
             let source = members.members[picked].0.clone();
             let key = self.ready_of(&source, site)?;
-            let Err(reached) = self.meter.take(&self.ready[key].budget.choosing, now) else { return Some(key) };
+            let Err(reached) = self.take_choice(key, now) else { return Some(key) };
             let (members, rotation) = self.pools.get_mut(&pool)?;
             rotation.unpick(members, picked, |i| usable[i]);
             usable[picked] = false;
@@ -228,14 +227,13 @@ impl Engine {
 
     /// The ready queue of a path.
     fn ready_of(&mut self, source: &Arc<Source>, site: SiteKey) -> Option<ReadyKey> {
-        let slot = self.sites.get_mut(site)?;
+        let slot = self.sites.get(site)?;
         if let Some(key) = slot.ready.get(&source.name) {
             return Some(*key);
         }
-        let limits = self.paths.limits(&source.name, &slot.site);
-        let budget = Budget::new(&source.name, &slot.site.name, &limits, self.meter.is_shared());
+        let budget = self.budget_of(&source.name, &slot.site);
         let key = self.ready.insert(Ready::new(source.clone(), site, budget));
-        slot.ready.insert(source.name.clone(), key);
+        self.sites.get_mut(site)?.ready.insert(source.name.clone(), key);
         Some(key)
     }
 

@@ -7,10 +7,13 @@ use std::time::Duration;
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::Party;
 
+use super::budget::Budget;
 use super::engine::{Engine, QueueKey, ReadyKey, SiteKey, Timer};
 use super::meter::{Reached, Waiter};
 use super::ready::{Limited, Ready};
 use super::words::{Act, EntryKey};
+use crate::dns::site::Site;
+use crate::routing::warmup::{Quota, day_of};
 
 /// A path that must wait longer than this gives what waits in its ready queue to the other sources of the pool.
 const LONG_WAIT: Duration = Duration::from_secs(5);
@@ -18,6 +21,32 @@ const LONG_WAIT: Duration = Duration::from_secs(5);
 const FORGET_WAIT: Duration = Duration::from_secs(1);
 
 impl Engine {
+    /// What the path from a source to a site may take.
+    pub(super) fn budget_of(&self, source: &str, site: &Site) -> Budget {
+        let limits = self.paths.limits(source, site);
+        let provider = self.paths.provider(source, site);
+        Budget { provider, ..Budget::new(source, &site.name, &limits, self.meter.is_shared()) }
+    }
+
+    /// What the choice of a path for one message takes.
+    pub(super) fn take_choice(&mut self, key: ReadyKey, now: UnixMs) -> Result<(), Reached> {
+        let (ready, quota) = (&self.ready[key], self.quota_of(key, now));
+        self.meter.take(&ready.budget.choosing, now)?;
+        if let Some(quota) = quota {
+            let taken = self.meter.take_quota(&quota, now);
+            taken.inspect_err(|_| self.meter.give_back(&ready.budget.choosing, now))?;
+        }
+        self.ready[key].unchosen = None;
+        Ok(())
+    }
+
+    /// The quota of today, if the source of a path is being warmed up.
+    fn quota_of(&self, key: ReadyKey, now: UnixMs) -> Option<Quota> {
+        let ready = self.ready.get(key)?;
+        let (source, site) = (&ready.source, self.sites.get(ready.site)?);
+        source.warmup.as_ref()?.quota(&source.name, &site.site.name, ready.budget.provider.as_deref(), day_of(now))
+    }
+
     /// A path may not send now.
     pub(super) fn path_reached(&mut self, key: ReadyKey, reached: Reached, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(ready) = self.ready.get_mut(key) else { return };
@@ -46,7 +75,10 @@ impl Engine {
             Some(at) => self.wake_site_at(site, Some(at)),
             None => drop(self.meter.wait(&reached.name, Waiter::Site(site))),
         }
-        self.wake_ready_at(ready, now.plus(FORGET_WAIT));
+        self.wake_ready_at(ready, reached.until.unwrap_or(now.plus(FORGET_WAIT)));
+        if let Some(ready) = self.ready.get_mut(ready) {
+            ready.unchosen = Some(reached.clone());
+        }
     }
 
     /// Whether the rates of a queue let an entry leave it. If not, the entry is at its head again.
@@ -69,6 +101,9 @@ impl Engine {
 
     /// What an entry took on its way into a ready queue that it leaves without a try.
     pub(super) fn untake(&self, ready: ReadyKey, entry: EntryKey, now: UnixMs) {
+        if let Some(quota) = self.quota_of(ready, now) {
+            self.meter.give_back_quota(&quota, now);
+        }
         if let Some(ready) = self.ready.get(ready) {
             self.meter.give_back(&ready.budget.choosing, now);
         }

@@ -11,6 +11,7 @@ use egret_shared::limits::{Count, Lease, Limits, Refusal, Throttle, When};
 
 use super::budget::Budget;
 use super::engine::{QueueKey, ReadyKey, SiteKey};
+use crate::routing::warmup::Quota;
 
 /// Who waits for a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +94,17 @@ impl Meter {
         if !throttles.is_empty() {
             self.limits.give_back(throttles, self.instant(now));
         }
+    }
+
+    /// Takes one of a quota.
+    pub(super) fn take_quota(&self, quota: &Quota, now: UnixMs) -> Result<(), Reached> {
+        let Quota { name, day, most } = quota;
+        self.limits.take_quota(name, *day, *most, self.instant(now)).map_err(|refusal| self.reached(refusal))
+    }
+
+    /// Gives back one of a quota.
+    pub(super) fn give_back_quota(&self, quota: &Quota, now: UnixMs) {
+        self.limits.give_back_quota(&quota.name, quota.day, self.instant(now));
     }
 
     /// Takes a place of each, or none.

@@ -15,6 +15,7 @@ mod options;
 mod pools;
 mod ready;
 mod reroute;
+pub mod rules;
 pub mod run;
 mod scheduled;
 mod settle;

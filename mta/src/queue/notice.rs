@@ -38,19 +38,21 @@ impl Engine {
     ) {
         self.put(key, Place::Reporting);
         self.reporting += 1;
-        let until = ticket.received.plus(self.options.max_age);
+        let queue = self.entries.get(key).map(|entry| entry.queue).unwrap_or_default();
+        let until = ticket.received.plus(self.options_of(queue).max_age);
         acts.push(Act::Report(Notice { key, ticket, results, cause, until, witness }));
     }
 
     /// Whether the sender is to be told now that a part is late.
     pub(super) fn is_late(&self, key: EntryKey, now: UnixMs) -> bool {
-        let due = |entry: &Entry| self.options.delay_notice.due_after(now.since(entry.received));
+        let due = |entry: &Entry| self.options_of(entry.queue).delay_notice.due_after(now.since(entry.received));
         let is_late = |entry: &Entry| entry.notes.hears_of_delay() && due(entry) > entry.notes.told();
         self.entries.get(key).is_some_and(is_late) && !self.draining
     }
 
     fn note_told(&mut self, key: EntryKey, now: UnixMs) {
-        let notice = self.options.delay_notice;
+        let Some(queue) = self.entries.get(key).map(|entry| entry.queue) else { return };
+        let notice = self.options_of(queue).delay_notice;
         if let Some(entry) = self.entries.get_mut(key) {
             entry.notes.set_told(notice.due_after(now.since(entry.received)));
         }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
 
-use super::budget::Budget;
 use super::engine::{Engine, QueueKey, ReadyKey, Timer};
 use super::ready::Ready;
 use super::words::{Act, EntryKey};
@@ -78,8 +77,7 @@ impl Engine {
         acts.extend(ready.idle.drain(..).map(|session| Act::Release { session }));
         let (site, name) = (ready.site, ready.source.name.clone());
         let Some(slot) = self.sites.get(site) else { return };
-        let limits = self.paths.limits(&name, &slot.site);
-        let budget = Budget::new(&name, &slot.site.name, &limits, self.meter.is_shared());
+        let budget = self.budget_of(&name, &slot.site);
         let ready = &self.ready[key];
         let new = |source: Arc<Source>| (source.address == ready.source.address, Ready::new(source, site, budget));
         let successor = successor.map(new);

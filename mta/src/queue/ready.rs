@@ -35,6 +35,8 @@ pub(super) struct Ready {
     pub budget: Budget,
     /// The limit that it waits for.
     pub limited: Option<Limited>,
+    /// Why its source may not be chosen now.
+    pub unchosen: Option<Reached>,
     /// Handed out by priority, and by tenant in turn.
     pub waiting: Classes<EntryKey>,
     pub sessions: usize,
@@ -85,6 +87,7 @@ impl Ready {
             site,
             budget,
             limited: None,
+            unchosen: None,
             waiting,
             sessions: 0,
             idle: Vec::new(),
@@ -146,8 +149,15 @@ impl Ready {
         }
     }
 
+    /// Whether a limit keeps its source from being chosen.
+    pub fn is_unchosen(&self, now: UnixMs) -> bool {
+        self.unchosen.as_ref().is_some_and(|by| by.until.is_some_and(|until| until > now))
+    }
+
     pub fn is_unused(&self, now: UnixMs) -> bool {
-        self.sessions == 0 && self.waiting.is_empty() && (self.retired || self.held_until <= now)
+        self.sessions == 0
+            && self.waiting.is_empty()
+            && (self.retired || (self.held_until <= now && !self.is_unchosen(now)))
     }
 }
 

@@ -2,30 +2,31 @@
 //! Always: after other routes nothing waits for a session to a site that an older answer led to; schedules stay as they
 //! are, and what a session carries is finished.
 
-use std::cmp::Reverse;
-
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::Party;
 
-use super::budget::Budget;
-use super::engine::{Engine, QueueKey, Timer};
+use super::engine::{Engine, QueueKey, ReadyKey, Timer};
+use super::ready::Ready;
 use super::scheduled::Lead;
 
 impl Engine {
     /// What limits paths is other than before: it holds at once, and what is open is finished.
     pub fn paths_changed(&mut self) {
-        let is_shared = self.meter.is_shared();
-        for (key, ready) in &mut self.ready {
-            if let Some(slot) = self.sites.get(ready.site) {
-                let limits = self.paths.limits(&ready.source.name, &slot.site);
-                ready.budget = Budget::new(&ready.source.name, &slot.site.name, &limits, is_shared);
-            }
+        let path = |(key, ready): (ReadyKey, &Ready)| {
+            Some((key, self.budget_of(&ready.source.name, &self.sites.get(ready.site)?.site)))
+        };
+        let budgets: Vec<_> = self.ready.iter().filter_map(path).collect();
+        for (key, budget) in budgets {
+            let ready = &mut self.ready[key];
+            ready.budget = budget;
+            ready.unchosen = None;
             // It waited for what may be no more.
             if ready.limited.take().is_some() && ready.party == Some(Party::Limit) {
                 (ready.held_until, ready.party, ready.why) = (UnixMs(0), None, None);
             }
-            self.timers.push(Reverse((UnixMs(0), Timer::Ready(key))));
-            self.timers.push(Reverse((UnixMs(0), Timer::Site(ready.site))));
+            let site = ready.site;
+            self.set_timer(UnixMs(0), Timer::Ready(key));
+            self.set_timer(UnixMs(0), Timer::Site(site));
         }
     }
 

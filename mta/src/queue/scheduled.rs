@@ -15,6 +15,8 @@ use super::budget::List;
 use super::control::Blocks;
 use super::engine::QueueKey;
 use super::meter::Reached;
+use super::options::QueueOptions;
+use super::rules::QueueRules;
 use super::words::{EntryKey, PartKey};
 use crate::dns::site::Site;
 use crate::message::{MessageId, Priority, QueueName, Ticket};
@@ -148,6 +150,8 @@ pub(super) struct Scheduled {
     pub blocks: Blocks,
     /// The last transient failure of a part of it.
     pub last: Option<Box<LastAnswer>>,
+    /// Its options, if they are not those of all.
+    pub own: Option<Box<QueueOptions>>,
     /// How fast its messages may leave it.
     pub rates: List<Throttle>,
     /// The rate that it waits for.
@@ -176,9 +180,18 @@ impl Scheduled {
             held: 0,
             blocks: Blocks::default(),
             last: None,
+            own: None,
             rates: List::default(),
             limited: None,
         }
+    }
+
+    /// Takes what is said of it now. Returns whether its rates are others than before.
+    pub fn follow(&mut self, rules: &QueueRules, base: &QueueOptions) -> bool {
+        let own = rules.of(&self.key.0).over(base);
+        self.own = (own != *base).then(|| Box::new(own));
+        let before = std::mem::replace(&mut self.rates, rules.rates(&self.key.0));
+        before != self.rates
     }
 
     /// How soon its mail goes out where others wait.

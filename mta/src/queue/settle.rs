@@ -150,6 +150,8 @@ impl Engine {
     /// Turns the results of an attempt into what happens next with the part.
     fn settle(&mut self, key: EntryKey, result: &PartResult, now: UnixMs, acts: &mut Vec<Act>) {
         let random = self.random();
+        let Some(queue) = self.entries.get(key).map(|entry| entry.queue) else { return };
+        let options = *self.options_of(queue);
         let Some(entry) = self.entries.get_mut(key) else { return };
         let done = |r: &&RecipientResult| matches!(r.verdict, Verdict::Delivered | Verdict::Bounce);
         entry.settle(result.results.iter().filter(done).map(|r| r.recipient));
@@ -159,9 +161,9 @@ impl Engine {
             entry.attempts = entry.attempts.saturating_add(1);
             entry.due = HELD;
         } else if counts {
-            self.queues[entry.queue].last = last_answer(result, now);
+            self.queues[queue].last = last_answer(result, now);
             entry.attempts = entry.attempts.saturating_add(1);
-            entry.due = now.plus(self.options.retry_after(entry.attempts, random));
+            entry.due = now.plus(options.retry_after(entry.attempts, random));
         } else {
             entry.due = now.plus(UNCOUNTED_WAIT);
         }
@@ -213,7 +215,8 @@ impl Engine {
     }
 
     pub(super) fn expire(&mut self, key: EntryKey, acts: &mut Vec<Act>) {
-        let text = format!("not delivered within {} s", self.options.max_age.as_secs());
+        let Some(queue) = self.entries.get(key).map(|entry| entry.queue) else { return };
+        let text = format!("not delivered within {} s", self.options_of(queue).max_age.as_secs());
         self.fail(key, Cause::Expired, &Response::own(551, EnhancedCode::new(5, 4, 7), &text), acts);
     }
 

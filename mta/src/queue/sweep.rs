@@ -74,7 +74,7 @@ impl Engine {
     }
 
     fn is_old(&self, key: EntryKey, now: UnixMs) -> bool {
-        self.entries.get(key).is_some_and(|entry| entry.received.plus(self.options.max_age) <= now)
+        self.entries.get(key).is_some_and(|entry| entry.received.plus(self.options_of(entry.queue).max_age) <= now)
     }
 
     fn is_old_or_late(&self, key: EntryKey, now: UnixMs) -> bool {

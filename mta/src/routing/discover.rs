@@ -130,7 +130,7 @@ impl Discovery {
         let text = address.to_string();
         let own = self.ehlo_name.as_ref().map(|name| name.replace("{address}", &with_hyphens(&text)));
         let ehlo_name = own.as_deref().unwrap_or(&self.hostname).into();
-        Source { name: text.into(), address: Some(address), ehlo_name, names_itself: own.is_some(), ways }
+        Source { name: text.into(), address: Some(address), ehlo_name, names_itself: own.is_some(), ways, warmup: None }
     }
 
     /// The proxy behind a record.

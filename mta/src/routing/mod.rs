@@ -11,4 +11,5 @@ pub mod pool;
 pub mod route;
 pub mod rule;
 pub mod source;
+pub mod warmup;
 pub mod ways;

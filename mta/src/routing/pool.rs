@@ -84,6 +84,7 @@ mod tests {
                 address: None,
                 ehlo_name: name,
                 names_itself: true,
+                warmup: None,
                 ways: vec![Way::Direct],
             })
         };

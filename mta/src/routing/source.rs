@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use egret_shared::net::tls_client::KnownServer;
 
+use super::warmup::Warmup;
+
 /// A named way out: one address, its EHLO name, and how it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -18,6 +20,8 @@ pub struct Source {
     pub names_itself: bool,
     /// How it is reached: the first way that does not rest is used. At least one.
     pub ways: Vec<Way>,
+    /// How much it sends on each day until it is warm.
+    pub warmup: Option<Arc<Warmup>>,
 }
 
 /// How a source is reached.

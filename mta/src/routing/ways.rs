@@ -1,6 +1,7 @@
 //! What decides about the way of a message, as one value that a reload replaces: labels, rules, routes.
 //! Pure. Floor 2.
-//! Always: what a rule says counts before what a route says of a domain; a route that a rule has chosen takes the place
+//! Always: what a rule says counts before what is said of queues, that before what a route says of a domain, and that
+//! before what is said of all queues; a route that a rule has chosen takes the place
 //! of its domain's.
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use super::label::LabelHeaders;
 use super::route::{Route, Routes};
 use super::rule::{Assigned, Rules};
 use crate::message::{Address, Leads, Part, Priority, QueueName, Wishes};
+use crate::queue::rules::QueueRules;
 
 /// What decides about the way of a message.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,8 @@ pub struct Ways {
     pub rules: Rules,
     /// Static routes.
     pub routes: Routes,
+    /// What is said of queues.
+    pub queues: Arc<QueueRules>,
     /// The pool of mail for which nothing chooses.
     pub default_pool: Arc<str>,
 }
@@ -44,6 +48,13 @@ impl Ways {
         }
     }
 
+    /// The pool of a queue's mail where no rule chooses one.
+    fn pool_of(&self, queue: &QueueName) -> Arc<str> {
+        let by_route = || self.lead(queue).ok()?.1?.pool.clone();
+        let said = self.queues.pool(queue).or_else(by_route).or_else(|| self.queues.default_pool());
+        said.unwrap_or_else(|| self.default_pool.clone())
+    }
+
     /// One part for each queue, pool and priority, in the order in which they come first.
     pub fn split(&self, recipients: Vec<Address>, assigned: &[Assigned], wishes: &Wishes) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
@@ -53,8 +64,7 @@ impl Ways {
             let assigned = assigned.get(at).or(assigned.first()).unwrap_or(&nobodys);
             let (domain, (campaign, tenant)) = (recipient.canonical_domain(), assigned.labels.texts());
             let queue = QueueName::new(campaign, tenant, &domain).led_by(assigned.routing.as_deref());
-            let by_route = || self.lead(&queue).ok()?.1?.pool.clone();
-            let pool = assigned.pool.clone().or_else(by_route).unwrap_or_else(|| self.default_pool.clone());
+            let pool = assigned.pool.clone().unwrap_or_else(|| self.pool_of(&queue));
             let key = (queue, pool, assigned.priority);
             if let Some(part) = known.get(&key).and_then(|at| parts.get_mut(*at)) {
                 wishes.copy_to(at, &mut part.wishes, part.recipients.len());
@@ -77,6 +87,7 @@ mod tests {
     use super::super::route::Pattern;
     use super::*;
     use crate::message::{Notify, RecipientWish};
+    use crate::queue::rules::{QueuePatch, Said, TenantBlock};
 
     fn addresses(texts: &[&str]) -> Vec<Address> {
         texts.iter().map(|text| Address::parse(text).expect("an address")).collect()
@@ -112,6 +123,27 @@ mod tests {
         );
         let found: Vec<_> = parts.iter().map(|part| (&*part.pool, part.recipients.len())).collect();
         assert_eq!(found, [("warm", 2), ("vip", 1)], "what a rule says counts before the route");
+    }
+
+    #[test]
+    fn what_is_said_of_a_queue_counts_before_its_route_and_what_is_said_of_all_behind_it() {
+        let pool = |name: &str| {
+            let said = Said { value: name.into(), words: name.into(), place: "f:1".into() };
+            QueuePatch { egress_pool: Some(said), ..QueuePatch::default() }
+        };
+        let tenant = TenantBlock { patch: pool("of-tenant"), ..TenantBlock::default() };
+        let rules =
+            QueueRules { tenants: [("t".into(), tenant)].into(), default: pool("all"), ..QueueRules::default() };
+        let ways = Ways { queues: rules.into(), ..ways() };
+        let of = |tenant: Option<&str>, pool: Option<&str>, to: &str| {
+            let labels = Labels { tenant: tenant.and_then(|tenant| tenant.parse().ok()), campaign: None };
+            let assigned = Assigned { labels, pool: pool.map(Into::into), ..Assigned::default() };
+            ways.split(addresses(&[to]), &[assigned], &Wishes::default())[0].pool.to_string()
+        };
+        assert_eq!(of(Some("t"), Some("vip"), "1@b.test"), "vip", "a rule");
+        assert_eq!(of(Some("t"), None, "1@b.test"), "of-tenant");
+        assert_eq!(of(None, None, "1@b.test"), "warm", "its route");
+        assert_eq!(of(None, None, "1@a.test"), "all");
     }
 
     #[test]

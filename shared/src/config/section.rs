@@ -113,6 +113,8 @@ pub struct Section<'d> {
     asked: RefCell<Vec<&'static str>>,
     /// Whatever else it holds was asked for, too.
     asked_all: Cell<bool>,
+    /// So was each table that it holds.
+    asked_tables: Cell<bool>,
 }
 
 impl<'d> Section<'d> {
@@ -121,7 +123,8 @@ impl<'d> Section<'d> {
     }
 
     fn new(context: &'d Context, path: String, at: usize, table: Option<&'d DeTable<'d>>) -> Self {
-        Self { context, path, at, table, asked: RefCell::default(), asked_all: Cell::new(false) }
+        let (asked_all, asked_tables) = (Cell::new(false), Cell::new(false));
+        Self { context, path, at, table, asked: RefCell::default(), asked_all, asked_tables }
     }
 
     /// The section's path in the file, like `source.a1`.
@@ -272,9 +275,19 @@ impl<'d> Section<'d> {
     /// The sub-tables under names that are free, beside the keys that were asked for, in the order of the file.
     pub fn tables(&self) -> Vec<(String, Section<'d>)> {
         self.asked_all.set(true);
+        self.free(|_| true)
+    }
+
+    /// The same, but what is no table is a key that nobody knows.
+    pub fn only_tables(&self) -> Vec<(String, Section<'d>)> {
+        self.asked_tables.set(true);
+        self.free(DeValue::is_table)
+    }
+
+    fn free(&self, counts: impl Fn(&DeValue<'d>) -> bool) -> Vec<(String, Section<'d>)> {
         let asked = self.asked.borrow();
         let mut found: Vec<_> = self.table.iter().flat_map(|table| table.iter()).collect();
-        found.retain(|(name, _)| !asked.contains(&name.get_ref().as_ref()));
+        found.retain(|(name, value)| !asked.contains(&name.get_ref().as_ref()) && counts(value.get_ref()));
         let sub = |(name, value): (&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)| {
             (name.get_ref().to_string(), self.sub(self.full(name.get_ref()), value))
         };
@@ -404,9 +417,12 @@ impl Drop for Section<'_> {
             return;
         }
         let asked = self.asked.borrow();
-        for (name, _) in
+        for (name, value) in
             self.table.iter().flat_map(|t| t.iter()).filter(|(n, _)| !asked.contains(&n.get_ref().as_ref()))
         {
+            if self.asked_tables.get() && value.get_ref().is_table() {
+                continue;
+            }
             if self.context.ignored.iter().any(|key| key == name.get_ref()) {
                 self.note(name.get_ref(), "is not known here, and ignored because ignore_unknown names it");
                 continue;

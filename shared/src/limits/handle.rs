@@ -132,6 +132,11 @@ impl Limits {
         self.with(|purse| purse.take_quota(name, day, most, now))
     }
 
+    /// Gives back one of a quota that was taken and not used.
+    pub fn give_back_quota(&self, name: &Arc<str>, day: u32, now: Instant) {
+        self.with(|purse| purse.give_back_quota(name, day, now));
+    }
+
     /// Waits until something changed for somebody who was refused with [`When::Woken`]; the names of the limits.
     /// For one who waits: the engine of the queues.
     pub async fn woken(&self) -> Vec<Arc<str>> {
@@ -283,6 +288,9 @@ mod tests {
         assert_eq!(taken, 7);
         assert!(limits.take_quota(&name, 20_001, 7, now).is_ok());
         assert!(limits.take_quota(&name, 20_000, 8, now).is_ok(), "the plan was changed");
+        assert!(limits.take_quota(&name, 20_000, 8, now).is_err());
+        limits.give_back_quota(&name, 20_000, now);
+        assert!(limits.take_quota(&name, 20_000, 8, now).is_ok(), "one was not used");
     }
 
     #[tokio::test]

@@ -173,7 +173,7 @@ impl Node {
         let (path, Self { at, admin }) = (home.display(), self);
         let config = format!(
             "hostname = \"node{n}.egret.test\"\n[spool]\npath = \"{path}/spool\"\n[event_log]\npath = \"{path}/events\"\n\
-             [admin]\naddress = \"{admin}\"\n[redis]\nservers = [\"{redis}\"]\n[[listener]]\naddress = \"{at}\"\n\
+             [admin]\naddress = \"{admin}\"\n[redis]\naddress = [\"{redis}\"]\n[[listener]]\naddress = \"{at}\"\n\
              [delivery]\nconnection_limit = {SESSIONS}\nmax_message_rate = \"{RATE}/s,max_burst={BURST}\"\n\
              [[route]]\ndomains = [\"*\"]\nhosts = [\"{sink}\"]\n\
              [proxy.p1]\naddress = \"{}\"\n[proxy.p2]\naddress = \"{}\"\n\

@@ -116,6 +116,7 @@ async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
             "tenant": assigned.labels.texts().1,
             "campaign": assigned.labels.texts().0,
             "queue": part.queue,
+            "queue_options": queue_options(config, part),
             "priority": part.priority,
             "route": way.route.map(|route| json!({
                 "name": route.name,
@@ -261,6 +262,14 @@ fn hosts(site: &Site) -> Vec<Value> {
     let protocol = if site.protocol == Protocol::Lmtp { "lmtp" } else { "smtp" };
     let host = |host: &MxHost| json!({ "host": host.name, "addresses": host.addresses, "port": host.port, "protocol": protocol, "tls_policy": policy(host) });
     site.hosts.iter().map(host).collect()
+}
+
+/// What is said of the part's queue in files of queues, and where.
+fn queue_options(config: &Config, part: &Part) -> Vec<Value> {
+    let (rules, patch) = (&config.queues.rules, config.queues.rules.of(&part.queue));
+    let overall = rules.overall(&part.queue).map(|said| ("overall_max_message_rate", &*said.words, &*said.place));
+    let all = patch.told().into_iter().chain(overall);
+    all.map(|(option, value, by)| json!({ "option": option, "value": value, "by": by })).collect()
 }
 
 /// The options of the path that are said, other than by default, and where; of one source alone with its name.

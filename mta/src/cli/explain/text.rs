@@ -41,6 +41,12 @@ fn recipient(one: &Value, text: &mut String) {
         ("pool", words(&one["pool"]["name"])),
     ] {
         let _ = writeln!(text, "  {key:<9} {value}");
+        if key == "queue" {
+            for said in each(&one["queue_options"]) {
+                let (option, value, by) = (words(&said["option"]), words(&said["value"]), words(&said["by"]));
+                let _ = writeln!(text, "  of queue  {option} = {value} (by {by})");
+            }
+        }
     }
     for source in each(&one["pool"]["sources"]) {
         let _ = writeln!(text, "  source    {}", source_line(source));

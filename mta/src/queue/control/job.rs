@@ -2,7 +2,7 @@
 //! Always: a job knows its entries from its start; nothing that it is to bounce or to move goes out
 //! meanwhile, and what is in a session is looked at again until it is back.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,8 +87,8 @@ pub struct JobView {
 pub(super) enum Chore {
     /// Queues that may go on.
     Wake(VecDeque<QueueKey>),
-    /// Entries whose timers were set by other options: the age at which they expired, and they.
-    Retime(Duration, VecDeque<EntryKey>),
+    /// Entries whose timers were set by other options: the ages at which they expired, by queue, and they.
+    Retime(HashMap<QueueKey, Duration>, VecDeque<EntryKey>),
 }
 
 enum Outcome {
@@ -350,11 +350,11 @@ impl Engine {
                     }
                     queues.is_empty()
                 }
-                Chore::Retime(old_age, entries) => {
+                Chore::Retime(ages, entries) => {
                     let slice: Vec<EntryKey> = entries.drain(..left.min(entries.len())).collect();
                     left -= slice.len();
                     for entry in slice {
-                        self.retime(entry, *old_age, now, acts);
+                        self.retime(entry, ages, now, acts);
                     }
                     entries.is_empty()
                 }
@@ -368,8 +368,11 @@ impl Engine {
 
     /// Brings a part's schedule under the options that hold now. A timer that is too early finds out by
     /// itself.
-    fn retime(&mut self, key: EntryKey, old_age: Duration, now: UnixMs, acts: &mut Vec<Act>) {
-        let options = self.options;
+    fn retime(&mut self, key: EntryKey, ages: &HashMap<QueueKey, Duration>, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(queue) = self.entries.get(key).map(|entry| entry.queue) else { return };
+        let options = *self.options_of(queue);
+        // One that came into the queue since was scheduled by its options of now.
+        let old_age = ages.get(&queue).copied().unwrap_or(options.max_age);
         let Some(entry) = self.entries.get_mut(key) else { return };
         let before = entry.due.min(entry.received.plus(old_age));
         if entry.attempts > 0 && entry.due != HELD && matches!(entry.place, Place::Timer) {

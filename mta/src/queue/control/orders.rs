@@ -1,6 +1,7 @@
 //! Takes orders and ends them. Pure. Floor 2.
 //! Always: whenever the orders that last have changed, [`Act::Keep`] says what they are now.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::words::{By, Control, ControlId, ControlKind, Move, Refused, Scope, Ta
 use crate::message::{EnhancedCode, Response};
 use crate::queue::engine::{Engine, Timer};
 use crate::queue::options::QueueOptions;
+use crate::queue::rules::QueueRules;
 use crate::queue::scheduled::Lead;
 use crate::queue::words::Act;
 
@@ -145,10 +147,33 @@ impl Engine {
 
     /// Other options, which hold at once for all that is queued.
     pub fn set_options(&mut self, options: QueueOptions) {
-        let old = std::mem::replace(&mut self.options, options);
-        if old != options {
-            let all = self.entries.keys().collect();
-            self.add_chore(Chore::Retime(old.max_age, all));
+        self.set_queues(options, self.rules.clone());
+    }
+
+    /// Other options, and other words about single queues; they hold at once for all that is queued.
+    pub fn set_queues(&mut self, options: QueueOptions, rules: Arc<QueueRules>) {
+        if options == self.options && (Arc::ptr_eq(&rules, &self.rules) || *rules == *self.rules) {
+            return;
+        }
+        let before: Vec<_> = self.queues.keys().map(|key| (key, *self.options_of(key))).collect();
+        (self.options, self.rules) = (options, rules);
+        let mut changed = Vec::new();
+        for (key, queue) in &mut self.queues {
+            if queue.follow(&self.rules, &self.options) {
+                // It may wait for a rate that is no more.
+                queue.limited = None;
+                changed.push(key);
+            }
+        }
+        for key in changed {
+            self.set_timer(UnixMs(0), Timer::Queue(key));
+        }
+        let changed = before.into_iter().filter(|(key, old)| self.options_of(*key) != old);
+        let ages: HashMap<_, _> = changed.map(|(key, old)| (key, old.max_age)).collect();
+        if !ages.is_empty() {
+            let all = self.entries.iter().filter(|(_, entry)| ages.contains_key(&entry.queue));
+            let all = all.map(|(key, _)| key).collect();
+            self.add_chore(Chore::Retime(ages, all));
         }
     }
 

@@ -257,7 +257,7 @@ impl Engine {
             Place::Reporting => "reporting",
         };
         let Entry { part, attempts, due, received, .. } = *entry;
-        let expires = received.plus(self.options.max_age);
+        let expires = received.plus(self.options_of(entry.queue).max_age);
         let (queue, pool, settled) = (queue.to_string(), pool.clone(), entry.settled.to_vec());
         Some(PartRow { part, queue, pool, priority, place, attempts, due, expires, settled, waits_for })
     }

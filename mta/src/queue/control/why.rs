@@ -382,6 +382,9 @@ impl Engine {
             if let Some(ready) = ready.filter(|ready| ready.held_until > now) {
                 own.add(held(ready));
             }
+            if let Some(by) = ready.filter(|ready| ready.is_unchosen(now)).and_then(|ready| ready.unchosen.as_ref()) {
+                own.add(reached(by).lasting(None, by.until).of(source));
+            }
             if let Some(ready) = ready.filter(|r| {
                 let most = self.controls.most_ready(&source.name, &site.name, self.options.max_ready, now);
                 !r.waiting.has_room(queue.priority(), &queue.tenant, r.most_waiting(most))

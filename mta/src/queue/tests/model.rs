@@ -1,11 +1,12 @@
 //! The engine against a plain reference, over random schedules with a moved clock: attempts are counted
-//! exactly, due times are what the back-off says, expiry is never early and at most a round late, and a
-//! suspension counts nothing.
+//! exactly, due times are what the back-off of their queue says, expiry is never early and at most a round late, and a
+//! suspension counts nothing, while a tenant's own options come and go.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::queue::control::words::{Scope, Target};
+use crate::queue::rules::{QueuePatch, QueueRules, Said, TenantBlock};
 
 /// A round of the sweep, and the longest step of the clock here.
 const ROUND: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ enum Step {
     Fault,
     Suspend(u16),
     Requeue,
+    /// The tenant's own wait and age, in seconds, or none.
+    Reload(Option<(u64, u64)>),
     Pass(u16),
 }
 
@@ -39,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Fault),
         1 => (1u16..600).prop_map(Step::Suspend),
         1 => Just(Step::Requeue),
+        1 => prop::option::of((20u64..400, 600u64..4_000)).prop_map(Step::Reload),
         6 => (1u16..1_500).prop_map(Step::Pass),
     ]
 }
@@ -49,6 +53,8 @@ struct Pair {
     known: BTreeMap<MessageId, Known>,
     suspended_until: UnixMs,
     options: QueueOptions,
+    of_tenant: QueueOptions,
+    reloaded: UnixMs,
 }
 
 impl Pair {
@@ -56,11 +62,33 @@ impl Pair {
         let mut world = World::new(1, 2);
         let options = QueueOptions { max_age: 90 * MINUTE, ..options() };
         world.engine.set_options(options);
-        Self { world, known: BTreeMap::new(), suspended_until: UnixMs(0), options }
+        let (suspended_until, reloaded) = (UnixMs(0), UnixMs(0));
+        Self { world, known: BTreeMap::new(), suspended_until, options, of_tenant: options, reloaded }
     }
 
     fn tenant() -> Target {
         Target::new(Scope { tenant: Some("t".into()), ..Scope::default() }, false, "suspend").expect("a target")
+    }
+
+    fn options(&self, is_of_tenant: bool) -> QueueOptions {
+        if is_of_tenant { self.of_tenant } else { self.options }
+    }
+
+    /// The tenant's own options are others. What waits for a retry waits no longer than they say.
+    fn reload(&mut self, own: Option<(u64, u64)>) {
+        let said = |secs: u64| Said { value: Duration::from_secs(secs), words: "w".into(), place: "f:1".into() };
+        let (retry_interval, max_age) = own.map(|(wait, age)| (said(wait), said(age))).unzip();
+        let patch = QueuePatch { retry_interval, max_age, ..QueuePatch::default() };
+        let tenants = [("t".into(), TenantBlock { patch, overall_max_message_rate: None })].into();
+        let (base, now) = (self.options, self.world.now);
+        self.world.engine.set_queues(base, Arc::new(QueueRules { tenants, ..QueueRules::default() }));
+        let (retry_interval, max_age) = own.unwrap_or((base.retry_interval.as_secs(), base.max_age.as_secs()));
+        let [retry_interval, max_age] = [retry_interval, max_age].map(Duration::from_secs);
+        self.of_tenant = QueueOptions { retry_interval, max_age, ..base };
+        self.reloaded = now;
+        for known in self.known.values_mut().filter(|known| known.is_of_tenant && known.attempts > 0) {
+            known.due = known.due.min(now.plus(retry_interval));
+        }
     }
 
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -113,6 +141,10 @@ impl Pair {
                 }
                 self.pass(Duration::from_millis(1))?;
             }
+            Step::Reload(own) => {
+                self.reload(*own);
+                self.pass(Duration::from_millis(1))?;
+            }
             Step::Pass(secs) => {
                 for _ in 0..secs / 5 {
                     self.pass(Duration::from_secs(5))?;
@@ -132,12 +164,14 @@ impl Pair {
         let Some(Mark::Later { attempts, due, .. }) = self.world.marks.get(&id) else {
             return Err(TestCaseError::fail("no mark"));
         };
+        let options = self.options(self.known[&id].is_of_tenant);
         let known = self.known.get_mut(&id).expect("admitted");
         known.attempts += u16::from(counts);
         prop_assert_eq!(*attempts, known.attempts);
         let wait = due.since(self.world.now);
         if counts {
-            let ideal = (MINUTE * (1 << (known.attempts - 1).min(10))).min(self.options.max_retry_interval);
+            let wait_of = options.retry_interval * (1 << (known.attempts - 1).min(10));
+            let ideal = wait_of.min(options.max_retry_interval);
             prop_assert!(wait >= ideal * 94 / 100 && wait <= ideal * 106 / 100, "{:?} for {:?}", wait, ideal);
         }
         known.due = *due;
@@ -159,10 +193,11 @@ impl Pair {
 
     /// What failed is old enough; what is old enough has failed within a round, unless it is in flight.
     fn look(&mut self) -> Result<(), TestCaseError> {
-        let (now, age) = (self.world.now, self.options.max_age);
+        let now = self.world.now;
         for failed in std::mem::take(&mut self.world.failed) {
             prop_assert_eq!(failed.cause, Cause::Expired);
             let known = self.known.remove(&failed.ticket.id).expect("failed once");
+            let age = self.options(known.is_of_tenant).max_age;
             prop_assert!(known.received.plus(age) <= now, "expired early");
             prop_assert_eq!(failed.ticket.attempts, known.attempts);
             self.world.engine.reported(failed.key, now, &mut self.world.acts);
@@ -170,7 +205,8 @@ impl Pair {
         self.world.play();
         let flying: HashSet<MessageId> = self.world.tickets.values().map(|ticket| ticket.id).collect();
         for (id, known) in self.known.iter().filter(|(id, _)| !flying.contains(*id)) {
-            let late = now.since(known.received.plus(age).max(known.flew));
+            let expiry = known.received.plus(self.options(known.is_of_tenant).max_age);
+            let late = now.since(expiry.max(known.flew).max(self.reloaded));
             prop_assert!(late <= 2 * ROUND, "{} is {:?} late", id, late);
         }
         prop_assert_eq!(self.world.engine.len(), self.known.len());

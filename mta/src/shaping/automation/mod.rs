@@ -1,7 +1,8 @@
 //! What follows by itself from the answers of destinations: rules over answers, and the way back after a suspension.
-//! Floor 2; `rule`, `window` and `recovery` are lower. Gives orders, does not carry them out.
+//! Floor 2; `rule`, `window` and `recovery` are lower, `fleet` is higher. Gives orders, does not carry them out.
 //! Always: an answer that took the mail costs nothing; a failure costs one match of all patterns at once.
 
+pub mod fleet;
 pub mod recovery;
 pub mod rule;
 pub mod set;
@@ -10,6 +11,7 @@ pub mod store;
 pub mod watch;
 mod window;
 
+pub use fleet::FleetStore;
 pub use recovery::Recovery;
 pub use rule::{Action, Rule, Setting, Trigger};
 pub use set::{BadPattern, Place, RuleSet, Rules, Scoped, Within};

@@ -12,10 +12,14 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::store::{Doing, Probe, Store, Told};
-use crate::queue::control::words::{By, Control};
+use crate::queue::control::words::{By, Control, Scope};
 
 /// Between two looks at what others have told.
 const LOOK: Duration = Duration::from_secs(1);
+/// An order that ends so soon is told to last longer, if it does, and is not told to be ended.
+const LATE: Duration = Duration::from_secs(3);
+/// This part of an order's time is not worth a word.
+const SMALL_PART: u32 = 20;
 
 /// A source and a site.
 pub type Way = (Arc<str>, Arc<str>);
@@ -75,21 +79,31 @@ impl Sharing {
     }
 
     async fn turn(&self, adopts: &dyn Adopts, known: &mut Known, version: &mut u64) -> Result<(), String> {
+        let shared = self.share(adopts, known, version).await;
+        // Behind what was heard, so that no probe goes out on a path that another node has suspended again.
         self.probe(adopts).await;
+        shared
+    }
+
+    async fn share(&self, adopts: &dyn Adopts, known: &mut Known, version: &mut u64) -> Result<(), String> {
         let heard = self.0.store.hear(*version).await?;
-        if heard.version < *version {
-            // The store has forgotten: everything is told anew.
-            known.clear();
-        }
+        let gone = gone(&self.0.own.lock(), known, self.0.clock.wall());
+        let has_forgotten = heard.version < *version;
         *version = heard.version;
-        for told in heard.told.into_iter().flatten() {
-            let name = told.control.common_name();
-            if known.get(&name) != Some(&told) {
-                // What could not be taken up is not known: it must not look as if it was ended here.
-                known.remove(&name);
-                match adopts.adopt(told.clone()).await {
-                    Ok(()) => drop(known.insert(name, told)),
-                    Err(why) => warn!(order = %name, %why, "an order of another node cannot be taken up"),
+        if has_forgotten || heard.told.is_some() {
+            let told = heard.told.unwrap_or_default();
+            let told: Known = told.into_iter().map(|told| (told.control.common_name(), told)).collect();
+            // What the store has forgotten is told anew; that it was ended here, too.
+            known.retain(|name, _| told.contains_key(name) || gone.contains_key(name));
+            for (name, told) in told {
+                let is_over = gone.contains_key(&name) && !told.is_ended;
+                if !is_over && known.get(&name) != Some(&told) {
+                    // What could not be taken up is not known: it must not look as if it was ended here.
+                    known.remove(&name);
+                    match adopts.adopt(told.clone()).await {
+                        Ok(()) => drop(known.insert(name, told)),
+                        Err(why) => warn!(order = %name, %why, "an order of another node cannot be taken up"),
+                    }
                 }
             }
         }
@@ -118,26 +132,39 @@ impl Sharing {
     }
 }
 
-/// The name of a path in a store.
-pub fn path(source: &str, site: &str) -> String {
-    format!("{source} {site}")
+/// The name of a path in a store: that of its scope.
+pub fn path(source: &Arc<str>, site: &Arc<str>) -> String {
+    Scope { source: Some(source.clone()), site: Some(site.clone()), ..Scope::default() }.to_string()
 }
 
 /// What the others do not know: orders that are new or last longer, and those that were ended.
 fn news(own: &[Control], known: &Known, now: UnixMs) -> Vec<Told> {
     let is_new = |control: &&Control| {
         control.expires > now
-            && known
-                .get(&control.common_name())
-                .is_none_or(|told| told.is_ended || told.control.expires < control.expires)
+            && known.get(&control.common_name()).is_none_or(|told| told.is_ended || is_worth_it(told, control, now))
     };
     let mut words: Vec<Told> =
         own.iter().filter(is_new).map(|control| Told { control: control.clone(), is_ended: false }).collect();
-    let is_gone = |told: &&Told| {
-        !told.is_ended && told.control.expires > now && !own.iter().any(|control| control.is_like(&told.control))
-    };
-    words.extend(known.values().filter(is_gone).map(|told| Told { is_ended: true, ..told.clone() }));
+    words.extend(gone(own, known, now).into_values());
     words
+}
+
+/// Whether others need to hear that an order lasts longer. An order that each answer prolongs is not told each time, but
+/// it is before theirs ends.
+fn is_worth_it(told: &Told, own: &Control, now: UnixMs) -> bool {
+    let (theirs, longest) = (told.control.expires, own.expires);
+    let is_much = || theirs.plus(longest.since(now) / SMALL_PART) < longest;
+    theirs < longest && (is_much() || theirs <= now.plus(LATE))
+}
+
+/// What others know to be in force and was ended here.
+fn gone(own: &[Control], known: &Known, now: UnixMs) -> Known {
+    let is_gone = |told: &Told| {
+        // Close to its end it may have ended by itself, by a clock that is a little ahead.
+        !told.is_ended && told.control.expires > now.plus(LATE) && !own.iter().any(|own| own.is_like(&told.control))
+    };
+    let gone = known.iter().filter(|(_, told)| is_gone(told));
+    gone.map(|(name, told)| (name.clone(), Told { is_ended: true, ..told.clone() })).collect()
 }
 
 #[cfg(test)]

@@ -289,6 +289,14 @@ impl Purse {
         taken
     }
 
+    /// Gives back one of the quota of a day that was taken and not used.
+    pub fn give_back_quota(&mut self, name: &Arc<str>, day: u32, now: Instant) {
+        let mode = self.mode;
+        if let Some(account) = self.quotas.accounts.get_mut(&(name.clone(), day)) {
+            account.give_back(mode, now);
+        }
+    }
+
     /// Whether the store is to be asked something.
     pub fn has_asks(&self) -> bool {
         self.mode == Mode::Shared && !(self.due.is_empty() && self.ready.is_empty())

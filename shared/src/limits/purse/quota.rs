@@ -76,6 +76,21 @@ impl QuotaAccount {
         Ok(())
     }
 
+    /// One that was taken was not used.
+    pub(super) fn give_back(&mut self, mode: Mode, now: Instant) {
+        if self.used == 0 {
+            return;
+        }
+        self.used -= 1;
+        self.touched = now;
+        // What was taken without the store's leave is told to it as used no more; else it can be taken again.
+        if self.untold > 0 {
+            self.untold -= 1;
+        } else if mode != Mode::Alone {
+            self.at_hand += 1;
+        }
+    }
+
     pub(super) fn ask(&mut self, name: &Arc<str>, day: u32, now: Instant) -> Option<Ask> {
         let most = (self.most / PARTS).max(1);
         let batch = self.pace.recent(now).clamp(1, most);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::queue::control::words::{ControlKind, Scope};
+use crate::queue::control::words::ControlKind;
 use crate::shaping::automation::store::Heard;
 
 /// What two nodes share.

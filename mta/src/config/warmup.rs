@@ -1,0 +1,51 @@
+//! `[source.NAME.warmup]`: the plan by which a new address sends more from day to day. Floor 5.
+
+use std::collections::BTreeMap;
+
+use egret_shared::config::Section;
+
+use crate::routing::warmup::{Day, Warmup};
+
+/// A day as it is written: `"2026-12-01"`.
+struct Date(Day);
+
+impl std::str::FromStr for Date {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |error: jiff::Error| format!("{error}; write it like \"2026-12-01\"");
+        let date: jiff::civil::Date = text.parse().map_err(wrong)?;
+        let days = date.since((jiff::Unit::Day, jiff::civil::date(1970, 1, 1))).map_err(wrong)?.get_days();
+        u32::try_from(days).map(Self).map_err(|_| "is before 1970; write it like \"2026-12-01\"".to_owned())
+    }
+}
+
+egret_shared::config_value_from_str!(Date => "a date");
+
+/// The plan of a source, if its section holds one.
+pub(super) fn build(source: &Section<'_>) -> Option<Warmup> {
+    let section = source.section("warmup");
+    let start = section.optional::<Date>(
+        "start",
+        "The first day of the plan (UTC), like \"2026-12-01\"; before it the source sends nothing, after the last day as much as it can.",
+    );
+    let messages = section.with_default::<Vec<u64>>(
+        "messages",
+        "[]",
+        "How many messages it sends to each site (or provider, where shaping knows one) on the first day, the second, and so on, like [50, 100, 200, 400]. The fleet keeps this together; what is more goes by other sources of the pool, or waits for the next day.",
+    );
+    let by = section.map::<Vec<u64>>(
+        "by",
+        "Other numbers for a provider or a site, like `{ google = [20, 40, 80] }`; those of a provider are for all its sites together.",
+    );
+    if !section.is_present() {
+        return None;
+    }
+    if start.is_none() {
+        section.complain("start", "is missing; write the first day, like \"2026-12-01\"");
+    }
+    if messages.is_empty() {
+        section.complain("messages", "is missing; write how many messages each day may have, like [50, 100, 200]");
+    }
+    let by: BTreeMap<_, _> = by.into_iter().collect();
+    Some(Warmup { start: start?.0, messages, by })
+}
