@@ -153,6 +153,8 @@ impl Driver {
         loop {
             let asks = self.limits.with(|purse| purse.asks(self.clock.now()));
             if asks.is_empty() {
+                // Who waits for an answer to what is asked no more shall not wait for the next beat.
+                self.limits.heard();
                 return;
             }
             let (mut failure, started) = (None, self.clock.now());

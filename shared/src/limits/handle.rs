@@ -115,8 +115,7 @@ impl Limits {
             return Ok(Lease { limits: None, places: Box::default() });
         }
         self.with(|purse| purse.hold(counts, now))?;
-        let places = counts.iter().map(|(name, count)| (name.clone(), count.local)).collect();
-        Ok(Lease { limits: Some(self.clone()), places })
+        Ok(self.lease(counts))
     }
 
     /// Whether this node should give up a place of that name because others wait longer (fair turns).
@@ -173,18 +172,14 @@ impl Limits {
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
             let now = clock.now();
-            let refusal = match self.hold(counts, now) {
-                Ok(lease) => match self.take(throttles, now) {
-                    Ok(()) => return Ok(lease),
-                    Err(refusal) => refusal,
-                },
-                Err(refusal) => refusal,
+            let (refusal, is_settled) = match self.attempt(counts, throttles, now) {
+                Ok(lease) => return Ok(lease),
+                Err(refused) => refused,
             };
             if let When::At(at) = refusal.when {
                 return Err(denied(refusal.name, Some(at.saturating_duration_since(now))));
             }
             let left = deadline.saturating_duration_since(now);
-            let is_settled = self.with(|purse| purse.is_settled(&refusal.name));
             if left.is_zero() || is_settled || tokio::time::timeout(left, changed).await.is_err() {
                 self.with(|purse| counts.iter().for_each(|(name, _)| purse.wait_no_more(name)));
                 return Err(denied(refusal.name, None));
@@ -192,7 +187,30 @@ impl Limits {
         }
     }
 
-    /// Answers were heard: who waits for one looks again.
+    /// Tries once. Who is refused learns whether the store has said all that it has to say: in the same moment, since
+    /// an answer that comes a moment later may be room.
+    fn attempt(
+        &self,
+        counts: &[(Arc<str>, Count)],
+        throttles: &[(Arc<str>, Throttle)],
+        now: Instant,
+    ) -> Result<Lease, (Refusal, bool)> {
+        let settled = |purse: &Purse, refusal: Refusal| {
+            let is_settled = purse.is_settled(&refusal.name);
+            (refusal, is_settled)
+        };
+        self.with(|purse| purse.hold(counts, now).map_err(|refusal| settled(purse, refusal)))?;
+        let lease = self.lease(counts);
+        self.with(|purse| purse.take(throttles, now).map_err(|refusal| settled(purse, refusal)))?;
+        Ok(lease)
+    }
+
+    fn lease(&self, counts: &[(Arc<str>, Count)]) -> Lease {
+        let places = counts.iter().map(|(name, count)| (name.clone(), count.local)).collect();
+        Lease { limits: Some(self.clone()), places }
+    }
+
+    /// Answers were heard, or there is nothing to ask: who waits for one looks again.
     pub(super) fn heard(&self) {
         self.0.changed.notify_waiters();
     }
