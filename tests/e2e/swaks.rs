@@ -81,7 +81,7 @@ async fn swaks_logs_in_as_a_user() {
     for (how, password, said) in [
         (&["--tls", "--auth", "PLAIN"][..], "wrong", "535 5.7.8"),
         (&["--auth", "PLAIN"], "right", "not advertise auth"),
-        (&["--tls", "--auth", "CRAM-MD5"], "right", "not advertise auth"),
+        (&["--tls", "--auth", "CRAM-MD5"], "right", "requested type not available"),
     ] {
         let (code, text) = log_in(how, password);
         assert!(code == 28 && text.contains(said), "{how:?} {password} ended with {code}:\n{text}");

@@ -86,7 +86,7 @@ fn whole_file(root: &Section<'_>, pools: Option<&[Arc<str>]>, rules: &mut QueueR
         table.complain_here(format!(
             "is a table; what is for the tenant {name:?} everywhere belongs into [tenant.{name:?}]"
         ));
-        table.tables();
+        table.leave_rest();
     }
     for (name, section) in queues.only_tables() {
         domain(&name, &section, pools, rules);
@@ -107,7 +107,7 @@ fn refuse(section: &Section<'_>, keys: &[(&'static str, &str)]) {
 fn label(name: &str, what: &str, section: &Section<'_>) -> Option<Arc<str>> {
     if let Err(why) = name.parse::<Label>() {
         section.complain_here(format!("is for a {what} that cannot be: {why}"));
-        section.tables();
+        section.leave_rest();
         return None;
     }
     QueueName::new(None, Some(name), "").tenant().map(Into::into)
@@ -135,12 +135,12 @@ fn domain(name: &str, section: &Section<'_>, pools: Option<&[Arc<str>]>, rules: 
         Ok(Pattern::Below(domain)) => rules.below.entry(domain).or_default(),
         Ok(Pattern::Any) => {
             section.complain_here("is for all domains; write [queue.default]");
-            section.tables();
+            section.leave_rest();
             return;
         }
         Err(error) => {
             section.complain_here(format!("is no domain: {error}"));
-            section.tables();
+            section.leave_rest();
             return;
         }
     };
@@ -151,7 +151,7 @@ fn domain(name: &str, section: &Section<'_>, pools: Option<&[Arc<str>]>, rules: 
             "holds a table {within:?}: names of domains belong in quotes, as in [queue.\"{name}.{within}\"]"
         ));
         for (_, tenant) in &tenants {
-            tenant.tables();
+            tenant.leave_rest();
         }
         return;
     }

@@ -284,6 +284,11 @@ impl<'d> Section<'d> {
         self.free(DeValue::is_table)
     }
 
+    /// Whatever else it holds has been complained about already.
+    pub fn leave_rest(&self) {
+        self.asked_all.set(true);
+    }
+
     fn free(&self, counts: impl Fn(&DeValue<'d>) -> bool) -> Vec<(String, Section<'d>)> {
         let asked = self.asked.borrow();
         let mut found: Vec<_> = self.table.iter().flat_map(|table| table.iter()).collect();
