@@ -40,7 +40,7 @@ pub(super) fn build(source: &Section<'_>) -> Option<Warmup> {
     if !section.is_present() {
         return None;
     }
-    if start.is_none() {
+    if start.is_none() && !section.skip("start") {
         section.complain("start", "is missing; write the first day, like \"2026-12-01\"");
     }
     if messages.is_empty() {
