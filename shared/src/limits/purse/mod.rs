@@ -199,6 +199,9 @@ impl Purse {
             account.take(mode, now);
             if mode == Mode::Shared {
                 self.rate_is_due(name, now);
+            } else if self.mode == Mode::Shared && !throttle.local {
+                // It went by the share, and the store must hear of it soon.
+                self.rate_is_told(name);
             }
         }
         Ok(())
@@ -321,6 +324,14 @@ impl Purse {
         let nodes = self.nodes();
         let Some(account) = self.rates.accounts.get_mut(name) else { return };
         if !account.asked && !account.due && account.is_short(&self.manner, nodes, now) {
+            account.due = true;
+            self.due.push(Key::Rate(name.clone()));
+        }
+    }
+
+    fn rate_is_told(&mut self, name: &Arc<str>) {
+        let Some(account) = self.rates.accounts.get_mut(name) else { return };
+        if !account.due {
             account.due = true;
             self.due.push(Key::Rate(name.clone()));
         }

@@ -54,7 +54,7 @@ impl Purse {
             Key::Rate(name) => {
                 let account = self.rates.accounts.get_mut(name)?;
                 account.due = false;
-                account.ask(name, &self.manner, nodes, now)
+                if quiet { account.back(name, false, now) } else { account.ask(name, &self.manner, nodes, now) }
             }
             Key::Count(name) => {
                 let account = self.counts.accounts.get_mut(name)?;
