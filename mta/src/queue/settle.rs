@@ -83,7 +83,7 @@ impl Engine {
         ready.idle.retain(|idle| *idle != session);
         let site = ready.site;
         if let Some(entry) = over.holds {
-            self.take_back(key, entry);
+            self.take_back(key, entry, now);
         }
         if let Some(fault) = fault {
             self.blame(key, fault, session, &over, now);
@@ -119,14 +119,20 @@ impl Engine {
         self.set_timer(self.ready.get(key).map_or(now, |r| r.held_until.max(now)), Timer::Ready(key));
     }
 
-    /// Puts an entry that a session did not try at the head of the ready queue, if it may still go out there.
-    fn take_back(&mut self, key: ReadyKey, entry: EntryKey) {
+    /// Puts an entry that a session did not try at the head of the ready queue, if it may still go out there. What it
+    /// took of rates is given back: it was not sent.
+    fn take_back(&mut self, key: ReadyKey, entry: EntryKey, now: UnixMs) {
         let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
+        self.meter.give_back(&self.ready[key].budget.messages, now);
         let (source, site) = (self.ready[key].source.name.clone(), self.ready[key].site);
-        let Some(slot) = self.sites.get(site) else { return self.return_due(entry) };
+        let Some(slot) = self.sites.get(site) else {
+            self.untake(key, entry, now);
+            return self.return_due(entry);
+        };
         let (site, is_old) = (slot.site.name.clone(), slot.epoch != self.lead_epoch);
         let is_strange = self.ready[key].retired || !self.leaves_by(queue, &source);
         if is_old || is_strange || self.blocks(queue).is_some_and(|blocks| blocks.path(&source, &site).is_some()) {
+            self.untake(key, entry, now);
             self.return_due(entry);
             return;
         }

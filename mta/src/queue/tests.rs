@@ -295,6 +295,16 @@ impl World {
         self.play();
     }
 
+    /// Lets each session deliver what it holds, until nothing moves; returns how many were delivered.
+    fn deliver(&mut self) -> usize {
+        let before = self.marks.len();
+        while let Some(session) = self.busy().first().copied() {
+            self.settle(session, Verdict::Delivered);
+            self.hear_of_limits();
+        }
+        self.marks.len() - before
+    }
+
     /// Open sessions.
     fn sessions(&self) -> usize {
         self.tickets.len() + self.idle.len()

@@ -15,16 +15,6 @@ fn rate(text: &str) -> Throttle {
     text.parse().expect("a throttle")
 }
 
-/// Lets each session deliver what it holds, until nothing moves; returns how many were delivered.
-fn deliver(world: &mut World) -> usize {
-    let before = world.marks.len();
-    while let Some(session) = world.busy().first().copied() {
-        world.settle(session, Verdict::Delivered);
-        world.hear_of_limits();
-    }
-    world.marks.len() - before
-}
-
 fn fill(world: &mut World, domain: &str, count: usize) {
     for _ in 0..count {
         world.admit(domain, 1);
@@ -37,12 +27,12 @@ fn a_rate_of_messages_is_kept_and_no_schedule_changes() {
     let mut world = World::new(1, 4);
     world.shape(limits(|l| l.max_message_rate = Some(rate("10/s,max_burst=2"))));
     fill(&mut world, "a.test", 10);
-    assert_eq!(deliver(&mut world), 2, "the burst");
+    assert_eq!(world.deliver(), 2, "the burst");
     for _ in 0..8 {
         world.pass(Duration::from_millis(98));
-        assert_eq!(deliver(&mut world), 0);
+        assert_eq!(world.deliver(), 0);
         world.pass(Duration::from_millis(2));
-        assert_eq!(deliver(&mut world), 1, "one each tenth of a second");
+        assert_eq!(world.deliver(), 1, "one each tenth of a second");
     }
     assert!(world.engine.is_empty());
 }
@@ -56,13 +46,13 @@ fn named_rates_cut_across_paths_and_the_slowest_says_when() {
     }));
     fill(&mut world, "a.test", 3);
     fill(&mut world, "b.test", 3);
-    assert_eq!(deliver(&mut world), 1, "all paths share it");
+    assert_eq!(world.deliver(), 1, "all paths share it");
     let why = world.engine.why_source("s0", world.now).expect("a source");
     let told = format!("{why:?}");
     assert!(told.contains("all is reached") && told.contains("Limit"), "{told}");
     for _ in 0..5 {
         world.pass(Duration::from_secs(15));
-        assert_eq!(deliver(&mut world), 1);
+        assert_eq!(world.deliver(), 1);
     }
 }
 
@@ -74,7 +64,7 @@ fn what_waits_long_for_one_source_goes_by_another() {
     world.pass(Duration::from_millis(1));
     let mut delivered = 0;
     for _ in 0..20 {
-        delivered += deliver(&mut world);
+        delivered += world.deliver();
         world.pass(Duration::from_millis(5));
     }
     assert_eq!(delivered, 12, "two by s0, all others by s1");
@@ -85,10 +75,23 @@ fn another_rate_holds_at_once_for_what_waited_long() {
     let mut world = World::new(1, 4);
     world.shape(limits(|l| l.max_message_rate = Some(rate("1/h"))));
     fill(&mut world, "a.test", 5);
-    assert_eq!(deliver(&mut world), 1);
+    assert_eq!(world.deliver(), 1);
     world.shape(limits(|l| l.max_message_rate = Some(rate("100/s"))));
     world.pass(Duration::from_secs(1));
-    assert_eq!(deliver(&mut world), 4);
+    assert_eq!(world.deliver(), 4);
+}
+
+#[test]
+fn what_a_session_gives_back_untried_has_used_nothing_of_a_rate() {
+    let mut world = World::new(1, 1);
+    world.shape(limits(|l| l.max_message_rate = Some(rate("2/h"))));
+    fill(&mut world, "a.test", 3);
+    for _ in 0..5 {
+        let session = world.busy()[0];
+        world.end(session, Some(Fault::new(Reason::SourceNotPlumbed, "gone")));
+        world.pass(MINUTE);
+    }
+    assert_eq!(world.deliver(), 2, "dials that failed sent nothing");
 }
 
 #[test]
@@ -102,18 +105,18 @@ fn a_source_is_chosen_no_more_often_than_it_may_and_others_take_the_rest() {
             let source = world.opened.iter().rev().find(|(_, s)| *s == session).map(|(source, _)| source.clone());
             by_s0 += usize::from(source.as_deref() == Some("s0"));
         }
-        assert_eq!(deliver(&mut world), 1);
+        assert_eq!(world.deliver(), 1);
     }
     assert_eq!(by_s0, 2);
     // With no other source the message waits for the turn.
     let mut world = World::new(1, 4);
     world.shape(limits(|l| l.source_selection_rate = Some(rate("1/min"))));
     fill(&mut world, "a.test", 3);
-    assert_eq!(deliver(&mut world), 1);
+    assert_eq!(world.deliver(), 1);
     world.pass(Duration::from_secs(59));
-    assert_eq!(deliver(&mut world), 0);
+    assert_eq!(world.deliver(), 0);
     world.pass(Duration::from_secs(2));
-    assert_eq!(deliver(&mut world), 1);
+    assert_eq!(world.deliver(), 1);
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn what_a_broken_source_gives_back_was_not_sent_by_its_plan() {
     world.pass(Duration::from_secs(2));
     let mut sent = 0;
     for _ in 0..5 {
-        sent += deliver(&mut world);
+        sent += world.deliver();
         world.pass(Duration::from_millis(10));
     }
     assert_eq!(sent, 2);

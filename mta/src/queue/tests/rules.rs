@@ -28,16 +28,6 @@ fn admit(world: &mut World, tenant: Option<&str>, domain: &str) -> MessageId {
     world.admit_to(QueueName::new(None, tenant, domain))
 }
 
-/// Lets each session deliver what it holds, until nothing moves; returns how many were delivered.
-fn deliver(world: &mut World) -> usize {
-    let before = world.marks.len();
-    while let Some(session) = world.busy().first().copied() {
-        world.settle(session, Verdict::Delivered);
-        world.hear_of_limits();
-    }
-    world.marks.len() - before
-}
-
 #[test]
 fn a_tenants_rate_holds_all_its_queues_and_no_other_tenants() {
     let mut world = World::new(1, 4);
@@ -49,14 +39,14 @@ fn a_tenants_rate_holds_all_its_queues_and_no_other_tenants() {
         }
     }
     world.answer_dns(known);
-    assert_eq!(deliver(&mut world), 5 + 2, "all of the one, two of both queues of the other");
+    assert_eq!(world.deliver(), 5 + 2, "all of the one, two of both queues of the other");
     let why = world.engine.why_queues(&Scope { tenant: Some("slow".into()), ..Scope::default() }, 9, world.now);
     assert!(format!("{why:?}").contains("overall_max_message_rate tenant slow"), "{why:?}");
     for _ in 0..8 {
         world.pass(Duration::from_secs(29));
-        assert_eq!(deliver(&mut world), 0);
+        assert_eq!(world.deliver(), 0);
         world.pass(Duration::from_secs(1));
-        assert_eq!(deliver(&mut world), 1);
+        assert_eq!(world.deliver(), 1);
     }
     assert!(world.engine.is_empty());
 }
@@ -71,10 +61,10 @@ fn a_queues_rate_is_its_own_and_another_holds_at_once() {
         admit(&mut world, None, "b.test");
     }
     world.answer_dns(known);
-    assert_eq!(deliver(&mut world), 2, "one of each");
+    assert_eq!(world.deliver(), 2, "one of each");
     set(&mut world, QueueRules::default());
     world.pass(Duration::from_millis(1));
-    assert_eq!(deliver(&mut world), 4);
+    assert_eq!(world.deliver(), 4);
 }
 
 #[test]
