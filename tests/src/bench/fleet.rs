@@ -108,6 +108,8 @@ async fn run(name: &str, trouble: Trouble, figures: &mut Figures) -> anyhow::Res
     if let Some(operations) = operations(redis_at).filter(|_| trouble == Trouble::Nothing) {
         figures.tell(format!("{name}: scripts that Redis carried out, a message"), operations / arrivals.len() as f64);
     }
+    let degraded: usize = (0..=NODES).map(|n| went_by_share(&directory.path().join(format!("node{n}/mta.log")))).sum();
+    figures.tell(format!("{name}: times that a node began to go by its share"), degraded as f64);
     for figure in figures.figures.iter().filter(|figure| figure.name.starts_with(name)) {
         eprintln!("  {}: {:.2}", figure.name, figure.value);
     }
@@ -193,6 +195,11 @@ impl Node {
         ask(self.admin, "POST /v1/resume", r#"{"everything": true}"#, ORDER)?;
         Ok(())
     }
+}
+
+/// How often a node's log says that it goes on without Redis.
+fn went_by_share(log: &Path) -> usize {
+    fs::read_to_string(log).unwrap_or_default().matches("limits are degraded").count()
 }
 
 fn start_proxy(
