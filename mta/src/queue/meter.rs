@@ -13,6 +13,9 @@ use super::budget::Budget;
 use super::engine::{QueueKey, ReadyKey, SiteKey};
 use crate::routing::warmup::Quota;
 
+/// Rounds a time up to the engine's clock.
+const ALMOST_A_MILLISECOND: Duration = Duration::from_nanos(999_999);
+
 /// Who waits for a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Waiter {
@@ -70,11 +73,13 @@ impl Meter {
         self.started + now.since(self.wall)
     }
 
-    /// The engine's clock counts milliseconds: one that has begun is waited for.
-    fn reached(&self, refusal: Refusal) -> Reached {
+    /// The engine's clock counts milliseconds: one that has begun is waited for. What was refused now is never to be tried
+    /// again now: time stands still for the engine until it has done all that is due.
+    fn reached(&self, refusal: Refusal, now: UnixMs) -> Reached {
         let until = match refusal.when {
             When::At(at) => {
-                Some(self.wall.plus(at.saturating_duration_since(self.started) + Duration::from_micros(999)))
+                let whole = self.wall.plus(at.saturating_duration_since(self.started) + ALMOST_A_MILLISECOND);
+                Some(whole.max(now.plus(Duration::from_millis(1))))
             }
             When::Woken => None,
         };
@@ -86,7 +91,7 @@ impl Meter {
         if throttles.is_empty() {
             return Ok(());
         }
-        self.limits.take(throttles, self.instant(now)).map_err(|refusal| self.reached(refusal))
+        self.limits.take(throttles, self.instant(now)).map_err(|refusal| self.reached(refusal, now))
     }
 
     /// Gives back what was taken for nothing.
@@ -99,7 +104,7 @@ impl Meter {
     /// Takes one of a quota.
     pub(super) fn take_quota(&self, quota: &Quota, now: UnixMs) -> Result<(), Reached> {
         let Quota { name, day, most } = quota;
-        self.limits.take_quota(name, *day, *most, self.instant(now)).map_err(|refusal| self.reached(refusal))
+        self.limits.take_quota(name, *day, *most, self.instant(now)).map_err(|refusal| self.reached(refusal, now))
     }
 
     /// Gives back one of a quota.
@@ -112,7 +117,7 @@ impl Meter {
         if places.is_empty() {
             return Ok(None);
         }
-        self.limits.hold(places, self.instant(now)).map(Some).map_err(|refusal| self.reached(refusal))
+        self.limits.hold(places, self.instant(now)).map(Some).map_err(|refusal| self.reached(refusal, now))
     }
 
     /// What a new session with its first message takes: all of it, or nothing.
@@ -162,5 +167,32 @@ impl Meter {
             line.order.push_front(waiter);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use egret_shared::limits::Rate;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// One that may be tried again at the time of the refusal would be tried for ever: the engine would stand still.
+        #[test]
+        fn what_is_refused_now_is_tried_again_later_and_not_too_early(
+            nanos in prop_oneof![1u64..1_000, 1u64..5_000_000], begun in 0u64..10_000,
+        ) {
+            let rate = Rate { count: 1, period: Duration::from_nanos(nanos), burst: 1 };
+            let rate = Throttle { rate, local: false };
+            let (wall, now) = (UnixMs(1_000_000), UnixMs(1_000_000 + begun));
+            let meter = Meter::new(Limits::memory(), false, wall, Instant::now());
+            let throttles = [(Arc::<str>::from("rate"), rate)];
+            prop_assert!(meter.take(&throttles, now).is_ok());
+            let reached = meter.take(&throttles, now).expect_err("one at once");
+            let until = reached.until.expect("a time");
+            prop_assert!(until > now, "{until:?} {now:?}");
+            prop_assert!(meter.take(&throttles, until).is_ok(), "it was not waited for in vain");
+        }
     }
 }
