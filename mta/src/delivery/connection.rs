@@ -32,6 +32,8 @@ const PIECES: usize = 64;
 const BLOCK_BYTES: usize = 64 << 10;
 /// The longest wait for the answer to QUIT: nothing depends on it.
 const QUIT_WAIT: Duration = Duration::from_secs(5);
+/// The longest wait for the end of the connection behind that answer.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The conversation's own TLS, over the way's stream.
 type Stream = Layer<Leg>;
@@ -281,19 +283,22 @@ impl Connection {
         poll_fn(|cx| Poll::Ready(poll_read(stream, cx, input).is_ready())).await
     }
 
-    /// Says goodbye if the other side still listens, and waits a little for the answer, unless
-    /// `in_haste`.
+    /// Says goodbye if the other side still listens, and waits a little for the answer and until it has closed, less
+    /// if `in_haste`: who counts its sessions counts this one as long.
     pub async fn quit(mut self, in_haste: bool) {
         if self.dialogue.is_usable() && self.input.is_empty() {
             self.dialogue.quit(&mut self.send);
-            let limit = self.timeouts.rset.min(QUIT_WAIT);
-            if in_haste {
-                self.tap.sent(&self.send, false);
-                let _ = timeout(limit, self.stream.write_all(&self.send)).await;
-            } else {
-                let _ = timeout(limit, self.next()).await;
+            let limit = self.timeouts.rset.min(if in_haste { CLOSE_WAIT } else { QUIT_WAIT });
+            if timeout(limit, self.next()).await.is_ok() {
+                let _ = timeout(CLOSE_WAIT, self.until_closed()).await;
             }
         }
+    }
+
+    /// Waits until the other side has closed, as it does behind its answer to QUIT.
+    async fn until_closed(&mut self) {
+        let mut room = [0; 64];
+        while matches!(self.stream.read(&mut room).await, Ok(1..)) {}
     }
 
     fn limit(&self) -> Duration {
