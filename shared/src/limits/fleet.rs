@@ -19,10 +19,10 @@ use crate::redis::{Redis, RedisFailure};
 
 /// How often a node says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
-/// After so many exchanges in a row without an answer the store is away …
-const MAX_FAILED: u32 = 2;
-/// … or after one that took so long.
-const SLOW: Duration = Duration::from_millis(400);
+/// After so long without an answer the store is away. A hitch is shorter; what is at hand lasts about as long.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// After an answer that did not come it is asked again so soon.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Who ends waits so long for the store to hear of it.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Who was refused by the store, for want of rights or memory, asks again after so long.
@@ -54,7 +54,8 @@ pub struct Driver {
     store: Store,
     clock: Clock,
     degraded_metric: &'static str,
-    failed: u32,
+    /// The first of the exchanges in a row without an answer.
+    failing: Option<Instant>,
     attempt: u32,
     why: String,
     reminded: Instant,
@@ -81,7 +82,7 @@ impl Limits {
             store,
             redis,
             degraded_metric: options.degraded_metric,
-            failed: 0,
+            failing: None,
             attempt: 0,
             why: String::new(),
             reminded: clock.now(),
@@ -157,7 +158,8 @@ impl Driver {
                 self.limits.heard();
                 return;
             }
-            let (mut failure, started) = (None, self.clock.now());
+            let started = self.clock.now();
+            let mut failure = None;
             for asks in asks.chunks(MAX_ASKS) {
                 failure = self.ask(asks, failure).await;
             }
@@ -165,12 +167,13 @@ impl Driver {
             match failure {
                 None => self.is_well(),
                 Some(failure) => {
-                    self.failed += 1;
-                    let slow = self.clock.now().saturating_duration_since(started) >= SLOW;
-                    if self.failed >= MAX_FAILED || slow || failure.is_refusal {
+                    let since = *self.failing.get_or_insert(started);
+                    let lasts = self.clock.now().saturating_duration_since(since);
+                    if lasts >= PATIENCE || failure.is_refusal {
                         self.is_away(&failure);
                         return;
                     }
+                    tokio::time::sleep(AGAIN.min(PATIENCE.saturating_sub(lasts))).await;
                 }
             }
         }
@@ -215,7 +218,7 @@ impl Driver {
     }
 
     fn is_well(&mut self) {
-        self.failed = 0;
+        self.failing = None;
         let mut health = self.limits.0.health.lock();
         if let Health::Degraded { since, .. } = &*health {
             let lasted = self.clock.wall().since(*since);
@@ -229,7 +232,7 @@ impl Driver {
         self.limits.with(|purse| purse.away(self.clock.now()));
         self.limits.heard();
         self.attempt = if failure.is_refusal { u32::MAX } else { 0 };
-        self.failed = 0;
+        self.failing = None;
         self.why = failure.to_string();
         let nodes = self.limits.nodes();
         let mut health = self.limits.0.health.lock();

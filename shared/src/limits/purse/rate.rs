@@ -210,9 +210,12 @@ impl RateAccount {
         self.share_from(nodes, now);
     }
 
-    /// A share counts from now on. It starts empty.
+    /// A share counts from now on. It starts empty, and what is at hand is used of it: others do not know that they
+    /// could have less for it.
     pub(super) fn share_from(&mut self, nodes: u32, now: Instant) {
-        self.share = Gcra::spent(&share(&self.rate, nodes), now);
+        let share = share(&self.rate, nodes);
+        self.share = Gcra::spent(&share, now);
+        self.share.count_many(&share, self.at_hand(), now);
     }
 
     /// The store knows the node again; `lost` if it knows nothing of what was used before.
