@@ -110,6 +110,8 @@ async fn a_proxy_that_announces_itself_carries_mail_and_what_is_held_twice_goes_
     until(&fleet, "the news", |shown| shown["mistakes"]["registry"]["why"].is_string());
     std::thread::sleep(Duration::from_secs(5));
     is_used_again(&fleet, "mail without Redis", by("south"));
+    fleet.restart_mta();
+    is_used_again(&fleet, "mail of a node that was started without Redis", by("south"));
     redis.run();
     until(&fleet, "the end of it", |shown| shown["mistakes"]["registry"].is_null());
     assert_eq!(holders(&shown(&fleet), first), ["south"], "nobody is forgotten by a Redis that has lost its memory");

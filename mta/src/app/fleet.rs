@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use metrics::gauge;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -25,12 +26,13 @@ use tracing::{info, warn};
 use super::limits::degraded;
 use super::reload::Reloader;
 use super::standing::From;
+use crate::elsewhere::kept;
 use crate::queue::run::Queues;
 
 /// Between two looks into the registry.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(250);
 /// How often other nodes are looked for: for people only.
-const LOOKS_PER_NODES: u32 = 4;
+const LOOKS_PER_NODES: u32 = 8;
 /// How long the queues may take to say how much they hold.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -42,7 +44,7 @@ pub(crate) struct Fleet(Arc<Mutex<Known>>);
 struct Known {
     proxies: Book<ProxyRecord>,
     nodes: Book<NodeRecord>,
-    /// Records that cannot be read.
+    /// Records that are not as they should be.
     wrong: Vec<String>,
 }
 
@@ -77,11 +79,14 @@ pub(super) struct Member {
     pub clock: Clock,
     pub drain: CancellationToken,
     pub limits: Limits,
+    /// Where the proxies that are known are kept over a restart.
+    pub kept: PathBuf,
 }
 
 impl Member {
     /// Announces this node, until `silence`, and follows the others until the tasks are aborted.
     pub fn start(self, redis: RedisOptions, silence: CancellationToken) -> (JoinHandle<()>, JoinSet<()>) {
+        let kept = Kept { directory: self.kept.clone(), redis: redis.place() };
         let (registry, mut tasks) = (Registry::new(Redis::new(redis)), JoinSet::new());
         let (figures, changed) = (Arc::new(Mutex::new([0u64; 2])), Arc::new(Notify::new()));
         let announcing = announce(registry.clone(), self.record(figures.clone()), changed.clone(), silence);
@@ -92,7 +97,7 @@ impl Member {
             drain.cancelled().await;
             changed.notify_one();
         });
-        tasks.spawn(follow(registry, self.fleet, self.reloader, self.clock));
+        tasks.spawn(follow(registry, self.fleet, self.reloader, self.clock, kept));
         (announcing, tasks)
     }
 
@@ -138,12 +143,39 @@ async fn count(queues: Queues, figures: Arc<Mutex<[u64; 2]>>) {
     }
 }
 
+/// Where the proxies that are known are kept: a node that starts while Redis is away knows them by that.
+struct Kept {
+    directory: PathBuf,
+    redis: String,
+}
+
+impl Kept {
+    /// Takes those of before for known.
+    async fn remember(&self, fleet: &Fleet, reloader: &Reloader) {
+        let proxies = kept::read_proxies(&self.directory, &self.redis);
+        if !proxies.is_empty() {
+            fleet.0.lock().proxies.remember(proxies);
+            reloader.announced().await;
+        }
+    }
+
+    async fn keep(&self, proxies: Vec<ProxyRecord>) {
+        let (directory, redis) = (self.directory.clone(), self.redis.clone());
+        let done = spawn_blocking(move || kept::write_proxies(&directory, &redis, &proxies)).await;
+        if let Ok(Err(why)) = done {
+            warn!(%why, "the proxies that are known are not kept for a start without Redis");
+        }
+    }
+}
+
 /// Follows the registry.
-async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clock) {
+async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clock, kept: Kept) {
+    kept.remember(&fleet, &reloader).await;
     let (mut told, mut looks) = (Told::default(), 0u32);
+    let (mut proxies, mut nodes) = (registry.watch::<ProxyRecord>(), registry.watch::<NodeRecord>());
     loop {
-        match registry.all::<ProxyRecord>().await {
-            Ok((proxies, wrong)) => {
+        match proxies.look().await {
+            Ok((found, wrong)) => {
                 if reloader.standing.good(From::Registry) {
                     info!("the registry answers again");
                 }
@@ -151,11 +183,12 @@ async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clo
                 let has_changed = {
                     let mut known = fleet.0.lock();
                     known.wrong = wrong;
-                    known.proxies.learn(proxies, clock.now())
+                    known.proxies.learn(found, clock.now())
                 };
                 gauge!("egret_mta_fleet_proxies").set(fleet.0.lock().proxies.known().count() as f64);
                 if has_changed && let Some(twice) = reloader.announced().await {
                     told.twice(twice);
+                    kept.keep(fleet.proxies()).await;
                 }
             }
             Err(why) => {
@@ -167,10 +200,10 @@ async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clo
             }
         }
         if looks.is_multiple_of(LOOKS_PER_NODES) {
-            match registry.all::<NodeRecord>().await {
-                Ok((nodes, _)) => {
+            match nodes.look().await {
+                Ok((found, _)) => {
                     told.is_away = false;
-                    let _ = fleet.0.lock().nodes.learn(nodes, clock.now());
+                    let _ = fleet.0.lock().nodes.learn(found, clock.now());
                 }
                 Err(_) => fleet.0.lock().nodes.away(),
             }
@@ -203,7 +236,7 @@ impl Told {
     fn wrong(&mut self, wrong: &[String]) {
         if self.wrong != wrong {
             for why in wrong {
-                warn!(%why, "a record of the registry cannot be read, and is passed over");
+                warn!(%why, "a record of the registry is not as it should be");
             }
             self.wrong = wrong.to_vec();
         }

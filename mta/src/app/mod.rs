@@ -183,6 +183,7 @@ pub async fn run(
         clock: clock.clone(),
         drain: stop.drain.clone(),
         limits: running.limits.limits.clone(),
+        kept: config.spool.path.clone(),
     };
     let fleet = config.redis.clone().map(|redis| member.start(redis, silence.clone()));
     let following = tokio::spawn(follow::follow(running.api.reloader.clone(), clock.clone()));

@@ -1,15 +1,47 @@
-//! The last good document of a URL, kept in the spool's directory so that a start does not need its server.
-//! Floor 3. Touches files.
+//! The last good document of a URL, and the proxies that were announced last, kept in the spool's directory so that a
+//! start needs neither server. Floor 3. Touches files.
 //! Always: the file is whole, the old one or the new one, whenever the power fails.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// The file's name.
-const NAME: &str = "egress-url.toml";
+use egret_shared::registry::record::{ProxyRecord, Record as _};
+use serde::{Deserialize, Serialize};
 
-/// Where it is kept.
+/// The name of the document's file.
+const NAME: &str = "egress-url.toml";
+/// The name of the file of proxies.
+const PROXIES: &str = "announced-proxies.json";
+
+/// Proxies that were announced.
+#[derive(Debug, Serialize, Deserialize)]
+struct Announced {
+    /// Where: those of another Redis are others.
+    redis: String,
+    proxies: Vec<ProxyRecord>,
+}
+
+/// The proxies that were announced in this Redis; none if nothing is kept, or it cannot be read.
+pub fn read_proxies(directory: &Path, redis: &str) -> Vec<ProxyRecord> {
+    let text = fs::read_to_string(directory.join(PROXIES)).unwrap_or_default();
+    let kept = serde_json::from_str::<Announced>(&text).ok().filter(|kept| kept.redis == redis);
+    kept.map(|kept| kept.proxies).unwrap_or_default()
+}
+
+/// Keeps them. Blocks.
+///
+/// # Errors
+/// What the operating system says; the text names the file.
+pub fn write_proxies(directory: &Path, redis: &str, proxies: &[ProxyRecord]) -> Result<(), String> {
+    let proxies = proxies.iter().map(ProxyRecord::settled).collect();
+    let text =
+        serde_json::to_vec(&Announced { redis: redis.to_owned(), proxies }).map_err(|error| error.to_string())?;
+    let told = |error: io::Error| format!("{}: {error}", directory.join(PROXIES).display());
+    replace(directory, PROXIES, &text).map_err(told)
+}
+
+/// Where the document is kept.
 pub fn file(directory: &Path) -> PathBuf {
     directory.join(NAME)
 }
@@ -26,7 +58,7 @@ pub fn read(directory: &Path, url: &str) -> Option<String> {
 /// What the operating system says; the text names the file.
 pub fn write(directory: &Path, url: &str, toml: &str) -> Result<(), String> {
     let whole = with_heading(url, toml);
-    replace(directory, whole.as_bytes()).map_err(|error| format!("{}: {error}", file(directory).display()))
+    replace(directory, NAME, whole.as_bytes()).map_err(|error| format!("{}: {error}", file(directory).display()))
 }
 
 /// A document as it is kept.
@@ -38,13 +70,13 @@ fn heading(url: &str) -> String {
     format!("# From {url}; written by egret-mta, which does not look for changes here.")
 }
 
-fn replace(directory: &Path, text: &[u8]) -> io::Result<()> {
+fn replace(directory: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    let fresh = directory.join(format!("{NAME}.new"));
+    let fresh = directory.join(format!("{name}.new"));
     let mut out = File::create(&fresh)?;
     out.write_all(text)?;
     out.sync_all()?;
-    fs::rename(&fresh, directory.join(NAME))?;
+    fs::rename(&fresh, directory.join(name))?;
     File::open(directory)?.sync_all()
 }
 
@@ -60,5 +92,17 @@ mod tests {
         write(&path, "http://a/", "x = 1\n").expect("kept");
         assert!(read(&path, "http://a/").is_some_and(|text| text.ends_with("\nx = 1\n")));
         assert_eq!(read(&path, "http://b/"), None);
+    }
+
+    #[test]
+    fn proxies_that_are_kept_are_of_one_redis() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let proxy = ProxyRecord { name: "p".to_owned(), sessions: 3, ..ProxyRecord::default() };
+        assert_eq!(read_proxies(directory.path(), "a"), []);
+        write_proxies(directory.path(), "a", std::slice::from_ref(&proxy)).expect("kept");
+        assert_eq!(read_proxies(directory.path(), "a"), [proxy.settled()]);
+        assert_eq!(read_proxies(directory.path(), "b"), []);
+        fs::write(directory.path().join(PROXIES), "{").expect("written");
+        assert_eq!(read_proxies(directory.path(), "a"), []);
     }
 }

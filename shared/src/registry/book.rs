@@ -30,6 +30,12 @@ impl<R: Record> Book<R> {
         self.known.values()
     }
 
+    /// What was known when the program ran before. It counts until the registry has been asked.
+    pub fn remember(&mut self, found: Vec<R>) {
+        self.known = found.into_iter().map(|record| (record.name().to_owned(), record)).collect();
+        self.is_away = true;
+    }
+
     /// The registry cannot be asked.
     pub fn away(&mut self) {
         self.is_away = true;
@@ -73,5 +79,13 @@ mod tests {
         assert!(!book.learn(vec![node("b", 1)], now + GRACE / 2));
         assert!(book.learn(vec![node("b", 1)], now + GRACE));
         assert_eq!(book.known().count(), 1);
+    }
+
+    #[test]
+    fn who_is_remembered_has_time_to_speak() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        book.remember(vec![node("a", 1)]);
+        assert!(book.learn(vec![node("b", 1)], now) && book.known().count() == 2);
+        assert!(book.learn(vec![node("b", 1)], now + GRACE) && book.known().count() == 1);
     }
 }

@@ -93,6 +93,17 @@ pub struct NodeRecord {
     pub draining: bool,
 }
 
+/// What changes all the time: told with each word, and no reason to read a record again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Sessions now.
+    #[serde(default)]
+    pub sessions: u64,
+    /// Parts in queues.
+    #[serde(default)]
+    pub queued: u64,
+}
+
 /// What can be announced.
 pub trait Record: Serialize + for<'d> Deserialize<'d> + Clone + PartialEq {
     /// What it is, in the names of Redis keys.
@@ -101,9 +112,18 @@ pub trait Record: Serialize + for<'d> Deserialize<'d> + Clone + PartialEq {
     /// Its name.
     fn name(&self) -> &str;
 
+    /// What changes all the time.
+    fn figures(&self) -> Figures;
+
+    /// The same with other figures.
+    #[must_use]
+    fn with(self, figures: Figures) -> Self;
+
     /// The same without what changes all the time.
     #[must_use]
-    fn settled(&self) -> Self;
+    fn settled(&self) -> Self {
+        self.clone().with(Figures::default())
+    }
 
     /// Reads one.
     ///
@@ -126,8 +146,11 @@ impl Record for ProxyRecord {
     fn name(&self) -> &str {
         &self.name
     }
-    fn settled(&self) -> Self {
-        Self { sessions: 0, ..self.clone() }
+    fn figures(&self) -> Figures {
+        Figures { sessions: self.sessions, queued: 0 }
+    }
+    fn with(self, Figures { sessions, .. }: Figures) -> Self {
+        Self { sessions, ..self }
     }
 }
 
@@ -136,8 +159,11 @@ impl Record for NodeRecord {
     fn name(&self) -> &str {
         &self.name
     }
-    fn settled(&self) -> Self {
-        Self { sessions: 0, queued: 0, ..self.clone() }
+    fn figures(&self) -> Figures {
+        Figures { sessions: self.sessions, queued: self.queued }
+    }
+    fn with(self, Figures { sessions, queued }: Figures) -> Self {
+        Self { queued, sessions, ..self }
     }
 }
 
