@@ -47,8 +47,8 @@ struct Session {
     /// The run of the proxy that had it last.
     holder: Option<u64>,
     missed: u8,
-    /// This node stood still meanwhile, and the proxy was not heard since.
-    is_forfeited: bool,
+    /// This node stood still until this claim, and since then the proxy has not said that it has the session.
+    forfeited: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -80,16 +80,16 @@ impl Ledger {
         self.sessions += 1;
         let key = Key { endpoint, number: self.sessions };
         let first = self.claims + 1;
-        let session = Session { end: end(own), first, holder: None, missed: 0, is_forfeited: false };
+        let session = Session { end: end(own), first, holder: None, missed: 0, forfeited: None };
         self.endpoints.entry(endpoint).or_default().sessions.insert(key.number, session);
         key
     }
 
-    /// A session is over.
-    pub fn closed(&mut self, key: Key) {
-        if let Some(endpoint) = self.endpoints.get_mut(&key.endpoint) {
-            endpoint.sessions.remove(&key.number);
-        }
+    /// A session is over. Returns whether it was the last through its endpoint.
+    pub fn closed(&mut self, key: Key) -> bool {
+        let Some(endpoint) = self.endpoints.get_mut(&key.endpoint) else { return true };
+        endpoint.sessions.remove(&key.number);
+        endpoint.sessions.is_empty()
     }
 
     /// How many sessions proxies have reported.
@@ -108,7 +108,8 @@ impl Ledger {
         for endpoint in self.endpoints.values_mut() {
             if stood_still && !endpoint.proxies.is_empty() {
                 let sessions = endpoint.sessions.values_mut();
-                sessions.for_each(|session| session.is_forfeited = session.first < self.claims);
+                let claimed = sessions.filter(|session| session.first < self.claims);
+                claimed.for_each(|session| session.forfeited = Some(self.claims));
             }
             for proxy in &endpoint.proxies {
                 let ends = endpoint.sessions.values().map(|session| session.end);
@@ -157,7 +158,7 @@ impl Ledger {
         let endpoint = self.endpoints.get(&key.endpoint).filter(|endpoint| !endpoint.proxies.is_empty());
         let session = endpoint.and_then(|endpoint| endpoint.sessions.get(&key.number));
         let stands_still = self.beat.is_some_and(|beat| now.saturating_duration_since(beat) >= STOOD_STILL);
-        session.is_some_and(|session| session.is_forfeited || (stands_still && session.first <= self.claims))
+        session.is_some_and(|session| session.forfeited.is_some() || (stands_still && session.first <= self.claims))
     }
 }
 
@@ -202,7 +203,9 @@ impl Session {
     fn misses(&mut self, new: &[&Report], all: &[&Report]) -> bool {
         let mut of_it = new.iter().filter(|report| report.number >= self.first);
         if let Some(has) = of_it.clone().find(|report| !report.missing.contains(&self.end)) {
-            (self.holder, self.missed, self.is_forfeited) = (Some(has.run), 0, false);
+            (self.holder, self.missed) = (Some(has.run), 0);
+            // What was said before it stood still, and while it did, says nothing of now.
+            self.forfeited = self.forfeited.filter(|since| has.number < *since);
             return false;
         }
         let Some(holder) = self.holder else { return false };

@@ -131,9 +131,8 @@ impl Watch {
     /// A beat: what Redis holds now, in its `epoch`, which is another one after it lost its data; and what is open.
     /// Returns what is to be ended.
     pub fn heard(&mut self, epoch: &str, claims: Vec<Claim>, open: &[Open], now: Instant) -> Vec<Orphan> {
-        let is_continuous = self.asked.as_ref().is_some_and(|(at, old)| {
-            old == epoch && now.saturating_duration_since(*at) < GAP
-        });
+        let is_continuous =
+            self.asked.as_ref().is_some_and(|(at, old)| old == epoch && now.saturating_duration_since(*at) < GAP);
         self.asked = Some((now, epoch.to_owned()));
         if !is_continuous {
             self.nodes.values_mut().for_each(|node| node.heard = now);

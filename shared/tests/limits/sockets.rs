@@ -42,7 +42,10 @@ async fn speak(options: &RedisOptions, proxy: &str) {
     let mut claims: Vec<_> = heard.claims.iter().map(|c| (c.node.as_str(), c.number, c.ends.len())).collect();
     claims.sort_unstable();
     assert_eq!(claims, [("a/1", 1, 3), ("b/2", 5, 0)]);
-    assert_eq!(heard.claims.iter().flat_map(|claim| claim.ends.clone()).collect::<HashSet<_>>(), all.into_iter().collect());
+    assert_eq!(
+        heard.claims.iter().flat_map(|claim| claim.ends.clone()).collect::<HashSet<_>>(),
+        all.into_iter().collect()
+    );
     // Two runs of one name, as after a start, each say what they have.
     let answer = |missing| vec![Answer { node: "a/1".into(), number: 1, missing }];
     store.report(proxy, 7, answer(ends(2..3))).await.expect("Redis");

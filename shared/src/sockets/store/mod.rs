@@ -38,11 +38,7 @@ pub struct Heard {
 impl Store {
     /// In this Redis.
     pub fn new(redis: Redis) -> Self {
-        Self {
-            redis,
-            claim: Script::new(include_str!("claim.lua")),
-            report: Script::new(include_str!("report.lua")),
-        }
+        Self { redis, claim: Script::new(include_str!("claim.lua")), report: Script::new(include_str!("report.lua")) }
     }
 
     /// A key of a proxy. Names of proxies are letters, digits and `.-_`.
