@@ -60,7 +60,11 @@ impl Slow {
             }
             is_held
         });
-        if is_held { self.hold(stream) } else { drop(self.serve(&stream)) }
+        if is_held {
+            self.hold(stream);
+        } else {
+            let _ = self.serve(&stream);
+        }
     }
 
     fn hold(&self, mut stream: TcpStream) {
@@ -239,7 +243,8 @@ fn a_session_that_the_proxy_has_no_more_is_ended_and_its_message_goes_another_wa
 fn sessions_through_a_proxy_that_is_gone_are_ended_and_it_ends_them_when_it_is_back() {
     let Some((space, _redis, second, fleet, slow)) = apart() else { return };
     let _q = second.start(&fleet);
-    space.block("output", &format!("ip saddr {}", fleet.socks5.ip()), Block::Drop);
+    // It hears nothing any more, also no end.
+    space.block("input", &format!("ip daddr {}", fleet.socks5.ip()), Block::Drop);
     slow.is_taken("r@good.example", || fleet.mta.log());
     let fault = fleet.event("the fault", |event| event["type"] == "fault");
     assert_eq!((&fault["proxy"], &fault["reason"]), (&"p".into(), &"proxy_timeout".into()), "{fault}");
