@@ -1,7 +1,8 @@
 //! Sessions through proxies, as the fleet compares them with the sockets that proxies have open; and the stream of a
 //! session, which ends when its proxy has it no more.
 //! Floor 3. Touches the socket that it is given; who asks the store is the app's task.
-//! Always: what the proxy had sent before is read first: only a read or a write that would wait ends by it.
+//! Always: what the proxy had sent before is read first: only a read that would wait, and for which the kernel has nothing
+//! either, ends by it.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -207,17 +208,24 @@ impl Watched {
         Self { leg, cut: claim.map(Claim::cut) }
     }
 
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready())
+    }
+
     /// What is `done`, unless that would wait for a proxy that has the session no more.
     fn or_cut<T>(&mut self, done: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let is_cut = done.is_pending() && self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready());
-        if is_cut { Poll::Ready(Err(io::Error::other("the proxy has this session no more"))) } else { done }
+        if done.is_pending() && self.is_cut(cx) { has_no_more() } else { done }
     }
+}
+
+fn has_no_more<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::Error::other("the proxy has this session no more")))
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.leg).poll_read(cx, buf);
-        self.or_cut(done, cx)
+        if done.is_pending() && self.is_cut(cx) && !self.leg.has_unread() { has_no_more() } else { done }
     }
 }
 
