@@ -4,6 +4,7 @@
 //! it was. Ports in a row take a byte each.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::canonical;
@@ -81,7 +82,8 @@ pub fn write(ends: &mut Vec<SocketAddr>) -> String {
             Some(last) => last.port(),
             None => {
                 let space = if last.is_some() { " " } else { "" };
-                text.push_str(&format!("{space}{}|", end.ip()));
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{space}{}|", end.ip());
                 0
             }
         };
@@ -130,7 +132,7 @@ fn read_gap(rest: &mut &[u8]) -> Option<u32> {
         gap |= (digit % MORE) << shift;
         shift += 5;
         match (digit < MORE, shift) {
-            (true, _) => return Some(gap).filter(|gap| *gap <= u32::from(u16::MAX)),
+            (true, _) => return u16::try_from(gap).ok().map(u32::from),
             (false, 20..) => return None,
             _ => {}
         }

@@ -16,6 +16,9 @@ fn at(last: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], port))
 }
 
+/// A run of a proxy, and the ports that it does not have.
+type Run<'a> = (u64, &'a [u16]);
+
 /// A ledger with one endpoint, its proxies, and a clock.
 struct Node {
     ledger: Ledger,
@@ -35,11 +38,11 @@ impl Node {
 
     /// A beat: each proxy's runs answer the last claim but one, as they do, without the ports that are missing. Returns
     /// what is lost.
-    fn beat(&mut self, told: &[(&str, &[(u64, &[u16])])]) -> Vec<Key> {
+    fn beat(&mut self, told: &[(&str, &[Run<'_>])]) -> Vec<Key> {
         self.now += BEAT;
         let drafts = self.ledger.claims(&self.announced, self.now);
         let number = drafts.first().map_or(0, |draft| draft.number.saturating_sub(1));
-        let report = |(run, missing): &(u64, &[u16])| Report {
+        let report = |(run, missing): &Run<'_>| Report {
             run: *run,
             number,
             missing: missing.iter().map(|port| at(1, *port)).collect(),
@@ -154,8 +157,8 @@ fn a_node_that_stood_still_has_forfeited_what_proxies_knew_of() {
     assert!(!node.ledger.is_forfeited(session, node.now + Duration::from_secs(5)));
     node.now += LIFE;
     assert!(node.ledger.is_forfeited(session, node.now) && !node.ledger.is_forfeited(fresh, node.now));
-    node.beat(&[]);
-    assert!(node.ledger.is_forfeited(session, node.now), "until the proxy says that it has it");
+    node.beat(&[("p", &[(7, &[])])]);
+    assert!(node.ledger.is_forfeited(session, node.now), "what was said of a claim before says nothing of now");
     node.beat(&[("p", &[(7, &[])])]);
     assert!(!node.ledger.is_forfeited(session, node.now));
 }
@@ -183,10 +186,10 @@ impl Proxy {
         let claim = |(node, ports): &(&str, &[u16])| Claim { node: (*node).to_owned(), number, ends: ends(ports) };
         self.watch.heard("e", claims.iter().map(claim).collect(), &self.open, self.now)
     }
+}
 
-    fn orphan(&self, session: u64, why: Why) -> Orphan {
-        Orphan { session, node: "n".into(), why }
-    }
+fn orphan(session: u64, why: Why) -> Orphan {
+    Orphan { session, node: "n".into(), why }
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn a_socket_whose_node_has_it_no_more_is_ended_at_the_second_claim_and_one_that_
     let answers = proxy.watch.answers(&proxy.open);
     assert_eq!((answers.len(), answers[0].number, &answers[0].missing[..]), (1, 1, &[at(1, 4)][..]));
     assert_eq!(proxy.beat(&[("n", &[2])]), []);
-    assert_eq!(proxy.beat(&[("n", &[2])]), [proxy.orphan(1, Why::Disowned)]);
+    assert_eq!(proxy.beat(&[("n", &[2])]), [orphan(1, Why::Disowned)]);
     for _ in 0..40 {
         assert_eq!(proxy.beat(&[("n", &[2])]), []);
     }
@@ -209,7 +212,7 @@ fn a_node_that_is_silent_for_its_life_loses_its_sockets_unless_redis_was_away_or
     let mut proxy = Proxy::new(&[1]);
     proxy.beat(&[("n", &[1])]);
     assert_eq!(beats(&mut proxy, LIFE.as_secs() - 1), []);
-    assert_eq!(beats(&mut proxy, 1), [proxy.orphan(1, Why::Silent)]);
+    assert_eq!(beats(&mut proxy, 1), [orphan(1, Why::Silent)]);
 
     let mut proxy = Proxy::new(&[1]);
     proxy.beat(&[("n", &[1])]);
