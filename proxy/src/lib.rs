@@ -8,6 +8,7 @@ pub mod announce;
 pub mod app;
 pub mod auth;
 pub mod check;
+pub mod claims;
 pub mod cli;
 pub mod config;
 pub mod dial;

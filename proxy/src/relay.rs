@@ -16,6 +16,7 @@ use egret_shared::net::kernel::unacknowledged_bytes;
 use egret_shared::net::socket::reset_on_close;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +72,8 @@ pub enum End {
     Cut,
     /// The host has lost the source: nothing that the destination says arrives any more.
     SourceLost,
+    /// The client's node claims the session no more.
+    Orphaned,
 }
 
 /// What a relay is given beside its two sides.
@@ -87,6 +90,8 @@ pub struct Terms<'a> {
     pub cut: &'a CancellationToken,
     /// Cancelled when the host loses the source.
     pub source_lost: &'a CancellationToken,
+    /// Told when the client's node claims the session no more.
+    pub orphaned: &'a Notify,
 }
 
 enum State {
@@ -240,7 +245,7 @@ impl Relay<'_> {
 
 /// Relays until the end; tells it, and when the first byte of the destination came.
 pub async fn relay(client: &mut Leg, remote: &mut TcpStream, terms: Terms<'_>) -> (End, Option<Instant>) {
-    let Terms { scratch, limits, tells_early_end, traffic, cut, source_lost } = terms;
+    let Terms { scratch, limits, tells_early_end, traffic, cut, source_lost, orphaned } = terms;
     let pump = |reads_from, count| Pump {
         reads_from,
         state: State::Open { rest: Vec::new(), at: 0, is_unflushed: false },
@@ -257,6 +262,7 @@ pub async fn relay(client: &mut Leg, remote: &mut TcpStream, terms: Terms<'_>) -
     };
     let mut silence = pin!(sleep_until(relay.spoken + limits.idle.min(limits.half_close)));
     let (mut cut, mut source_lost) = (pin!(cut.cancelled()), pin!(source_lost.cancelled()));
+    let mut orphaned = pin!(orphaned.notified());
     let end = loop {
         tokio::select! {
             biased;
@@ -270,6 +276,7 @@ pub async fn relay(client: &mut Leg, remote: &mut TcpStream, terms: Terms<'_>) -
             }
             () = &mut cut => break End::Cut,
             () = &mut source_lost => break End::SourceLost,
+            () = &mut orphaned => break End::Orphaned,
         }
     };
     (end, relay.first_byte)

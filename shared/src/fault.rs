@@ -128,6 +128,8 @@ reasons! {
     ProxyShuttingDown = 50, "proxy_shutting_down", Proxy, 1, "4.3.2";
     /// A session timer of the proxy ran out.
     IdleTimeout = 51, "idle_timeout", Proxy, 6, "4.4.2";
+    /// The MTA was not heard of for so long that its place is another's, or has this session no more.
+    LeaseLost = 52, "lease_lost", Limit, 1, "4.4.2";
     /// A defect in the proxy.
     Internal = 60, "internal", Proxy, 1, "4.3.0";
     /// The proxy could not be reached. Told by the MTA, never by a proxy.
@@ -141,6 +143,8 @@ reasons! {
     /// This host's own options leave no way: all addresses are excluded, or a password cannot be read. Told by the
     /// MTA, never by a proxy.
     PathMisconfigured = 74, "path_misconfigured", Source, 1, "4.3.5";
+    /// The proxy has this session no more, and its end was not heard. Told by the MTA, never by a proxy.
+    SessionLost = 75, "session_lost", Proxy, 1, "4.4.2";
 }
 
 impl From<Reason> for &'static str {

@@ -38,6 +38,7 @@ mod routes;
 mod rules;
 mod shaping;
 mod shares;
+mod sockets;
 mod spool;
 mod support;
 mod swaks;

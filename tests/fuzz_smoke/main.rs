@@ -11,7 +11,8 @@ use proptest::test_runner::{Config, TestRunner};
 /// A name and what it runs.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 14] = [
+const TARGETS: [Target; 15] = [
+    ("claim", egret_shared::sockets::claim::fuzz_claim),
     ("client", egret_shared::socks5::client::fuzz_client),
     ("dialogue", egret_mta::delivery::dialogue::fuzz_dialogue),
     ("document", egret_mta::elsewhere::json::fuzz_document),

@@ -14,6 +14,7 @@ use egret_shared::redis::{Redis, RedisOptions};
 use egret_shared::registry::book::Book;
 use egret_shared::registry::record::{NodeRecord, ProxyRecord};
 use egret_shared::registry::store::Registry;
+use egret_shared::sockets::ledger::Announced;
 use metrics::gauge;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -25,7 +26,9 @@ use tracing::{info, warn};
 
 use super::limits::degraded;
 use super::reload::Reloader;
+use super::sessions;
 use super::standing::From;
+use crate::delivery::Claims;
 use crate::elsewhere::kept;
 use crate::queue::run::Queues;
 
@@ -62,6 +65,18 @@ impl Fleet {
         self.0.lock().proxies.known().cloned().collect()
     }
 
+    /// Which of them announces which endpoint.
+    pub fn endpoints(&self) -> Announced {
+        let (known, mut announced) = (self.0.lock(), Announced::new());
+        for proxy in known.proxies.known() {
+            let name: Arc<str> = proxy.name.as_str().into();
+            for endpoint in &proxy.endpoints {
+                announced.entry(endpoint.address).or_default().push(name.clone());
+            }
+        }
+        announced
+    }
+
     /// All that is known.
     pub fn shown(&self) -> Shown {
         let known = self.0.lock();
@@ -81,13 +96,17 @@ pub(super) struct Member {
     pub limits: Limits,
     /// Where the proxies that are known are kept over a restart.
     pub kept: PathBuf,
+    pub claims: Claims,
+    /// What this run is called where limits and claims are kept.
+    pub node: String,
 }
 
 impl Member {
     /// Announces this node, until `silence`, and follows the others until the tasks are aborted.
     pub fn start(self, redis: RedisOptions, silence: CancellationToken) -> (JoinHandle<()>, JoinSet<()>) {
         let kept = Kept { directory: self.kept.clone(), redis: redis.place() };
-        let (registry, mut tasks) = (Registry::new(Redis::new(redis)), JoinSet::new());
+        let (registry, mut tasks) = (Registry::new(Redis::new(redis.clone())), JoinSet::new());
+        tasks.spawn(sessions::compare(self.claims.clone(), self.fleet.clone(), redis, self.node.clone()));
         let (figures, changed) = (Arc::new(Mutex::new([0u64; 2])), Arc::new(Notify::new()));
         let announcing = announce(registry.clone(), self.record(figures.clone()), changed.clone(), silence);
         let announcing = tokio::spawn(announcing);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::Clock;
-use egret_shared::net::tls_client::ClientTls;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -12,7 +11,7 @@ use super::live::{Live, Setup};
 use super::reporter::Reporter;
 use crate::controls::Keeper;
 use crate::delivery::trace::Tracer;
-use crate::delivery::{self, Deps, HostMemory, Metrics, OutcomeRules, Path, Policing, Seat};
+use crate::delivery::{self, Claims, Deps, HostMemory, Metrics, Path, Policing, Seat};
 use crate::dns::lead::lead;
 use crate::dns::policed::Policed;
 use crate::dns::resolver::Failure;
@@ -67,23 +66,24 @@ pub(super) fn deps(
     spool: &Spool,
     events: &Journal,
     clock: &Clock,
-    tls: Arc<ClientTls>,
+    live: &Live,
     tracer: Tracer,
-    outcomes: OutcomeRules,
     automation: Automation,
     policing: Policing,
+    claims: Claims,
 ) -> Deps<Bodies, Told> {
     Deps {
         messages: Bodies(spool.clone()),
         events: Told(events.clone()),
         clock: clock.clone(),
-        tls,
+        tls: live.tls(),
         metrics: Metrics::new(),
         tracer,
         hosts: HostMemory::default(),
-        outcomes,
+        outcomes: live.outcomes.clone(),
         automation,
         policing,
+        claims,
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::{ADMIN_WAIT, StartError};
 use crate::config::LimitsConfig;
+use crate::delivery::Claims;
 
 /// The name of the gauge that is 1 while each node goes on with its share.
 const DEGRADED: &str = "egret_mta_limits_degraded";
@@ -21,6 +22,8 @@ pub(super) struct Kept {
     pub is_shared: bool,
     /// What the nodes share it by, and what this one is called there.
     pub fleet: Option<(Redis, String)>,
+    /// Sessions through proxies: they hold places, and are compared with the proxies' sockets.
+    pub claims: Claims,
     asking: Option<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -30,7 +33,8 @@ impl Kept {
     pub fn start(redis: Option<&RedisOptions>, config: LimitsConfig, hostname: &str, seed: u64, clock: &Clock) -> Self {
         let stop = CancellationToken::new();
         let Some(options) = redis else {
-            return Self { limits: Limits::memory(), is_shared: false, fleet: None, asking: None, stop };
+            let (limits, claims) = (Limits::memory(), Claims::default());
+            return Self { limits, is_shared: false, fleet: None, claims, asking: None, stop };
         };
         let LimitsConfig { max_batch_percent, server_time } = config;
         let manner = Manner { max_batch_share: f64::from(max_batch_percent) / 100.0, ..Manner::default() };
@@ -41,7 +45,13 @@ impl Kept {
         let shared = Some((redis.clone(), fleet.node.clone()));
         let (limits, driver) = Limits::fleet(redis, fleet, clock.clone());
         let asking = Some(tokio::spawn(driver.run(stop.clone())));
-        Self { limits, is_shared: true, fleet: shared, asking, stop }
+        let claims = Claims::compared(clock.clone());
+        Self { limits, is_shared: true, fleet: shared, claims, asking, stop }
+    }
+
+    /// What this run of the node is called in the fleet.
+    pub fn node(&self) -> String {
+        self.fleet.as_ref().map(|(_, node)| node.clone()).unwrap_or_default()
     }
 
     /// Leaves the fleet.

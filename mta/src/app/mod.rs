@@ -15,6 +15,7 @@ mod recovery;
 mod reload;
 mod reporter;
 pub(crate) mod rollup;
+mod sessions;
 mod shelf;
 mod smtp_in;
 mod standing;
@@ -184,6 +185,8 @@ pub async fn run(
         drain: stop.drain.clone(),
         limits: running.limits.limits.clone(),
         kept: config.spool.path.clone(),
+        claims: running.limits.claims.clone(),
+        node: running.limits.node(),
     };
     let fleet = config.redis.clone().map(|redis| member.start(redis, silence.clone()));
     let following = tokio::spawn(follow::follow(running.api.reloader.clone(), clock.clone()));
@@ -256,16 +259,7 @@ fn start(
     let tracer = Tracer::default();
     let hands = AppHands {
         reporter: Reporter::new(config, &spool, &events, &intake, clock),
-        deps: hands::deps(
-            &spool,
-            &events,
-            clock,
-            live.tls(),
-            tracer.clone(),
-            live.outcomes.clone(),
-            automation,
-            policing,
-        ),
+        deps: hands::deps(&spool, &events, clock, &live, tracer.clone(), automation, policing, kept.claims.clone()),
         live: live.clone(),
         policed,
         keeper: keeper.clone(),

@@ -11,16 +11,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use egret_shared::fault::Fault;
 use egret_shared::net::tls_client::{Check, ClientTls, TlsFault, describe};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::claims::{Claim, Watched};
 use super::content;
 use super::dialogue::{Act, Dialogue, Lost};
-use super::leg::{Layer, Leg};
+use super::leg::Layer;
 use super::outcome::Stage;
 use super::trace::{Tap, What};
+use super::way::Dialed;
 use crate::message::{Content, Ticket};
 use crate::shaping::options::Timeouts;
 
@@ -36,7 +39,7 @@ const QUIT_WAIT: Duration = Duration::from_secs(5);
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The conversation's own TLS, over the way's stream.
-type Stream = Layer<Leg>;
+type Stream = Layer<Watched>;
 
 /// Why there is no TLS.
 pub(super) struct NoTls {
@@ -54,16 +57,23 @@ pub(super) struct Connection {
     timeouts: Timeouts,
     /// Our own end of a connection to a proxy.
     pub local: Option<SocketAddr>,
+    claim: Option<Claim>,
     /// TLS version and cipher.
     pub tls: Option<String>,
     pub tap: Tap,
 }
 
 impl Connection {
-    pub fn new(stream: Leg, input: BytesMut, dialogue: Dialogue, timeouts: Timeouts, mut tap: Tap) -> Self {
+    pub fn new(dialed: Dialed, claim: Option<Claim>, dialogue: Dialogue, timeouts: Timeouts, mut tap: Tap) -> Self {
+        let Dialed { stream, input, local } = dialed;
         tap.heard(&input);
-        let send = Vec::with_capacity(512);
-        Self { stream: Stream::Clear(stream), input, send, dialogue, timeouts, local: None, tls: None, tap }
+        let (stream, send) = (Stream::Clear(Watched::new(stream, claim.as_ref())), Vec::with_capacity(512));
+        Self { stream, input, send, dialogue, timeouts, local, claim, tls: None, tap }
+    }
+
+    /// Why it broke, if that is known without asking.
+    pub fn known_fault(&self) -> Option<Fault> {
+        self.claim.as_ref().and_then(Claim::fault)
     }
 
     /// The buffer that commands are appended to, with the dialogue that does so.

@@ -2,10 +2,12 @@
 //! Floor 2. Touches the socket that it is given.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -22,13 +24,23 @@ pub(super) enum Layer<S> {
 pub(super) type Leg = Layer<TcpStream>;
 
 impl Leg {
-    /// Our own end.
-    pub fn local_address(&self) -> Option<SocketAddr> {
+    fn socket(&self) -> Option<&TcpStream> {
         match self {
-            Self::Clear(stream) => stream.local_addr().ok(),
-            Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+            Self::Clear(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
             Self::Gone => None,
         }
+    }
+
+    /// Our own end.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.socket()?.local_addr().ok()
+    }
+
+    /// Whether the kernel has something to be read, whether or not the runtime has heard of it yet.
+    pub fn has_unread(&self) -> bool {
+        let peeked = self.socket().map(|socket| SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]));
+        peeked.is_some_and(|peeked| !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
 //! `reply` and `content` floor 1 · `auth`, `capabilities`, `dialogue`, `act`, `doubt`, `transaction`, `outcome`,
-//! `outcome_rule`, `plan`, `hosts`, `leg`, `trace`, `wish` 2 · `way`, `inquiry`, `connection` 3 · `session`, `current`,
+//! `outcome_rule`, `plan`, `hosts`, `leg`, `trace`, `wish` 2 · `way`, `inquiry`, `claims`, `connection` 3 · `session`, `current`,
 //! `open`, `policy`, `transact`, `learn`, `react`,
 //! `report` 4. It does not choose sources, sites or retry times, and never calls
 //! the queue.
@@ -8,6 +8,7 @@
 mod act;
 mod auth;
 mod capabilities;
+mod claims;
 mod connection;
 mod content;
 mod current;
@@ -32,6 +33,7 @@ mod transaction;
 mod way;
 mod wish;
 
+pub use claims::{Claims, Suspect};
 pub use hosts::{Habit, HostMemory};
 pub use outcome_rule::{Action, OutcomeRule, OutcomeRules};
 pub use policy::Policing;

@@ -10,6 +10,7 @@ use egret_shared::fault::{Fault, Party, Reason};
 use egret_shared::net::tls_client::ClientTls;
 
 use super::auth::Login;
+use super::claims::{Claims, blame};
 use super::connection::{Connection, NoTls};
 use super::dialogue::{Act, Dialogue, Manner, Refused};
 use super::hosts::{Habit, HostMemory};
@@ -41,6 +42,7 @@ pub(super) struct Opened {
 pub(super) struct Secure<'a> {
     pub tls: &'a ClientTls,
     pub hosts: &'a HostMemory,
+    pub claims: &'a Claims,
     pub now: UnixMs,
     pub policing: &'a Policing,
     /// Whose mail the session is opened for.
@@ -214,9 +216,8 @@ async fn attempt(
     if known.pipelines {
         dialogue.trust_pipelining();
     }
-    let local = dialed.local;
-    let mut connection = Connection::new(dialed.stream, dialed.input, dialogue, options.smtp.timeouts, tap.clone());
-    connection.local = local;
+    let (local, claim) = (dialed.local, secure.claims.open(&path.source, &path.way, dialed.local));
+    let mut connection = Connection::new(dialed, claim, dialogue, options.smtp.timeouts, tap.clone());
     let mut judged = Ok(());
     loop {
         match connection.next().await {
@@ -231,7 +232,8 @@ async fn attempt(
                     Ok(found) => judged = found,
                     Err(error) => {
                         tap.tell(What::Tls, || &error.text);
-                        let failed = handshake_failed(path, local, &error, &demand, domain).await;
+                        let known = connection.known_fault();
+                        let failed = handshake_failed(path, known, local, &error, &demand, domain).await;
                         if failed.fault.party() == Party::Remote {
                             count(result_of(error.fault));
                         }
@@ -245,6 +247,9 @@ async fn attempt(
                     explain(&mut refused.response, &demand, domain);
                 }
                 let is_broken = connection.dialogue.is_broken();
+                if let Some(fault) = connection.known_fault().filter(|_| is_broken) {
+                    return Err(fault.into());
+                }
                 return Err(refusal(path, host, address, local, is_broken, refused).await);
             }
             act => {
@@ -286,13 +291,14 @@ fn explain(response: &mut Response, demand: &Demand<'_>, domain: &str) {
 /// A handshake that broke, or whose certificate did not pass: where that is asked for, clear text is no way round it.
 async fn handshake_failed(
     path: &Path,
+    known: Option<Fault>,
     local: Option<SocketAddr>,
     error: &NoTls,
     demand: &Demand<'_>,
     domain: &str,
 ) -> Failed {
     if !error.fault.is_certificate()
-        && let Some(fault) = examine(&path.source, &path.way, local).await
+        && let Some(fault) = blame(known, &path.source, &path.way, local).await
     {
         return fault.into();
     }

@@ -13,6 +13,7 @@ use egret_shared::net::tls_client::ClientTls;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::claims::{Claims, blame};
 use super::connection::Connection;
 use super::current::{Current, envelope};
 use super::dialogue::{Act, Decided, Lost};
@@ -27,7 +28,6 @@ use super::react::react;
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
 use super::transact::transact;
-use super::way::examine;
 use crate::dns::site::Site;
 use crate::event::record::{Record, Timing};
 use crate::message::{EnhancedCode, FromSession, Message, MessageId, PartResult, Response, Ticket, Verdict};
@@ -90,6 +90,8 @@ pub struct Deps<R, E> {
     pub automation: Automation,
     /// TLS by the policies of domains.
     pub policing: Policing,
+    /// Sessions through proxies, as the fleet compares them.
+    pub claims: Claims,
 }
 
 /// Where messages are read.
@@ -263,9 +265,9 @@ impl<R: Reader, E: Events> Session<R, E> {
                 tell_fault(&self.deps, fault, &current.ticket, &self.path, wire);
             }
         };
-        let Deps { tls, metrics, hosts, clock, policing, .. } = &self.deps;
+        let Deps { tls, metrics, hosts, clock, policing, claims, .. } = &self.deps;
         let domain = self.current.as_ref().map_or("", |current| current.ticket.queue.domain());
-        let secure = Secure { tls, hosts, now: clock.wall(), policing, domain };
+        let secure = Secure { tls, hosts, claims, now: clock.wall(), policing, domain };
         open(&self.path, plan, secure, metrics, &self.tap(), tell).await
     }
 
@@ -362,7 +364,8 @@ impl<R: Reader, E: Events> Session<R, E> {
                 let (said, unsaid) = finished.decided.into_iter().partition(is_said);
                 finished.decided = unsaid;
                 current.take(said, false, uncertain);
-                if let Some(fault) = examine(&self.path.source, &self.path.way, connection.local).await {
+                let Path { source, way, .. } = &self.path;
+                if let Some(fault) = blame(connection.known_fault(), source, way, connection.local).await {
                     tell_fault(&self.deps, &fault, &current.ticket, &self.path, &self.wire);
                     connection.tap.tell(What::Fault, || fault.to_string());
                     // The destination said nothing of the others: they go out another way, as if never tried.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_mta::delivery::trace::Tracer;
-use egret_mta::delivery::{Deps, Events, HostMemory, Metrics, OutcomeRules, Path, Policing, Reader, Seat, run};
+use egret_mta::delivery::{Claims, Deps, Events, HostMemory, Metrics, OutcomeRules, Path, Policing, Reader, Seat, run};
 use egret_mta::dns::site::{HostPolicy, MxHost, Protocol, Site};
 use egret_mta::dns::sts::cache::PolicyCache;
 use egret_mta::event::record::{Kind, Record};
@@ -123,6 +123,7 @@ pub struct Bench {
     pub automation: Automation,
     pub host_policy: HostPolicy,
     pub policing: Policing,
+    pub claims: Claims,
     pub stop: CancellationToken,
 }
 
@@ -147,6 +148,7 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         automation: Automation::default(),
         host_policy: HostPolicy::None,
         policing: Policing { policies: PolicyCache::default(), reports: TlsReports::new(Clock::system()) },
+        claims: Claims::default(),
         stop: CancellationToken::new(),
     }
 }
@@ -193,6 +195,7 @@ impl Bench {
             outcomes: self.outcomes,
             automation: self.automation,
             policing: self.policing,
+            claims: self.claims,
             metrics: Metrics::new(),
         };
         tokio::spawn(run(seat, deps));

@@ -2,6 +2,7 @@
 
 mod auth;
 mod bench;
+mod claims;
 mod hosts;
 mod lost;
 mod notify;

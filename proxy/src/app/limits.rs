@@ -79,11 +79,16 @@ impl Kept {
 fn member(name: Option<&str>) -> String {
     let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let name = name.map(str::to_owned).or_else(host).unwrap_or_else(|| "proxy".to_owned());
+    format!("{name}/{:016x}", run())
+}
+
+/// A number that no other run has.
+pub(super) fn run() -> u64 {
     let mut seed = [0; 8];
     // Without random numbers the time and the process are what tells runs apart.
     if aws_lc_rs::rand::fill(&mut seed).is_err() {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros() as u64;
         seed = (now ^ u64::from(std::process::id()) << 48).to_be_bytes();
     }
-    format!("{name}/{:016x}", u64::from_be_bytes(seed))
+    u64::from_be_bytes(seed)
 }

@@ -40,7 +40,8 @@ use self::health::{Health, room_for, watch_process};
 use self::limits::Kept;
 use self::reload::Fixed;
 use crate::admin;
-use crate::announce::Told;
+use crate::announce::{Announced, Told};
+use crate::claims::Claims;
 use crate::config::Config;
 use crate::listener::ProxyDoor;
 use crate::policy::Current;
@@ -148,8 +149,10 @@ pub async fn run(
     let announcing = announced.map(|announced| {
         let (policy, drain) = (common.policy.clone(), stop.drain.clone());
         let (clock, room) = (common.clock.clone(), room.clone());
+        let claims = claims(&announced, &common);
         let told = Told { announced, policy, room, max_sessions, admin: admin_address, clock, drain };
-        tokio::spawn(told.announce(silence.clone()))
+        let (announced, compared) = (told.announce(silence.clone()), claims.compare(silence.clone()));
+        tokio::spawn(async { tokio::join!(announced, compared) })
     });
     let router = health.router(recorder).merge(admin::router(common.clone(), reloader));
     let admin = admin.map(|listener| tokio::spawn(http::serve(listener, router, admin_stop.clone())));
@@ -178,6 +181,13 @@ pub async fn run(
     }
     info!("stopped");
     Ok(())
+}
+
+/// What compares sessions with the claims of the fleet's MTA nodes.
+fn claims(announced: &Announced, common: &Common) -> Claims {
+    let (name, redis) = (announced.name.clone(), announced.redis.clone());
+    let (sessions, clock) = (common.reporter.sessions.clone(), common.clock.clone());
+    Claims { name, run: limits::run(), redis, sessions, clock }
 }
 
 /// What runs beside the workers.

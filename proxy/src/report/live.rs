@@ -3,10 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use egret_shared::sockets::watch::Open;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::record::{Record, SessionId};
 use super::traffic::Traffic;
@@ -17,10 +19,19 @@ pub struct Running {
     pub record: Mutex<Record>,
     /// What has gone over.
     pub traffic: Traffic,
+    /// Told when nobody claims the session any more.
+    pub orphaned: Notify,
+    client: SocketAddr,
+    why_orphaned: OnceLock<String>,
     began: Instant,
 }
 
 impl Running {
+    /// Why nobody claims the session any more; empty while that is not so.
+    pub fn why_orphaned(&self) -> &str {
+        self.why_orphaned.get().map_or("", String::as_str)
+    }
+
     fn snapshot(&self, now: Instant) -> Record {
         let mut record = self.record.lock().clone();
         (record.bytes_up, record.bytes_down) = (self.traffic.up.get(), self.traffic.down.get());
@@ -57,8 +68,9 @@ impl Sessions {
 
     /// A session has a destination. It is listed until [`Sessions::ended`].
     pub fn began(&self, record: Record, traffic: Traffic, began: Instant) -> Arc<Running> {
-        let id = record.id;
-        let running = Arc::new(Running { record: Mutex::new(record), traffic, began });
+        let (id, client, orphaned) = (record.id, record.client, Notify::new());
+        let record = Mutex::new(record);
+        let running = Arc::new(Running { record, traffic, orphaned, client, why_orphaned: OnceLock::new(), began });
         self.table.lock().running.insert(id, running.clone());
         running
     }
@@ -109,6 +121,26 @@ impl Sessions {
         self.running(fits, now).pop().or_else(|| self.recent(fits, 1, now).pop())
     }
 
+    /// The sessions that run, as they are compared with claims.
+    pub fn open(&self) -> Vec<Open> {
+        let table = self.table.lock();
+        let open = |(id, running): (&SessionId, &Arc<Running>)| Open {
+            session: id.0,
+            client: running.client,
+            sent: running.traffic.up.get(),
+        };
+        table.running.iter().map(open).collect()
+    }
+
+    /// Ends a session that nobody claims any more, if it still runs.
+    pub fn orphan(&self, session: SessionId, why: String) {
+        if let Some(running) = self.table.lock().running.get(&session)
+            && running.why_orphaned.set(why).is_ok()
+        {
+            running.orphaned.notify_one();
+        }
+    }
+
     /// How many run.
     pub fn count(&self) -> usize {
         self.table.lock().running.len()
@@ -138,6 +170,20 @@ mod tests {
         assert!(sessions.find("10.0.0.1:1010", now).is_some());
         assert!(sessions.find("10.0.0.1:1011", now).is_none() && sessions.find("nonsense", now).is_none());
         assert!(sessions.find("a", now + Duration::from_secs(61)).is_none(), "it is forgotten in time");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_nobody_claims_is_told_so_once() {
+        let (sessions, now) = (Sessions::new(Duration::from_secs(60), 10), Instant::now());
+        let running = sessions.began(record(0xa), Traffic::default(), now);
+        running.traffic.up.add(7);
+        let open = Open { session: 0xa, client: SocketAddr::from(([10, 0, 0, 1], 1010)), sent: 7 };
+        assert_eq!((sessions.open(), running.why_orphaned()), (vec![open], ""));
+        sessions.orphan(SessionId(0xb), "another".to_owned());
+        sessions.orphan(SessionId(0xa), "it is gone".to_owned());
+        sessions.orphan(SessionId(0xa), "again".to_owned());
+        running.orphaned.notified().await;
+        assert_eq!(running.why_orphaned(), "it is gone");
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Session<'_> {
                     traffic: &opened.running.traffic,
                     cut: &self.house.cut,
                     source_lost: &source_lost,
+                    orphaned: &opened.running.orphaned,
                 };
                 relay(&mut self.client, &mut opened.remote, terms).await
             }
@@ -104,7 +105,7 @@ impl Session<'_> {
         };
         let first_byte = first_byte.map(|at| at.into_std().saturating_duration_since(opened.connected));
         self.note(&opened, first_byte);
-        let by = Box::pin(self.close(end, &opened.remote)).await;
+        let by = Box::pin(self.close(end, &opened)).await;
         self.record.closed_by = Some(by);
         let common = &self.house.common;
         let took = common.clock.now().saturating_duration_since(self.started);
@@ -122,7 +123,8 @@ impl Session<'_> {
     }
 
     /// Closes both sides as `end` wants it, and tells who ended the session.
-    async fn close(&mut self, end: End, remote: &TcpStream) -> ClosedBy {
+    async fn close(&mut self, end: End, opened: &Opened) -> ClosedBy {
+        let remote = &opened.remote;
         match end {
             End::Closed(side) => {
                 self.record.end = Ended::Closed;
@@ -151,6 +153,13 @@ impl Session<'_> {
                 self.abandon(remote);
                 self.record.end = Ended::Reset;
                 self.record.failed(Fault::new(Reason::SourceNotPlumbed, self.record.route()));
+                ClosedBy::Proxy
+            }
+            End::Orphaned => {
+                self.abandon(remote);
+                self.record.end = Ended::Reset;
+                let detail = format!("{}: {}", self.record.route(), opened.running.why_orphaned());
+                self.record.failed(Fault::new(Reason::LeaseLost, detail));
                 ClosedBy::Proxy
             }
             End::Cut => {

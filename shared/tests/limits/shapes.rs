@@ -63,11 +63,8 @@ async fn sentinels_name_a_new_master_and_limits_follow() {
     drop(b.hold(&two).await);
 }
 
-#[tokio::test]
-async fn a_cluster_keeps_limits_in_all_its_parts() {
-    if !Server::is_installed() {
-        return;
-    }
+/// A cluster of three servers that answers.
+pub async fn cluster() -> (Vec<Server>, RedisOptions) {
     let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
     let servers: Vec<Server> = (0..3).map(|_| Server::start(&args)).collect();
     let places: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
@@ -80,7 +77,15 @@ async fn a_cluster_keeps_limits_in_all_its_parts() {
         }
     }
     let addresses = servers.iter().map(|server| ("127.0.0.1".to_owned(), server.port)).collect();
-    let options = RedisOptions { mode: Mode::Cluster, addresses, ..RedisOptions::one("", 0) };
+    (servers, RedisOptions { mode: Mode::Cluster, addresses, ..RedisOptions::one("", 0) })
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_limits_in_all_its_parts() {
+    if !Server::is_installed() {
+        return;
+    }
+    let (servers, options) = cluster().await;
     let (a, b) = (Node::start("a", &options), Node::start("b", &options));
     // Enough names that each part of the cluster has some.
     for at in 0..24 {
