@@ -263,8 +263,8 @@ mod tests {
         assert_eq!((check.seen(0).beyond, &check.seen(0).beyond_in_faults[..]), (1.0, &[("a fault", 2.0)][..]));
         check.freed(0, 200);
         check.end(1_000);
-        // Two of two for 8 µs, and from the end of the excuse on; one for the first.
-        assert_eq!(check.seen(0).used, 1.0 + 2.0 * 8.0 + 1.0 + 2.0 * (1_000.0 - 110.0) - 1.0);
+        // One for the first microsecond, then two of two, but not while it is excused.
+        assert_eq!(check.seen(0).used, 1.0 + 2.0 * 9.0 + 2.0 * (1_000.0 - 110.0));
         assert_eq!(check.calm(1_000), 900);
     }
 

@@ -11,7 +11,7 @@ use super::super::Figures;
 use super::store::{Asked, Cost, Life, RealStore};
 
 /// Questions of each kind.
-const TIMES: u64 = 100_000;
+const TIMES: u64 = 20_000;
 /// Questions in one batch.
 const BATCH: u64 = 500;
 /// Limits whose memory is measured.

@@ -176,9 +176,10 @@ impl<'s> Fleet<'s> {
     pub(super) fn begin(&mut self, node: usize) -> anyhow::Result<()> {
         let life = self.lives.len();
         self.lives.push(node);
-        self.store.begins(life, &format!("node-{node:03}.example-{life}"))?;
+        let name = format!("node-{node:03}.example-{life}");
+        self.store.begins(life, &name)?;
         let source = self.chance.between(0, self.setup.sources as u64);
-        self.nodes[node] = Some(Node::new(life, usize::try_from(source)?));
+        self.nodes[node] = Some(Node::new(life, &name, usize::try_from(source)?));
         let first = self.now + self.chance.between(0, SECOND);
         self.at(first, Event::Beat(node, life));
         self.at(first, Event::Arrival(node, life));

@@ -79,10 +79,10 @@ pub struct Node {
 
 impl Node {
     /// One that begins its life.
-    pub fn new(life: Life, source: usize) -> Self {
+    pub fn new(life: Life, name: &str, source: usize) -> Self {
         Self {
             life,
-            purse: Purse::shared(Manner::default()),
+            purse: Purse::shared(Manner::default().of_node(name)),
             contact: Contact::Quiet,
             out: Vec::new(),
             asked_at: 0,
