@@ -24,14 +24,12 @@ impl Fleet<'_> {
         let (path, is_open) = (found.path.clone(), found.state != State::Waiting);
         let purse = &mut its.purse;
         let taken = self.tally.decision(|| {
-            if !is_open {
-                purse.hold(&path.places, now)?;
+            purse.take(&path.rates, now)?;
+            if is_open {
+                return Ok(());
             }
-            purse.take(&path.rates, now).inspect_err(|_| {
-                if !is_open {
-                    path.places.iter().for_each(|(name, count)| purse.release(name, count.local));
-                }
-            })
+            // Places come last, as the queues have it.
+            purse.hold(&path.places, now).inspect_err(|_| purse.give_back(&path.rates, now))
         });
         match taken {
             Ok(()) => {
