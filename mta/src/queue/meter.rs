@@ -120,13 +120,15 @@ impl Meter {
         self.limits.hold(places, self.instant(now)).map(Some).map_err(|refusal| self.reached(refusal, now))
     }
 
-    /// What a new session with its first message takes: all of it, or nothing.
+    /// What a new session with its first message takes: all of it, or nothing. Places come last: one that is given up at
+    /// once, for want of a rate, would go to another node, and with it this node's turn.
     pub(super) fn admit(&self, budget: &Budget, now: UnixMs) -> Result<Option<Lease>, Reached> {
         self.take(&budget.opening, now)?;
-        let lease = self.hold(&budget.places, now).inspect_err(|_| self.give_back(&budget.opening, now))?;
-        // With the error the lease is dropped, and its places are free again.
         self.take(&budget.messages, now).inspect_err(|_| self.give_back(&budget.opening, now))?;
-        Ok(lease)
+        self.hold(&budget.places, now).inspect_err(|_| {
+            self.give_back(&budget.messages, now);
+            self.give_back(&budget.opening, now);
+        })
     }
 
     /// Whether this node should give up a place of that name, because others wait for it.

@@ -76,7 +76,7 @@ impl Limits {
     /// Kept by all nodes that share this Redis. The driver is to be run.
     pub fn fleet(redis: Redis, options: FleetOptions, clock: Clock) -> (Self, Driver) {
         let store = Store::new(&redis, &options.node, options.server_time);
-        let limits = Self::of(Purse::shared(options.manner));
+        let limits = Self::of(Purse::shared(options.manner.of_node(&options.node)));
         let driver = Driver {
             limits: limits.clone(),
             store,

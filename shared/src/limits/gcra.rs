@@ -49,12 +49,6 @@ impl Gcra {
         self.0 = self.0.max(now) + rate.interval();
     }
 
-    /// Counts so many that will come through by another's leave.
-    pub fn count_many(&mut self, rate: &Rate, many: u64, now: Instant) {
-        let many = u32::try_from(many).unwrap_or(u32::MAX);
-        self.0 = self.0.max(now) + rate.interval().saturating_mul(many);
-    }
-
     /// How many that came through still matter.
     pub fn backlog(&self, rate: &Rate, now: Instant) -> u64 {
         let early = self.0.saturating_duration_since(now).as_nanos();

@@ -199,10 +199,15 @@ impl Limits {
             let is_settled = purse.is_settled(&refusal.name);
             (refusal, is_settled)
         };
-        self.with(|purse| purse.hold(counts, now).map_err(|refusal| settled(purse, refusal)))?;
-        let lease = self.lease(counts);
-        self.with(|purse| purse.take(throttles, now).map_err(|refusal| settled(purse, refusal)))?;
-        Ok(lease)
+        // Places come last: one that is given up at once, for want of a rate, goes to another node.
+        self.with(|purse| {
+            purse.take(throttles, now).map_err(|refusal| settled(purse, refusal))?;
+            purse.hold(counts, now).map_err(|refusal| {
+                purse.give_back(throttles, now);
+                settled(purse, refusal)
+            })
+        })?;
+        Ok(self.lease(counts))
     }
 
     fn lease(&self, counts: &[(Arc<str>, Count)]) -> Lease {

@@ -12,7 +12,7 @@ mod script;
 
 pub use failure::RedisFailure;
 pub use options::{Mode, RedisOptions};
-pub use redis::{Cmd, Value, cmd};
+pub use redis::{Cmd, Parser, Value, cmd};
 pub use script::{Call, Script};
 
 use std::sync::Arc;

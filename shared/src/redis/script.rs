@@ -28,12 +28,14 @@ pub struct Call<'s> {
 }
 
 impl Call<'_> {
-    pub(super) fn by_hash(&self) -> Cmd {
+    /// For a server that knows the script.
+    pub fn by_hash(&self) -> Cmd {
         self.command("EVALSHA", &self.script.hash)
     }
 
-    /// Not SCRIPT LOAD: in a cluster that goes to every server, and fails if one of them is away.
-    pub(super) fn by_text(&self) -> Cmd {
+    // Not SCRIPT LOAD: in a cluster that goes to every server, and fails if one of them is away.
+    /// For any server; it knows the script from then on.
+    pub fn by_text(&self) -> Cmd {
         self.command("EVAL", &self.script.text)
     }
 

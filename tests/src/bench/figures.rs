@@ -44,6 +44,11 @@ impl Figures {
         self.figures.push(Figure { name: name.into(), value, goal: None });
     }
 
+    /// Whether all goals are met.
+    pub fn are_met(&self) -> bool {
+        self.figures.iter().all(|figure| figure.against_goal().is_none_or(|(_, is_met)| is_met))
+    }
+
     /// A value that has one.
     pub fn judge(&mut self, name: impl Into<String>, value: f64, goal: Goal) {
         self.figures.push(Figure { name: name.into(), value, goal: Some(goal) });

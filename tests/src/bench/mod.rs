@@ -12,6 +12,7 @@ mod process;
 mod proxies;
 mod relays;
 mod restart;
+pub mod simulation;
 mod table;
 mod turns;
 

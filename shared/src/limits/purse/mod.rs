@@ -161,11 +161,11 @@ impl Purse {
     }
 
     fn rate(&mut self, name: &Arc<str>, throttle: &Throttle, now: Instant) -> (Mode, &mut RateAccount) {
-        let mode = self.mode_at(throttle.local, now);
+        let (mode, place) = (self.mode_at(throttle.local, now), self.manner.place);
         let book = if throttle.local { &mut self.own_rates } else { &mut self.rates };
         if !book.accounts.contains_key(name) {
             book.make_room(|account| account.is_idle(now));
-            book.accounts.insert(name.clone(), RateAccount::new(throttle.rate, mode, now));
+            book.accounts.insert(name.clone(), RateAccount::new(throttle.rate, mode, place, now));
         }
         let account = book.accounts.get_mut(name).expect("it was put in above");
         account.is_now(throttle.rate, mode, now);

@@ -34,6 +34,8 @@ pub(super) struct RateAccount {
     untold: Gcra,
     /// The node's share of the rate while the store is away.
     share: Gcra,
+    /// Where the node stands among those that have a share.
+    place: f64,
     /// Somebody was refused and waits for an answer.
     pub(super) wanted: bool,
     /// Somebody was refused since the store was asked: there is more to send than there are times.
@@ -48,7 +50,7 @@ pub(super) struct RateAccount {
 }
 
 impl RateAccount {
-    pub(super) fn new(rate: Rate, mode: Mode, now: Instant) -> Self {
+    pub(super) fn new(rate: Rate, mode: Mode, place: f64, now: Instant) -> Self {
         let mut account = Self {
             rate,
             grants: Vec::new(),
@@ -56,6 +58,7 @@ impl RateAccount {
             own: Gcra::new(now),
             untold: Gcra::new(now),
             share: Gcra::new(now),
+            place,
             wanted: false,
             starved: false,
             asked: false,
@@ -210,12 +213,14 @@ impl RateAccount {
         self.share_from(nodes, now);
     }
 
-    /// A share counts from now on. It starts empty, and what is at hand is used of it: others do not know that they
-    /// could have less for it.
+    /// A share counts from now on. It starts empty; nodes that begin together do not send at the same moment, and what
+    /// the store keeps for this node is the first of it.
     pub(super) fn share_from(&mut self, nodes: u32, now: Instant) {
         let share = share(&self.rate, nodes);
-        self.share = Gcra::spent(&share, now);
-        self.share.count_many(&share, self.at_hand(), now);
+        let interval = share.interval();
+        let begun = earlier(now, interval.mul_f64(1.0 - self.place));
+        let at_hand = u32::try_from(self.at_hand()).unwrap_or(u32::MAX);
+        self.share = Gcra::spent(&share, begun + interval.saturating_mul(at_hand));
     }
 
     /// The store knows the node again; `lost` if it knows nothing of what was used before.

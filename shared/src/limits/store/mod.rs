@@ -17,8 +17,8 @@ const LIFE_MICROS: u64 = 15_000_000;
 /// A longer name stands in a key by its hash.
 const MAX_NAME: usize = 160;
 
-/// The scripts.
-pub(super) struct Store {
+/// The scripts, as one node calls them. For the driver, and for simulations, which have a clock of their own.
+pub struct Store {
     live: Script,
     leave: Script,
     rate: Script,
@@ -32,7 +32,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(redis: &Redis, node: &str, server_time: bool) -> Self {
+    /// Of a node whose keys and channel are those of `redis`; with `server_time` the time is the server's.
+    pub fn new(redis: &Redis, node: &str, server_time: bool) -> Self {
         let script = |text: &str| Script::new(&format!("{}{text}", include_str!("common.lua")));
         Self {
             live: script(include_str!("live.lua")),
@@ -48,12 +49,12 @@ impl Store {
     }
 
     /// The channel on which this node is told of room, by the name of the limit.
-    pub(super) fn channel(&self) -> String {
+    pub fn channel(&self) -> String {
         format!("{}{}", self.channel, self.node)
     }
 
     /// The call that asks; `wall` is the node's time in microseconds, used if the server's is not.
-    pub(super) fn call(&self, ask: &Ask, wall: u64) -> Call<'_> {
+    pub fn call(&self, ask: &Ask, wall: u64) -> Call<'_> {
         let key = |rest: &str| key(&self.prefix, ask.shard(), rest);
         let time = if self.server_time { String::new() } else { wall.to_string() };
         let mut keys = vec![key("live")];
@@ -89,7 +90,7 @@ impl Store {
 }
 
 /// What the store answered; `None` if it is no answer to the question.
-pub(super) fn answer(ask: &Ask, value: &Value) -> Option<Answer> {
+pub fn answer(ask: &Ask, value: &Value) -> Option<Answer> {
     let Value::Array(values) = value else { return None };
     let numbers: Option<Vec<i64>> =
         values.iter().map(|value| if let Value::Int(number) = value { Some(*number) } else { None }).collect();

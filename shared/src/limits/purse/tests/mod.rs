@@ -308,6 +308,31 @@ fn without_the_store_each_goes_on_with_its_share_and_then_tells() {
 }
 
 #[test]
+fn many_nodes_with_shares_do_not_send_at_the_same_moment() {
+    let mut fleet = Fleet::new(40);
+    for (at, node) in fleet.nodes.iter_mut().enumerate() {
+        let manner = Manner { nodes: 40, ..Manner::default() }.of_node(&format!("mail{at}.example.com"));
+        *node = Purse::shared(manner);
+        node.away(fleet.now);
+    }
+    let (rate, mut taken) = (throttle("r", "10/s,max_burst=2"), Vec::new());
+    for _ in 0..400 {
+        let before = taken.len();
+        for node in 0..40 {
+            taken.extend(fleet.take(node, &rate).then_some(fleet.now));
+        }
+        assert!(taken.len() - before <= 8, "a share is one in four seconds");
+        fleet.pass(50);
+    }
+    assert!((160..=240).contains(&taken.len()), "{} in 20 s at 10 a second", taken.len());
+    let second = taken
+        .iter()
+        .map(|first| taken.iter().filter(|at| **at >= *first && **at < *first + Duration::from_secs(1)).count());
+    let most = second.max().unwrap_or(0);
+    assert!(most <= 24, "{most} in a second");
+}
+
+#[test]
 fn a_quota_is_shared_and_its_rest_goes_back() {
     let mut fleet = Fleet::new(2);
     let name: Arc<str> = "ramp".into();
