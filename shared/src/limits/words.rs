@@ -13,6 +13,15 @@ pub struct Refusal {
     pub when: When,
 }
 
+/// A limit of which no part has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Its place among those that were asked for.
+    pub limit: usize,
+    /// The earliest time at which a part of it is known to have room. Any of its parts may tell of room before.
+    pub at: Option<Instant>,
+}
+
 /// When to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
