@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egret_shared::clock::UnixMs;
-use egret_shared::limits::{Count, Lease, Limits, Refusal, Throttle, When};
+use egret_shared::limits::{Closed, Count, Lease, Limits, Parts, Refusal, Throttle, When};
 
 use super::budget::Budget;
 use super::engine::{QueueKey, ReadyKey, SiteKey};
+use super::parted::Group;
 use crate::routing::warmup::Quota;
 
 /// Who waits for a limit.
@@ -31,6 +32,17 @@ pub(super) struct Reached {
     pub name: Arc<str>,
     /// When it may be tried again; `None` is when the limits say so.
     pub until: Option<UnixMs>,
+}
+
+/// What a session for mail of which something is kept does not get.
+#[derive(Clone, Debug)]
+pub(super) enum Refused {
+    /// It may not be opened yet.
+    Opening(Reached),
+    /// A limit of sessions has no place, neither of its own nor of those that are left.
+    Places(Closed),
+    /// A rate of messages is used up likewise.
+    Messages(Closed),
 }
 
 /// The limits in the engine's time.
@@ -71,11 +83,13 @@ impl Meter {
     }
 
     /// The engine's clock counts milliseconds: one that has begun is waited for.
+    pub(super) fn time(&self, at: Instant) -> UnixMs {
+        self.wall.plus(at.saturating_duration_since(self.started) + Duration::from_micros(999))
+    }
+
     fn reached(&self, refusal: Refusal) -> Reached {
         let until = match refusal.when {
-            When::At(at) => {
-                Some(self.wall.plus(at.saturating_duration_since(self.started) + Duration::from_micros(999)))
-            }
+            When::At(at) => Some(self.time(at)),
             When::Woken => None,
         };
         Reached { name: refusal.name, until }
@@ -121,6 +135,34 @@ impl Meter {
         let lease = self.hold(&budget.places, now).inspect_err(|_| self.give_back(&budget.opening, now))?;
         // With the error the lease is dropped, and its places are free again.
         self.take(&budget.messages, now).inspect_err(|_| self.give_back(&budget.opening, now))?;
+        Ok(lease)
+    }
+
+    /// Takes one of a part of each, or none; `paid` is what was taken.
+    pub(super) fn take_part(
+        &self,
+        messages: &[Parts<Throttle>],
+        now: UnixMs,
+        paid: &mut Vec<(Arc<str>, Throttle)>,
+    ) -> Result<(), Closed> {
+        self.limits.take_first(messages, self.instant(now), paid)
+    }
+
+    /// As [`Meter::admit`], out of the parts that mail of `group` may take from, and for places out of `places`.
+    pub(super) fn admit_part(
+        &self,
+        opening: &[(Arc<str>, Throttle)],
+        places: &[Parts<Count>],
+        group: &Group,
+        now: UnixMs,
+        paid: &mut Vec<(Arc<str>, Throttle)>,
+    ) -> Result<Lease, Refused> {
+        self.take(opening, now).map_err(Refused::Opening)?;
+        let lease = self.limits.hold_first(places, self.instant(now));
+        let lease = lease.map_err(Refused::Places).inspect_err(|_| self.give_back(opening, now))?;
+        // With the error the lease is dropped, and its places are free again.
+        let taken = self.take_part(&group.messages, now, paid);
+        taken.map_err(Refused::Messages).inspect_err(|_| self.give_back(opening, now))?;
         Ok(lease)
     }
 

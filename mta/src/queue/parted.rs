@@ -57,7 +57,10 @@ impl Parted {
             return None;
         }
         let mut words: HashMap<_, _> = places.iter().filter_map(words_of).collect();
-        words.extend(messages.iter().filter_map(words_of));
+        for (name, more) in messages.iter().filter_map(words_of) {
+            // A name may be that of a limit of sessions and of a rate.
+            words.entry(name).and_modify(|words| *words = format!("{words}; {more}")).or_insert(more);
+        }
         let mut parted = Self { tenants: HashMap::new(), table: Box::default(), groups: Box::default(), kept, words };
         parted.group(&places, &messages);
         Some(parted)
@@ -209,7 +212,12 @@ mod tests {
 
     #[test]
     fn each_mail_takes_of_its_own_first_and_then_of_what_is_left() {
-        let floor = |limit: &str, whose, amount| Floor { limit: limit.parse().expect("a pattern"), whose, amount, place: "f:1".into() };
+        let floor = |limit: &str, whose, amount| Floor {
+            limit: limit.parse().expect("a pattern"),
+            whose,
+            amount,
+            place: "f:1".into(),
+        };
         let tenth = Amount::Share("10%".parse().expect("a share"));
         let floors = [
             floor("all", Whose::Priority(Priority::High), Amount::Count(1)),
@@ -220,10 +228,18 @@ mod tests {
         let mut messages: List<Throttle> = [("rate".into(), "10/s".parse().expect("a rate"))].into();
         let parted = Parted::divide(&mut places, &mut messages, &floors).expect("something is kept");
         assert_eq!((places[1].1.count, messages[0].1.to_string().as_str()), (17, "9/s"));
-        let names = |parts: &[Parts<Count>]| parts.iter().map(|one| one.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>().join(" | ")).collect::<Vec<_>>();
+        let names = |parts: &[Parts<Count>]| {
+            parts
+                .iter()
+                .map(|one| one.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>().join(" | "))
+                .collect::<Vec<_>>()
+        };
         let both = parted.of(Priority::High, "a");
         assert_eq!(names(&both.places), ["host", "all, kept for priority high | all, kept for tenant a | all"]);
-        assert_eq!(both.own_places.as_deref().map(names), Some(vec!["host".to_owned(), "all, kept for priority high | all, kept for tenant a".to_owned()]));
+        assert_eq!(
+            both.own_places.as_deref().map(names),
+            Some(vec!["host".to_owned(), "all, kept for priority high | all, kept for tenant a".to_owned()])
+        );
         let none = parted.of(Priority::Normal, "b");
         assert!(names(&none.places) == ["host", "all"] && none.own_places.is_none() && none.messages[0].len() == 1);
         assert_eq!(parted.of(Priority::Normal, "a").messages[0].len(), 2);

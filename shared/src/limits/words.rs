@@ -18,7 +18,8 @@ pub struct Refusal {
 pub struct Closed {
     /// Its place among those that were asked for.
     pub limit: usize,
-    /// The earliest time at which a part of it is known to have room. Any of its parts may tell of room before.
+    /// The earliest time at which a part of it has room. `None` is when one of its parts says so: no place is free, or the
+    /// store has not answered yet.
     pub at: Option<Instant>,
 }
 

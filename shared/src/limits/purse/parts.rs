@@ -50,7 +50,7 @@ impl Purse {
         parts: &[(Arc<str>, Throttle)],
         now: Instant,
     ) -> Result<(Arc<str>, Throttle), Option<Instant>> {
-        let mut earliest: Option<Instant> = None;
+        let (mut earliest, mut is_known): (Option<Instant>, bool) = (None, true);
         for (name, throttle) in parts {
             let (mode, account) = self.rate(name, throttle, now);
             let Err(when) = account.may(mode, now) else { return Ok((name.clone(), *throttle)) };
@@ -59,11 +59,12 @@ impl Purse {
             if mode == Mode::Shared {
                 self.rate_is_due(name, now);
             }
-            if let When::At(at) = when {
-                earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
+            match when {
+                When::At(at) => earliest = Some(earliest.map_or(at, |earliest| earliest.min(at))),
+                When::Woken => is_known = false,
             }
         }
-        Err(earliest)
+        Err(earliest.filter(|_| is_known))
     }
 
     /// Takes a place in a part of each count, all or none. `taken` holds afterwards what was taken, which is to be given
