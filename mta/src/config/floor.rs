@@ -117,25 +117,31 @@ fn one_of(section: &Section<'_>, keys: [&'static str; 2], what: &str, read: [boo
     false
 }
 
+/// Whether it is the name of one limit.
+fn is_name(limit: &TextPattern) -> bool {
+    !limit.to_string().contains(['*', '?', '/'])
+}
+
 /// What the last of some floors does to limits that are known by name.
 fn check(section: &Section<'_>, named: &Named, floors: &[Floor]) {
     let Some(Floor { limit, amount, .. }) = floors.last() else { return };
     let pattern = limit.to_string();
-    let is_name = !pattern.contains(['*', '?', '/']);
-    if is_name && !named.has(limit) && !UNNAMED.iter().any(|begin| pattern.starts_with(begin)) {
+    let names_one = is_name(limit);
+    if names_one && !named.has(limit) && !UNNAMED.iter().any(|begin| pattern.starts_with(begin)) {
         section.complain("limit", format!("names {pattern:?}, and no limit bears that name; {}", named.names()));
         return;
     }
     let key = if matches!(amount, Amount::Count(_)) { "count" } else { "share" };
     let is_rate_only = |name: &Arc<str>| limit.fits(name) && !named.sessions.contains_key(name);
-    if key == "count" && is_name && named.rates.keys().any(is_rate_only) {
+    if key == "count" && names_one && named.rates.keys().any(is_rate_only) {
         section.complain(
             key,
             format!("is a number of sessions, and {pattern:?} is a rate of messages; write share = \"10%\""),
         );
     }
-    // What is not named itself keeps as much as leaves a place for others: one pattern may be for large and small limits.
-    let many = named.sessions.iter().filter(|(name, _)| is_name && limit.fits(name));
+    // One pattern may be for large and small limits: of those that no floor names it keeps what leaves a place for others.
+    let is_named = |name: &str| floors.iter().any(|floor| is_name(&floor.limit) && floor.limit.fits(name));
+    let many = named.sessions.iter().filter(|(name, _)| limit.fits(name) && is_named(name));
     let many = many.filter_map(|(name, most)| too_many(name, *most, floors));
     let fast = named.rates.keys().filter(|name| limit.fits(name) && key == "share");
     if let Some(why) = many.chain(fast.filter_map(|name| too_fast(name, floors))).next() {
@@ -221,6 +227,12 @@ mod tests {
         let fast = good.replace("\"google\"", "\"pa*\"")
             + &good.replace("\"google\"", "\"pace\"").replace("\"a\"", "\"b\"").replace("10%", "90%");
         assert!(read(&fast).is_err_and(|told| told.to_string().contains("would keep 100% of the rate \"pace\"")));
+        let both = good.clone()
+            + &good
+                .replace("\"google\"", "\"goo*\"")
+                .replace("\"a\"", "\"b\"")
+                .replace("share = \"10%\"", "count = 18");
+        assert!(read(&both).is_err_and(|told| told.to_string().starts_with("mta.toml:10: floor.count: would keep 20")));
         let wide = good.replace("\"google\"", "\"*\"").replace("share = \"10%\"", "count = 5");
         assert!(read(&wide).is_ok(), "of a small limit a pattern keeps what leaves a place");
     }

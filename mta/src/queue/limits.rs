@@ -142,6 +142,11 @@ impl Engine {
     /// Whether a session should end, so that others have its place.
     pub(super) fn should_yield(&self, session: u64) -> bool {
         let Some(session) = self.sessions.get(&session) else { return false };
+        let is_done = || self.ready.get(session.ready).is_some_and(|ready| !session.has_work(ready));
+        if self.meter.is_shared() && !session.kept.is_empty() && is_done() {
+            // Who else of the fleet needs what is kept is not known here before it waits.
+            return true;
+        }
         let mut names = session.lease.iter().flat_map(Lease::names);
         names.any(|name| self.is_in_surplus(name) || self.yields_to_first(session, name))
     }

@@ -96,6 +96,20 @@ fn a_kept_place_on_another_path_is_left_to_who_needs_it() {
 }
 
 #[test]
+fn where_others_may_need_it_a_kept_place_is_free_as_soon_as_there_is_no_more() {
+    let mut world = world(1, vec![one_for_high()], limits(4, None));
+    world.engine.meter = Meter::new(Limits::memory(), true, START, std::time::Instant::now());
+    world.engine.paths_changed();
+    put(&mut world, Priority::Normal, "b", "a.test", 30);
+    let high = put(&mut world, Priority::High, "c", "a.test", 1);
+    let session = carriers(&world, &high)[0];
+    world.settle(session, Verdict::Delivered);
+    assert_eq!((world.sessions(), world.idle.len()), (3, 0), "other nodes may have it");
+    let again = put(&mut world, Priority::High, "c", "a.test", 1);
+    assert_eq!((gone(&world, &again), world.sessions()), (1, 4));
+}
+
+#[test]
 fn an_idle_session_that_may_not_carry_it_is_not_in_the_way() {
     let mut world = world(1, vec![one_for_high()], limits(4, None));
     let mut narrow = (*limits(4, None)).clone();
