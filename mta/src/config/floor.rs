@@ -227,7 +227,7 @@ mod tests {
         let fast = good.replace("\"google\"", "\"pa*\"")
             + &good.replace("\"google\"", "\"pace\"").replace("\"a\"", "\"b\"").replace("10%", "90%");
         assert!(read(&fast).is_err_and(|told| told.to_string().contains("would keep 100% of the rate \"pace\"")));
-        let both = good.clone()
+        let both = good.to_owned()
             + &good
                 .replace("\"google\"", "\"goo*\"")
                 .replace("\"a\"", "\"b\"")

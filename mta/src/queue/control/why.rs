@@ -10,6 +10,7 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::Party;
 use serde::Serialize;
 
+use super::kept::Wait;
 use super::words::{By, ControlId, Scope};
 use crate::message::MessageId;
 use crate::queue::engine::{Engine, QueueKey, ReadyKey};
@@ -144,6 +145,16 @@ impl Found {
         self.earliest = self.earliest.zip(until).map(|(earliest, until)| earliest.max(until));
     }
 
+    /// For the first of these limits.
+    fn wait_for(&mut self, limits: &[Wait]) {
+        for Wait { limited, words, source } in limits {
+            let blocker = reached(&limited.by, words).lasting(Some(limited.since), limited.by.until);
+            self.blockers.push(blocker.of(source));
+        }
+        let until: Option<Vec<UnixMs>> = limits.iter().map(|wait| wait.limited.by.until).collect();
+        self.after(until.and_then(|until| until.into_iter().min()));
+    }
+
     fn why(self, about: String, held: usize, due: usize) -> Why {
         Why { about, part: None, held, due, blockers: self.blockers, earliest: self.earliest }
     }
@@ -253,6 +264,10 @@ impl Engine {
             found.add(Blocker::new(What::Schedule, setter, text).lasting(since, next_due));
         }
         self.way_of(key, now, &mut found);
+        let waits = if found.blockers.is_empty() { self.ready_waits_for(key, now) } else { Vec::new() };
+        if !waits.is_empty() {
+            found.wait_for(&waits);
+        }
         found.why(about, held, due)
     }
 
@@ -328,12 +343,7 @@ impl Engine {
         if ready.held_until > now {
             found.add(held(ready));
         } else if !limits.is_empty() {
-            for (limited, words) in &limits {
-                let blocker = reached(&limited.by, words).lasting(Some(limited.since), limited.by.until);
-                found.blockers.push(blocker.of(&ready.source));
-            }
-            let until: Option<Vec<UnixMs>> = limits.iter().map(|(limited, _)| limited.by.until).collect();
-            found.after(until.and_then(|until| until.into_iter().min()));
+            found.wait_for(&limits);
         } else if !ready.waiting.is_empty() {
             let (waiting, open) = (ready.waiting.len(), ready.sessions);
             let most = ready.most_sessions();

@@ -3,6 +3,7 @@
 use egret_shared::limits::Throttle;
 
 use super::*;
+use crate::queue::control::words::Scope;
 use crate::queue::floors::{Amount, Whose};
 
 const LIMIT: &str = "all";
@@ -222,6 +223,9 @@ fn why_names_the_limit_and_what_is_kept_for_whom() {
         part(&mut world, "b"),
         ["all has no free place; of 2 are kept 1 for priority high; of 10/h are kept 1/h for tenant a"]
     );
+    let scope = Scope { tenant: Some("b".into()), ..Scope::default() };
+    let of_queue = world.engine.why_queues(&scope, 9, world.now).remove(0);
+    assert_eq!((of_queue.blockers.len(), of_queue.earliest), (1, None), "{of_queue:?}");
     assert_eq!(part(&mut world, "c"), ["all has no free place (what is kept for priority high included)"]);
 }
 
