@@ -17,6 +17,7 @@ mod dsn;
 mod elsewhere;
 mod faults;
 mod fleet;
+mod floors;
 mod full;
 mod health;
 mod hold;

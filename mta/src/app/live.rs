@@ -12,6 +12,7 @@ use crate::config::{Config, Overrides};
 use crate::delivery::{OutcomeRule, OutcomeRules};
 use crate::dns::site::Site;
 use crate::queue::control::words::Control;
+use crate::queue::floors::Floor;
 use crate::queue::rules::QueueRules;
 use crate::routing::ways::Ways;
 use crate::shaping::Shaper;
@@ -34,6 +35,8 @@ pub(crate) struct Setup {
 pub(crate) struct Paths {
     pub shaper: Shaper,
     shelf: TlsShelf,
+    /// What is kept of their limits.
+    floors: Arc<[Floor]>,
 }
 
 /// What a reload replaces. Cheap to clone.
@@ -147,6 +150,10 @@ impl crate::queue::Paths for Live {
     fn provider(&self, source: &str, site: &Site) -> Option<Arc<str>> {
         self.effective(source, site).provider.clone()
     }
+
+    fn floors(&self) -> Arc<[Floor]> {
+        self.paths.load().floors.clone()
+    }
 }
 
 impl Paths {
@@ -158,11 +165,12 @@ impl Paths {
     ) -> Result<Self, ClientTlsError> {
         let base = delivery.over(&PathOptions::default());
         let shelf = TlsShelf::new(&base.tls, own.values().map(|patch| &**patch).chain(shaping.patches()))?;
-        Ok(Self { shaper: Shaper::new(shaping, delivery, own), shelf })
+        Ok(Self { shaper: Shaper::new(shaping, delivery, own), shelf, floors: Arc::default() })
     }
 
     fn of(config: &Config, smtp_port: u16) -> Result<Self, ClientTlsError> {
         let shaping = Arc::new(config.shaping.shaping.clone());
-        Self::new(shaping, config.delivery.clone(), config.routes.options(smtp_port))
+        let paths = Self::new(shaping, config.delivery.clone(), config.routes.options(smtp_port))?;
+        Ok(Self { floors: config.floors.clone(), ..paths })
     }
 }

@@ -34,7 +34,7 @@ use crate::routing::pool::Pool;
 use crate::users::Logins;
 
 /// The sections whose keys hold at once.
-const APPLIED: [&str; 17] = [
+const APPLIED: [&str; 18] = [
     "users_file",
     "queue.",
     "queues.",
@@ -45,6 +45,7 @@ const APPLIED: [&str; 17] = [
     "outcome[",
     "automation[",
     "delivery.",
+    "floor[",
     "shaping.",
     "pool.",
     "source.",

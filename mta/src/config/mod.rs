@@ -8,6 +8,7 @@ mod delivery;
 mod discover;
 mod dkim;
 mod egress;
+mod floor;
 mod limits;
 mod listener;
 mod memory;
@@ -40,6 +41,7 @@ use crate::dns::resolver::DnsOptions;
 use crate::elsewhere::Elsewhere;
 use crate::memory::Options;
 use crate::queue::QueueOptions;
+use crate::queue::floors::Floor;
 use crate::routing::discover::Discovery;
 use crate::routing::label::LabelHeaders;
 use crate::routing::pool::Pool;
@@ -114,6 +116,8 @@ pub struct Config {
     pub delivery: Arc<Patch>,
     /// What shaping files say of paths, and what in them is worth a word.
     pub shaping: ShapingRead,
+    /// What is kept of limits for tenants and priorities.
+    pub floors: Arc<[Floor]>,
     /// Where events go.
     pub event_log: PathBuf,
     /// Where health, metrics and the API are served; `None` is nowhere.
@@ -222,6 +226,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let outcomes = outcome::build(root);
     let nothing = Shaping::default();
     let automation = automation::build(root, shaping.as_ref().map_or(&nothing, |read| &read.shaping));
+    let floors = floor::build(root, &named_limits(&said, egress.as_ref(), &dns, shaping.as_ref()));
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
     let admin = root.section("admin").optional(
@@ -256,10 +261,23 @@ fn build(root: &Section<'_>) -> Option<Config> {
         path,
         delivery: Arc::new(said),
         shaping: shaping?,
+        floors,
         event_log: event_log?,
         admin,
         log,
     })
+}
+
+/// The limits that bear names, wherever they are said.
+fn named_limits(
+    delivery: &Patch,
+    egress: Option<&egress::Egress>,
+    dns: &DnsOptions,
+    shaping: Option<&ShapingRead>,
+) -> floor::Named {
+    let routes = egress.map(|egress| egress.routes.options(dns.smtp_port)).unwrap_or_default();
+    let patches = std::iter::once(delivery).chain(routes.values().map(|patch| &**patch));
+    floor::Named::of(patches, shaping.map(|read| &read.shaping))
 }
 
 fn spool_options(root: &Section<'_>) -> Option<spool::Options> {

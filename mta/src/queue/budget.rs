@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use egret_shared::limits::{Count, Throttle};
 
+use super::floors::{Floor, concerns};
+use super::parted::Parted;
 use crate::dns::site::Site;
 use crate::shaping::options::{Named, PathLimits};
 
@@ -16,6 +18,10 @@ pub trait Paths: Send {
     /// The provider that the site is of, if one is known.
     fn provider(&self, _source: &str, _site: &Site) -> Option<Arc<str>> {
         None
+    }
+    /// What is kept of limits for tenants and priorities.
+    fn floors(&self) -> Arc<[Floor]> {
+        Arc::default()
     }
 }
 
@@ -46,14 +52,19 @@ pub(super) struct Budget {
     pub choosing: List<Throttle>,
     /// The provider of the site.
     pub provider: Option<Arc<str>>,
+    /// What mail of which something is kept may take, if there is any. Then `places` and `messages` are what is left for
+    /// all.
+    pub parted: Option<Box<Parted>>,
 }
 
 impl Budget {
     /// The budget of the path from `source` to `site`. With `is_shared` other nodes use the path, too.
-    pub fn new(source: &str, site: &str, limits: &PathLimits, is_shared: bool) -> Self {
+    pub fn new(source: &str, site: &str, limits: &PathLimits, is_shared: bool, floors: &[Floor]) -> Self {
         let name = |kind: &str| Arc::from(format!("{kind} {source}->{site}"));
         // What only this node keeps, and only for this path, is kept by the ready queue's own count.
-        let own = Some(limits.connection_limit).filter(|own| is_shared && !own.local);
+        let is_counted =
+            |own: &Count| is_shared && !own.local || !floors.is_empty() && concerns(floors, &name("connection_limit"));
+        let own = Some(limits.connection_limit).filter(is_counted);
         let rates = |kind: &str, own: Option<Throttle>, named: &Named<Throttle>| {
             let own = own.map(|own| (name(kind), own));
             let mut all: Vec<_> = own.into_iter().chain(by_name(named)).collect();
@@ -61,7 +72,7 @@ impl Budget {
             all.sort_by_key(|(_, throttle)| std::cmp::Reverse(throttle.rate.interval()));
             all.into_boxed_slice()
         };
-        Self {
+        let mut budget = Self {
             sessions: limits.connection_limit.count as usize,
             patience: limits.consecutive_connection_failures_before_delay.max(1),
             places: own
@@ -77,12 +88,19 @@ impl Budget {
                 &limits.additional_source_selection_rates,
             ),
             provider: None,
+            parted: None,
+        };
+        if !floors.is_empty() {
+            let parted = Parted::divide(&mut budget.places, &mut budget.messages, floors);
+            budget.parted = parted.map(Box::new);
         }
+        budget
     }
 
     /// Whether its sessions take places of that name.
     pub fn takes_place_of(&self, name: &str) -> bool {
-        self.places.iter().any(|(place, _)| &**place == name)
+        let is_part = || self.parted.as_ref().is_some_and(|parted| parted.whose(name).is_some());
+        self.places.iter().any(|(place, _)| &**place == name) || is_part()
     }
 }
 
@@ -105,12 +123,12 @@ mod tests {
             ..PathLimits::default()
         };
         let names = |list: &[(Arc<str>, Throttle)]| list.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
-        let shared = Budget::new("a1", "mx.test", &limits, true);
+        let shared = Budget::new("a1", "mx.test", &limits, true, &[]);
         assert_eq!(names(&shared.messages), ["all", "max_message_rate a1->mx.test"], "the slowest first");
         assert!(shared.takes_place_of("connection_limit a1->mx.test") && shared.takes_place_of("all"));
-        let alone = Budget::new("a1", "mx.test", &limits, false);
+        let alone = Budget::new("a1", "mx.test", &limits, false, &[]);
         assert_eq!((alone.sessions, alone.places.len()), (5, 1), "its own count is enough for its own limit");
         let local = PathLimits { connection_limit: "local:3".parse().expect("a count"), ..limits };
-        assert!(!Budget::new("a1", "mx.test", &local, true).takes_place_of("connection_limit a1->mx.test"));
+        assert!(!Budget::new("a1", "mx.test", &local, true, &[]).takes_place_of("connection_limit a1->mx.test"));
     }
 }

@@ -22,6 +22,15 @@ pub(super) struct Classes<T> {
     passed: [u8; 3],
 }
 
+/// Whose turn it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub priority: Priority,
+    pub tenant: Arc<str>,
+    /// The highest class that may go.
+    first: usize,
+}
+
 impl<T> Default for Classes<T> {
     fn default() -> Self {
         Self { lanes: [const { None }; 3], passed: [0; 3] }
@@ -66,16 +75,42 @@ impl<T: Copy> Classes<T> {
 
     /// The same among the classes that are `open`.
     pub fn pop_of(&mut self, open: impl Fn(Priority) -> bool) -> Option<T> {
-        let waits = |class: &usize| open(Priority::ALL[*class]) && self.class_len(*class) > 0;
-        let first = (0..3).find(waits)?;
-        let passed_over = (first + 1..3).filter(waits).filter(|class| self.passed[*class] >= MOST_PASSED);
-        let turn = passed_over.max_by_key(|class| self.passed[*class]).unwrap_or(first);
+        let (first, turn) = self.class_of(|class| open(Priority::ALL[class]) && self.class_len(class) > 0)?;
+        self.has_gone(first, turn);
+        self.lanes[turn].as_mut()?.pop()
+    }
+
+    /// The highest class that waits, and the one whose turn it is among those that wait.
+    fn class_of(&self, waits: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
+        let first = (0..3).find(|class| waits(*class))?;
+        let passed_over = (first + 1..3).filter(|class| waits(*class) && self.passed[*class] >= MOST_PASSED);
+        Some((first, passed_over.max_by_key(|class| self.passed[*class]).unwrap_or(first)))
+    }
+
+    /// Those below the highest that may go were passed over, but for the one that goes.
+    fn has_gone(&mut self, first: usize, turn: usize) {
         self.passed[turn] = 0;
         for lower in first + 1..3 {
             let waits = lower != turn && self.class_len(lower) > 0;
             self.passed[lower] = if waits { self.passed[lower].saturating_add(1) } else { 0 };
         }
-        self.lanes[turn].as_mut()?.pop()
+    }
+
+    /// Whose turn it is among those that are `open`. Nothing is taken.
+    pub fn turn_of(&self, open: impl Fn(Priority, &str) -> bool) -> Option<Turn> {
+        let tenant_of = |class: usize| {
+            let lanes = self.lanes[class].as_ref()?;
+            lanes.turn_of(|tenant| open(Priority::ALL[class], tenant))
+        };
+        let (first, class) = self.class_of(|class| tenant_of(class).is_some())?;
+        Some(Turn { priority: Priority::ALL[class], tenant: tenant_of(class)?.clone(), first })
+    }
+
+    /// The first of those whose turn it is.
+    pub fn pop_turn(&mut self, turn: &Turn) -> Option<T> {
+        let class = turn.priority.place();
+        self.has_gone(turn.first, class);
+        self.lanes[class].as_mut()?.pop_of(&turn.tenant)
     }
 
     /// Whether there is room for one more, where there is room for `most`: be it in place of another.
@@ -145,6 +180,24 @@ mod tests {
         assert_eq!(low(&order[..41]), 4, "a tenth, not more: {order:?}");
         let of = |class| order.iter().filter(|one| one.0 == class).map(|one| one.1).collect::<Vec<_>>();
         assert!(of(High).is_sorted() && of(Low).is_sorted(), "each class in its order");
+    }
+
+    #[test]
+    fn who_may_not_go_holds_up_nobody_and_turns_are_the_same_where_all_may() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let (mut by_turn, mut plain) = (Classes::default(), Classes::default());
+        for classes in [&mut by_turn, &mut plain] {
+            (0..30).for_each(|n| classes.push(High, &a, n));
+            (30..40).for_each(|n| classes.push(Low, &b, n));
+        }
+        let turn = by_turn.turn_of(|_, tenant| tenant != "a").expect("b waits");
+        assert_eq!((turn.priority, &*turn.tenant), (Low, "b"));
+        assert_eq!(by_turn.turn_of(|_, _| false), None);
+        let all = std::iter::from_fn(|| {
+            let turn = by_turn.turn_of(|_, _| true)?;
+            by_turn.pop_turn(&turn)
+        });
+        assert_eq!(all.collect::<Vec<_>>(), std::iter::from_fn(|| plain.pop()).collect::<Vec<_>>());
     }
 
     #[test]

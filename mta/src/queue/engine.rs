@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
-use egret_shared::limits::{Lease, Limits};
+use egret_shared::limits::{Lease, Limits, Throttle};
 use slotmap::SlotMap;
 
 use super::budget::Paths;
 use super::control::Controls;
+use super::floors::Whose;
 use super::meter::Meter;
 use super::options::QueueOptions;
 use super::ready::{Ready, SiteSlot};
@@ -57,8 +58,11 @@ pub(super) struct Session {
     /// By which way of its source.
     pub way: usize,
     /// Its places in limits that others share: free when the session is over.
-    #[expect(dead_code, reason = "held, not read")]
     pub lease: Option<Lease>,
+    /// It has a place that is kept for these: it carries only mail that is all of them.
+    pub kept: Box<[Whose]>,
+    /// What its ticket took of rates of which something is kept.
+    pub paid: Vec<(Arc<str>, Throttle)>,
     /// It was told that there is no more work, so that its places become free.
     pub is_released: bool,
 }

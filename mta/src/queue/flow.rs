@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
+use egret_shared::limits::Lease;
 
 use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
 use super::meter::Reached;
@@ -202,7 +203,7 @@ impl Engine {
         let usable: Vec<bool> = (pool.members.iter())
             .map(|(source, _)| {
                 let found = slot.ready.get(&source.name).and_then(|key| self.ready.get(*key));
-                let held = found.map_or(UnixMs(0), |r| r.held_until);
+                let held = found.map_or(UnixMs(0), |r| r.held_for(queue.priority(), &queue.tenant));
                 let rest = self.health.rests_until(source, now).unwrap_or(UnixMs(0)).max(held);
                 if rest > now && slot.fits(source) {
                     later(rest);
@@ -240,6 +241,9 @@ impl Engine {
     /// Gives waiting entries to idle sessions, and opens sessions for the rest.
     pub(super) fn serve(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
         let cap = self.cap(key, now);
+        if self.ready.get(key).is_some_and(|ready| ready.budget.parted.is_some()) {
+            return self.serve_parts(key, cap, now, acts);
+        }
         while !self.draining {
             let Some(ready) = self.ready.get(key).filter(|ready| !ready.waiting.is_empty()) else { return };
             let busy = ready.sessions - ready.idle.len();
@@ -285,26 +289,44 @@ impl Engine {
 
     fn open(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) -> Result<(), Reached> {
         let lease = self.meter.admit(&self.ready[key].budget, now)?;
+        let session = self.new_session(key, lease, now);
+        if let Some(first) = self.take(key, session, now) {
+            self.dial(key, session, first, now, acts);
+        }
+        Ok(())
+    }
+
+    /// A session that holds nothing yet.
+    pub(super) fn new_session(&mut self, key: ReadyKey, lease: Option<Lease>, now: UnixMs) -> u64 {
         self.last_session += 1;
         let session = self.last_session;
         let way = self.health.way(&self.ready[key].source, now).unwrap_or(0);
-        let record = Session { ready: key, holds: None, opened: now, way, lease, is_released: false };
+        let (kept, paid) = (Box::default(), Vec::new());
+        let record = Session { ready: key, holds: None, opened: now, way, lease, kept, paid, is_released: false };
         self.sessions.insert(session, record);
         self.ready[key].sessions += 1;
-        let Some(first) = self.take(key, session, now) else { return Ok(()) };
-        let ready = &self.ready[key];
+        session
+    }
+
+    /// Has a session opened for its first ticket.
+    pub(super) fn dial(&mut self, key: ReadyKey, session: u64, first: Ticket, now: UnixMs, acts: &mut Vec<Act>) {
+        let (ready, way) = (&self.ready[key], self.sessions.get(&session).map_or(0, |session| session.way));
         self.health.opening(&ready.source, way, now);
         let (source, site) = (ready.source.clone(), self.sites[ready.site].site.clone());
         let way = source.ways.get(way).cloned().unwrap_or(Way::Direct);
         acts.push(Act::Open { session, source, way, site, first });
-        Ok(())
     }
 
     /// Moves the waiting entry whose turn it is into `session`.
     fn take(&mut self, key: ReadyKey, session: u64, now: UnixMs) -> Option<Ticket> {
+        let entry = self.ready.get_mut(key)?.waiting.pop()?;
+        self.give(key, session, entry, now)
+    }
+
+    /// Moves an entry that waited into `session`.
+    pub(super) fn give(&mut self, key: ReadyKey, session: u64, entry: EntryKey, now: UnixMs) -> Option<Ticket> {
         let ready = self.ready.get_mut(key)?;
         (ready.progress, ready.limited) = (now, None);
-        let entry = ready.waiting.pop()?;
         self.sessions.get_mut(&session)?.holds = Some(entry);
         self.put(entry, Place::Session);
         let part = self.entries.get(entry)?;

@@ -49,7 +49,22 @@ impl<T: Copy> Lanes<T> {
 
     /// The first of the tenant whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
-        let tenant = self.order.pop_front()?;
+        self.pop_at(0)
+    }
+
+    /// The tenant whose turn it is among those that are `open`.
+    pub fn turn_of(&self, open: impl Fn(&str) -> bool) -> Option<&Arc<str>> {
+        self.order.iter().find(|tenant| open(tenant))
+    }
+
+    /// The first of this tenant; others before it keep their turns.
+    pub fn pop_of(&mut self, tenant: &str) -> Option<T> {
+        let at = self.order.iter().position(|waiting| **waiting == *tenant)?;
+        self.pop_at(at)
+    }
+
+    fn pop_at(&mut self, at: usize) -> Option<T> {
+        let tenant = self.order.remove(at)?;
         let lane = self.tenants.get_mut(&tenant)?;
         let item = lane.pop_front()?;
         self.len -= 1;
@@ -128,6 +143,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_passed_over_keeps_its_turn() {
+        let [_, a, b] = names();
+        let mut lanes = Lanes::default();
+        (0..2).for_each(|n| lanes.push(&a, n));
+        (0..3).for_each(|n| lanes.push(&b, 10 + n));
+        assert_eq!(lanes.turn_of(|tenant| tenant != "a"), Some(&b));
+        assert_eq!([lanes.pop_of("b"), lanes.pop_of("b"), lanes.pop_of("c")], [Some(10), Some(11), None]);
+        let order: Vec<i32> = std::iter::from_fn(|| lanes.pop()).collect();
+        assert_eq!(order, [0, 12, 1]);
+    }
+
+    #[test]
     fn the_longest_lane_yields_to_one_that_is_two_shorter() {
         let [none, a, b] = names();
         let mut lanes = Lanes::default();
@@ -140,11 +167,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_whatever_is_done(steps in prop::collection::vec((0usize..3, 0u8..6), 0..80)) {
+        fn nothing_is_lost_whatever_is_done(steps in prop::collection::vec((0usize..3, 0u8..7), 0..80)) {
             let names = names();
             let (mut lanes, mut inside) = (Lanes::default(), std::collections::BTreeSet::new());
             for (n, (tenant, what)) in steps.into_iter().enumerate() {
                 match what {
+                    6 => if let Some(out) = lanes.pop_of(&names[tenant]) { prop_assert!(inside.remove(&out)); },
                     0 | 1 => { lanes.push(&names[tenant], n); inside.insert(n); }
                     2 => { lanes.push_front(&names[tenant], n); inside.insert(n); }
                     3 => if let Some(out) = lanes.pop() { prop_assert!(inside.remove(&out)); },

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
 use egret_shared::fault::Party;
+use egret_shared::limits::Lease;
 
 use super::budget::Budget;
-use super::engine::{Engine, QueueKey, ReadyKey, SiteKey, Timer};
+use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
 use super::meter::{Reached, Waiter};
 use super::ready::{Limited, Ready};
 use super::words::{Act, EntryKey};
@@ -16,7 +17,7 @@ use crate::dns::site::Site;
 use crate::routing::warmup::{Quota, day_of};
 
 /// A path that must wait longer than this gives what waits in its ready queue to the other sources of the pool.
-const LONG_WAIT: Duration = Duration::from_secs(5);
+pub(super) const LONG_WAIT: Duration = Duration::from_secs(5);
 /// Before a ready queue that was looked up for nothing is forgotten.
 const FORGET_WAIT: Duration = Duration::from_secs(1);
 
@@ -25,7 +26,7 @@ impl Engine {
     pub(super) fn budget_of(&self, source: &str, site: &Site) -> Budget {
         let limits = self.paths.limits(source, site);
         let provider = self.paths.provider(source, site);
-        Budget { provider, ..Budget::new(source, &site.name, &limits, self.meter.is_shared()) }
+        Budget { provider, ..Budget::new(source, &site.name, &limits, self.meter.is_shared(), &self.paths.floors()) }
     }
 
     /// What the choice of a path for one message takes.
@@ -134,32 +135,44 @@ impl Engine {
     /// Whether one session more should end for a place of that name which others wait for. They end one by one: each
     /// changes what is fair.
     fn is_in_surplus(&self, name: &str) -> bool {
-        let takes = |key: ReadyKey| self.ready.get(key).is_some_and(|ready| ready.budget.takes_place_of(name));
-        self.meter.yields(name) && !self.sessions.values().any(|session| session.is_released && takes(session.ready))
+        self.meter.yields(name)
+            && !self.sessions.values().any(|session| session.is_released && session.has_place_of(name))
     }
 
-    /// Whether a session of this path should end, so that others have its place.
-    pub(super) fn should_yield(&self, key: ReadyKey) -> bool {
-        let Some(ready) = self.ready.get(key) else { return false };
-        ready.budget.places.iter().any(|(name, _)| self.is_in_surplus(name) || self.yields_to_first(ready, key, name))
+    /// Whether a session should end, so that others have its place.
+    pub(super) fn should_yield(&self, session: u64) -> bool {
+        let Some(session) = self.sessions.get(&session) else { return false };
+        let is_done = || self.ready.get(session.ready).is_some_and(|ready| !session.has_work(ready));
+        if self.meter.is_shared() && !session.kept.is_empty() && is_done() {
+            // Who else of the fleet needs what is kept is not known here before it waits.
+            return true;
+        }
+        let mut names = session.lease.iter().flat_map(Lease::names);
+        names.any(|name| self.is_in_surplus(name) || self.yields_to_first(session, name))
     }
 
-    /// Whether a session of `ready` should leave its place to the first path of this node that waits for one of that
-    /// name: it has nothing to do, or the other has fewer sessions.
-    fn yields_to_first(&self, ready: &Ready, own: ReadyKey, name: &str) -> bool {
+    /// Whether a session should leave its place to the first path of this node that waits for one of that name: it has
+    /// nothing to do, or the other has fewer sessions.
+    fn yields_to_first(&self, session: &Session, name: &str) -> bool {
+        let Some(ready) = self.ready.get(session.ready) else { return false };
         let other = |waiter: Waiter| match waiter {
-            Waiter::Ready(key) if key != own => self.ready.get(key).filter(|other| !other.waiting.is_empty()),
+            Waiter::Ready(key) if key != session.ready => self.ready.get(key).filter(|other| !other.waiting.is_empty()),
             _ => None,
         };
         let first = self.meter.line(name).find_map(other);
-        first.is_some_and(|first| ready.waiting.is_empty() || first.sessions + 1 < ready.sessions)
+        first.is_some_and(|first| !session.has_work(ready) || first.sessions + 1 < ready.sessions)
     }
 
     /// Tells a session that has a place of that name and nothing to do that there is no more work.
-    fn release_idle(&mut self, name: &str, acts: &mut Vec<Act>) {
+    pub(super) fn release_idle(&mut self, name: &str, acts: &mut Vec<Act>) {
+        let Self { ready, sessions, .. } = self;
+        let has_place = |number: &u64| sessions.get(number).is_some_and(|session| session.has_place_of(name));
         let takes = |ready: &&mut Ready| !ready.idle.is_empty() && ready.budget.takes_place_of(name);
-        let found = self.ready.values_mut().find(takes);
-        let Some(number) = found.and_then(|ready| ready.idle.pop()) else { return };
+        let of_path = |ready: &mut Ready| {
+            let at = ready.idle.iter().rposition(has_place)?;
+            Some(ready.idle.remove(at))
+        };
+        let Some(number) = ready.values_mut().filter(takes).find_map(of_path) else { return };
         self.dismiss(number, acts);
     }
 

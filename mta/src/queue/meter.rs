@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egret_shared::clock::UnixMs;
-use egret_shared::limits::{Count, Lease, Limits, Refusal, Throttle, When};
+use egret_shared::limits::{Closed, Count, Lease, Limits, Parts, Refusal, Throttle, When};
 
 use super::budget::Budget;
 use super::engine::{QueueKey, ReadyKey, SiteKey};
+use super::parted::Group;
 use crate::routing::warmup::Quota;
 
 /// Rounds a time up to the engine's clock.
@@ -34,6 +35,17 @@ pub(super) struct Reached {
     pub name: Arc<str>,
     /// When it may be tried again; `None` is when the limits say so.
     pub until: Option<UnixMs>,
+}
+
+/// What a session for mail of which something is kept does not get.
+#[derive(Clone, Debug)]
+pub(super) enum Refused {
+    /// It may not be opened yet.
+    Opening(Reached),
+    /// A limit of sessions has no place, neither of its own nor of those that are left.
+    Places(Closed),
+    /// A rate of messages is used up likewise.
+    Messages(Closed),
 }
 
 /// The limits in the engine's time.
@@ -75,12 +87,14 @@ impl Meter {
 
     /// The engine's clock counts milliseconds: one that has begun is waited for. What was refused now is never to be tried
     /// again now: time stands still for the engine until it has done all that is due.
+    pub(super) fn time(&self, at: Instant, now: UnixMs) -> UnixMs {
+        let whole = self.wall.plus(at.saturating_duration_since(self.started) + ALMOST_A_MILLISECOND);
+        whole.max(now.plus(Duration::from_millis(1)))
+    }
+
     fn reached(&self, refusal: Refusal, now: UnixMs) -> Reached {
         let until = match refusal.when {
-            When::At(at) => {
-                let whole = self.wall.plus(at.saturating_duration_since(self.started) + ALMOST_A_MILLISECOND);
-                Some(whole.max(now.plus(Duration::from_millis(1))))
-            }
+            When::At(at) => Some(self.time(at, now)),
             When::Woken => None,
         };
         Reached { name: refusal.name, until }
@@ -128,6 +142,35 @@ impl Meter {
         self.hold(&budget.places, now).inspect_err(|_| {
             self.give_back(&budget.messages, now);
             self.give_back(&budget.opening, now);
+        })
+    }
+
+    /// Takes one of a part of each, or none; `paid` is what was taken.
+    pub(super) fn take_part(
+        &self,
+        messages: &[Parts<Throttle>],
+        now: UnixMs,
+        paid: &mut Vec<(Arc<str>, Throttle)>,
+    ) -> Result<(), Closed> {
+        self.limits.take_first(messages, self.instant(now), paid)
+    }
+
+    /// As [`Meter::admit`], out of the parts that mail of `group` may take from, and for places out of `places`.
+    pub(super) fn admit_part(
+        &self,
+        opening: &[(Arc<str>, Throttle)],
+        places: &[Parts<Count>],
+        group: &Group,
+        now: UnixMs,
+        paid: &mut Vec<(Arc<str>, Throttle)>,
+    ) -> Result<Lease, Refused> {
+        self.take(opening, now).map_err(Refused::Opening)?;
+        let taken = self.take_part(&group.messages, now, paid);
+        taken.map_err(Refused::Messages).inspect_err(|_| self.give_back(opening, now))?;
+        self.limits.hold_first(places, self.instant(now)).map_err(Refused::Places).inspect_err(|_| {
+            self.give_back(paid, now);
+            paid.clear();
+            self.give_back(opening, now);
         })
     }
 

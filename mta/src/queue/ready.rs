@@ -11,11 +11,12 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::Party;
 
 use super::budget::Budget;
-use super::classes::Classes;
+use super::classes::{Classes, Turn};
 use super::engine::{QueueKey, ReadyKey, SiteKey};
 use super::meter::Reached;
 use super::words::EntryKey;
 use crate::dns::site::Site;
+use crate::message::Priority;
 use crate::routing::health::rest_after;
 use crate::routing::source::Source;
 
@@ -123,6 +124,11 @@ impl Ready {
 
     /// Whether one more session may be opened now; within `cap`, while the path is on its way back.
     pub fn may_open(&self, cap: Option<usize>, now: UnixMs) -> May {
+        self.may_open_beside(self.sessions, cap, now)
+    }
+
+    /// The same, where so many of the open ones can take what waits.
+    pub fn may_open_beside(&self, open: usize, cap: Option<usize>, now: UnixMs) -> May {
         if self.held_until > now {
             return May::Later(self.held_until);
         }
@@ -131,11 +137,25 @@ impl Ready {
             return May::Wait;
         }
         let patient_until = self.progress.plus(PATIENCE);
-        match self.sessions {
+        match open {
             0 => May::Open,
             open if self.waiting.len() > open * BACKLOG_PER_SESSION || patient_until <= now => May::Open,
             _ => May::Later(patient_until),
         }
+    }
+
+    /// Whose turn it is, and in which group they are, where parts of limits are kept.
+    pub fn turn(&self) -> Option<(Turn, usize)> {
+        let parted = self.budget.parted.as_ref()?;
+        let turn = self.waiting.turn_of(|priority, tenant| !parted.of(priority, tenant).is_passed)?;
+        let group = parted.group_of(turn.priority, &turn.tenant);
+        Some((turn, group))
+    }
+
+    /// Before then such mail is not to wait here.
+    pub fn held_for(&self, priority: Priority, tenant: &str) -> UnixMs {
+        let parted = self.budget.parted.as_ref();
+        parted.map_or(self.held_until, |parted| parted.of(priority, tenant).held_until.max(self.held_until))
     }
 
     /// A session failed, when `newest` was the newest: when patience ends, the queue is held, longer each time.
@@ -155,9 +175,8 @@ impl Ready {
     }
 
     pub fn is_unused(&self, now: UnixMs) -> bool {
-        self.sessions == 0
-            && self.waiting.is_empty()
-            && (self.retired || (self.held_until <= now && !self.is_unchosen(now)))
+        let held_until = self.budget.parted.as_ref().map_or(self.held_until, |p| p.held_until().max(self.held_until));
+        self.sessions == 0 && self.waiting.is_empty() && (self.retired || (held_until <= now && !self.is_unchosen(now)))
     }
 }
 

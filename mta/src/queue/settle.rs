@@ -63,7 +63,7 @@ impl Engine {
             self.recovers(ready);
         }
         let is_retired = self.ready.get(ready).is_some_and(|ready| ready.retired);
-        if self.draining || is_retired || self.should_yield(ready) {
+        if self.draining || is_retired || self.should_yield(session) {
             self.dismiss(session, acts);
             return;
         }
@@ -83,6 +83,7 @@ impl Engine {
         ready.idle.retain(|idle| *idle != session);
         let site = ready.site;
         if let Some(entry) = over.holds {
+            self.give_back_paid(key, &over, now);
             self.take_back(key, entry, now);
         }
         if let Some(fault) = fault {
@@ -119,11 +120,9 @@ impl Engine {
         self.set_timer(self.ready.get(key).map_or(now, |r| r.held_until.max(now)), Timer::Ready(key));
     }
 
-    /// Puts an entry that a session did not try at the head of the ready queue, if it may still go out there. What it
-    /// took of rates is given back: it was not sent.
+    /// Puts an entry that a session did not try at the head of the ready queue, if it may still go out there.
     fn take_back(&mut self, key: ReadyKey, entry: EntryKey, now: UnixMs) {
         let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
-        self.meter.give_back(&self.ready[key].budget.messages, now);
         let (source, site) = (self.ready[key].source.name.clone(), self.ready[key].site);
         let Some(slot) = self.sites.get(site) else {
             self.untake(key, entry, now);

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use super::control::words::Control;
 use super::engine::Timer;
+use super::floors::Floor;
 use super::scheduled::{Place, is_due_in};
 use super::*;
 use crate::dns::site::{MxHost, Protocol, Site};
@@ -90,12 +91,20 @@ fn site(name: &str) -> Arc<Site> {
 
 /// What limits paths, as a test says.
 #[derive(Clone, Default)]
-struct Shaped(Arc<Mutex<PerSite<Arc<PathLimits>>>>, Arc<Mutex<HashMap<String, Arc<PathLimits>>>>);
+struct Shaped(
+    Arc<Mutex<PerSite<Arc<PathLimits>>>>,
+    Arc<Mutex<HashMap<String, Arc<PathLimits>>>>,
+    Arc<Mutex<Arc<[Floor]>>>,
+);
 
 impl Paths for Shaped {
     fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits> {
         let of_source = self.1.lock().get(source).cloned();
         of_source.unwrap_or_else(|| self.0.lock().of(&site.name).clone())
+    }
+
+    fn floors(&self) -> Arc<[Floor]> {
+        self.2.lock().clone()
     }
 }
 
@@ -250,14 +259,16 @@ impl World {
         self.hear_of_limits();
     }
 
-    /// Tells the engine what the limits say, as the driver would.
-    fn hear_of_limits(&mut self) {
+    /// Tells the engine what the limits say, as the driver would. Whether they said something.
+    fn hear_of_limits(&mut self) -> bool {
         let limits = self.engine.limits();
         let mut woken = std::pin::pin!(limits.woken());
         if let Poll::Ready(names) = woken.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             self.engine.limits_changed(&names, self.now, &mut self.acts);
             self.play();
+            return true;
         }
+        false
     }
 
     fn settle(&mut self, session: u64, verdict: Verdict) {
@@ -325,6 +336,7 @@ fn known(domain: &str) -> Result<(Arc<Site>, Duration), NoSite> {
 mod automation;
 mod basics;
 mod control;
+mod floors;
 mod limits;
 mod model;
 mod notice;

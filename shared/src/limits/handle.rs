@@ -210,7 +210,7 @@ impl Limits {
         Ok(self.lease(counts))
     }
 
-    fn lease(&self, counts: &[(Arc<str>, Count)]) -> Lease {
+    pub(super) fn lease(&self, counts: &[(Arc<str>, Count)]) -> Lease {
         let places = counts.iter().map(|(name, count)| (name.clone(), count.local)).collect();
         Lease { limits: Some(self.clone()), places }
     }
@@ -235,6 +235,13 @@ pub struct Lease {
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Lease").field(&self.places).finish()
+    }
+}
+
+impl Lease {
+    /// The names of the limits in which it holds a place.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.places.iter().map(|(name, _)| name)
     }
 }
 

@@ -13,6 +13,16 @@ pub struct Refusal {
     pub when: When,
 }
 
+/// A limit of which no part has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Its place among those that were asked for.
+    pub limit: usize,
+    /// The earliest time at which a part of it has room. `None` is when one of its parts says so: no place is free, or the
+    /// store has not answered yet.
+    pub at: Option<Instant>,
+}
+
 /// When to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {

@@ -1,5 +1,6 @@
 //! `explain`: what would become of a message, by the configuration alone and the DNS. Floor 6.
 
+mod floors;
 mod text;
 
 use std::collections::BTreeMap;
@@ -127,6 +128,7 @@ async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
             "pool": pool(config, part, way.site.as_deref()),
             "destination": way.told,
             "options": options(&shaper, &sources, &way.shaped(&shaper)),
+            "floors": floors::of(&config.floors, &shaper, &sources, &way.shaped(&shaper), part),
         }));
     }
     Ok(json!({

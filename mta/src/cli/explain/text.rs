@@ -66,6 +66,12 @@ fn recipient(one: &Value, text: &mut String) {
         let of = if of.is_empty() { String::new() } else { format!(", for {}", of.join(", ")) };
         let _ = writeln!(text, "  option    {} = {} (by {by}{of})", words(&option["option"]), words(&option["value"]));
     }
+    for floor in each(&one["floors"]) {
+        let may = if floor["is_its"] == true { ": this mail may take it" } else { "" };
+        let [part, of, limit] = ["part", "of", "limit"].map(|key| words(&floor[key]));
+        let (whose, by) = (words(&floor["for"]), words(&floor["by"]));
+        let _ = writeln!(text, "  kept      {part} of {of} of {limit:?} for {whose} (by {by}){may}");
+    }
 }
 
 fn route(one: &Value) -> String {

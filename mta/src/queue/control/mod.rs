@@ -1,12 +1,13 @@
 //! Orders over the queues, an operator's and those of automation: suspend, bounce, move, requeue, set. Floor 2.
 //! Pure, a part of the engine. `words` is what is said, `block` what may not go out, `orders` takes
 //! orders, `automatic` those of automation, `recover` lets paths come back step by step, `job` works on entries in
-//! slices, `view` shows, `why` says what keeps mail back.
+//! slices, `view` shows, `why` says what keeps mail back, `kept` what limits keep for others.
 //! Always: what an order blocks is in no ready queue, and waits in its due list with its schedule unchanged.
 
 mod automatic;
 mod block;
 mod job;
+mod kept;
 mod orders;
 mod recover;
 pub mod sources;

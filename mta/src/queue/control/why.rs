@@ -10,6 +10,7 @@ use egret_shared::clock::UnixMs;
 use egret_shared::fault::Party;
 use serde::Serialize;
 
+use super::kept::Wait;
 use super::words::{By, ControlId, Scope};
 use crate::message::MessageId;
 use crate::queue::engine::{Engine, QueueKey, ReadyKey};
@@ -144,6 +145,16 @@ impl Found {
         self.earliest = self.earliest.zip(until).map(|(earliest, until)| earliest.max(until));
     }
 
+    /// For the first of these limits.
+    fn wait_for(&mut self, limits: &[Wait]) {
+        for Wait { limited, words, source } in limits {
+            let blocker = reached(&limited.by, words).lasting(Some(limited.since), limited.by.until);
+            self.blockers.push(blocker.of(source));
+        }
+        let until: Option<Vec<UnixMs>> = limits.iter().map(|wait| wait.limited.by.until).collect();
+        self.after(until.and_then(|until| until.into_iter().min()));
+    }
+
     fn why(self, about: String, held: usize, due: usize) -> Why {
         Why { about, part: None, held, due, blockers: self.blockers, earliest: self.earliest }
     }
@@ -225,7 +236,7 @@ impl Engine {
             Place::Ready => {
                 let is_there = |(_, ready): &(ReadyKey, &_)| -> bool { holds(ready, key) };
                 if let Some((ready, _)) = self.ready.iter().find(is_there) {
-                    self.turn_of(ready, now, &mut found);
+                    self.turn_of(ready, Some(queue), now, &mut found);
                 }
             }
             Place::Session => found.add(self.attempt_of(key)),
@@ -253,6 +264,10 @@ impl Engine {
             found.add(Blocker::new(What::Schedule, setter, text).lasting(since, next_due));
         }
         self.way_of(key, now, &mut found);
+        let waits = if found.blockers.is_empty() { self.ready_waits_for(key, now) } else { Vec::new() };
+        if !waits.is_empty() {
+            found.wait_for(&waits);
+        }
         found.why(about, held, due)
     }
 
@@ -265,7 +280,7 @@ impl Engine {
         if let Some((by, _)) = self.controls.blocking().find(|(_, scope)| closes(scope)) {
             found.add(self.order(by));
         }
-        self.turn_of(key, now, &mut found);
+        self.turn_of(key, None, now, &mut found);
         let waiting = ready.waiting.len();
         found.why(format!("source {} to {site}", ready.source.name), waiting, waiting)
     }
@@ -320,14 +335,15 @@ impl Engine {
         Blocker::new(What::Session, Setter::Destination, text).lasting(Some(session.opened), None).of(source)
     }
 
-    /// What a part of a ready queue waits for.
-    fn turn_of(&self, key: ReadyKey, now: UnixMs, found: &mut Found) {
+    /// What a part of a ready queue waits for; if a queue is given, a part of that.
+    fn turn_of(&self, key: ReadyKey, queue: Option<QueueKey>, now: UnixMs, found: &mut Found) {
         let ready = &self.ready[key];
+        let limits = self.waits_for(ready, queue, now);
         self.rests(&ready.source, now, found);
         if ready.held_until > now {
             found.add(held(ready));
-        } else if let Some(limited) = &ready.limited {
-            found.add(reached(&limited.by).lasting(Some(limited.since), limited.by.until).of(&ready.source));
+        } else if !limits.is_empty() {
+            found.wait_for(&limits);
         } else if !ready.waiting.is_empty() {
             let (waiting, open) = (ready.waiting.len(), ready.sessions);
             let most = ready.most_sessions();
@@ -360,7 +376,7 @@ impl Engine {
             return;
         }
         if let Some(by) = queue.limited.as_ref().filter(|by| by.until.is_none_or(|until| until > now)) {
-            found.add(reached(by).lasting(None, by.until));
+            found.add(reached(by, "").lasting(None, by.until));
         }
         if pool.members.is_empty() {
             let text = format!("the pool {} has no source now: no proxy announces an address that fits", pool.name);
@@ -383,7 +399,10 @@ impl Engine {
                 own.add(held(ready));
             }
             if let Some(by) = ready.filter(|ready| ready.is_unchosen(now)).and_then(|ready| ready.unchosen.as_ref()) {
-                own.add(reached(by).lasting(None, by.until).of(source));
+                own.add(reached(by, "").lasting(None, by.until).of(source));
+            }
+            if let Some((by, words)) = ready.and_then(|ready| self.kept_away(ready, key, now)) {
+                own.add(reached(&by, &words).lasting(None, by.until).of(source));
             }
             if let Some(ready) = ready.filter(|r| {
                 let most = self.controls.most_ready(&source.name, &site.name, self.options.max_ready, now);
@@ -432,10 +451,10 @@ impl Engine {
     }
 }
 
-/// A limit that is waited for.
-fn reached(by: &Reached) -> Blocker {
+/// A limit that is waited for, and what else is to be said of it.
+fn reached(by: &Reached, words: &str) -> Blocker {
     let what = if by.until.is_some() { "is used up for now" } else { "has no free place" };
-    Blocker::new(What::Limit, Setter::Limit, format!("{} {what}", by.name))
+    Blocker::new(What::Limit, Setter::Limit, format!("{} {what}{words}", by.name))
 }
 
 /// A queue in words.

@@ -6,6 +6,7 @@
 
 mod count;
 mod pace;
+mod parts;
 mod quota;
 mod rate;
 mod told;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use super::words::{Ask, Manner, Refusal, SHARDS, When};
 use super::{Count, Throttle};
 use count::CountAccount;
+pub use parts::Parts;
 use quota::QuotaAccount;
 use rate::RateAccount;
 
@@ -195,16 +197,21 @@ impl Purse {
             return Err(refusal);
         }
         for (name, throttle) in throttles {
-            let (mode, account) = self.rate(name, throttle, now);
-            account.take(mode, now);
-            if mode == Mode::Shared {
-                self.rate_is_due(name, now);
-            } else if self.mode == Mode::Shared && !throttle.local {
-                // It went by the share, and the store must hear of it soon.
-                self.rate_is_told(name);
-            }
+            self.spend(name, throttle, now);
         }
         Ok(())
+    }
+
+    /// One goes by a throttle that lets it through.
+    fn spend(&mut self, name: &Arc<str>, throttle: &Throttle, now: Instant) {
+        let (mode, account) = self.rate(name, throttle, now);
+        account.take(mode, now);
+        if mode == Mode::Shared {
+            self.rate_is_due(name, now);
+        } else if self.mode == Mode::Shared && !throttle.local {
+            // It went by the share, and the store must hear of it soon.
+            self.rate_is_told(name);
+        }
     }
 
     /// Gives back one that was taken and not used.
@@ -251,12 +258,17 @@ impl Purse {
             return Err(refusal);
         }
         for (name, count) in counts {
-            self.count(name, *count, now).1.take(now);
-            if !count.local && self.quiet.is_some() {
-                self.count_is_due(name, now);
-            }
+            self.occupy(name, *count, now);
         }
         Ok(())
+    }
+
+    /// A free place is taken.
+    fn occupy(&mut self, name: &Arc<str>, count: Count, now: Instant) {
+        self.count(name, count, now).1.take(now);
+        if !count.local && self.quiet.is_some() {
+            self.count_is_due(name, now);
+        }
     }
 
     /// A place is free again.

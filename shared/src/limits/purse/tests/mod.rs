@@ -2,6 +2,7 @@
 //! die. The reference is naive: it looks at what was taken and held in all, and at nothing else.
 
 mod chaos;
+mod parts;
 mod store;
 
 use std::sync::Arc;

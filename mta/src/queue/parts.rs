@@ -1,0 +1,248 @@
+//! A path on which parts of limits are kept for tenants and priorities: whose turn it is among those for whom there is
+//! room. Pure. Floor 2.
+//! Always: who finds no room is passed over and holds up nobody else; a session with a place that is kept for somebody
+//! carries nobody else's mail.
+
+use std::sync::Arc;
+
+use egret_shared::clock::UnixMs;
+
+use super::classes::Turn;
+use super::engine::{Engine, ReadyKey, Session, Timer};
+use super::floors::Whose;
+use super::limits::LONG_WAIT;
+use super::meter::{Reached, Refused, Waiter};
+use super::ready::{Limited, May, Ready};
+use super::words::{Act, EntryKey};
+use crate::message::Priority;
+
+/// Why mail is passed over whose turn it is.
+enum Passed {
+    /// No session may be opened before then.
+    Later(UnixMs),
+    /// There are as many sessions as may be.
+    Full,
+    /// A limit has no room.
+    Refused(Refused),
+    /// What is kept for it has no place, and it is too early for one of those that are left for all.
+    OwnPlaces(usize),
+}
+
+impl Session {
+    /// Whether it holds a place of a limit.
+    pub fn has_place_of(&self, name: &str) -> bool {
+        self.lease.iter().any(|lease| lease.names().any(|held| **held == *name))
+    }
+
+    /// Whether it may carry such mail.
+    fn fits(&self, priority: Priority, tenant: &str) -> bool {
+        self.kept.iter().all(|whose| whose.fits(priority, tenant))
+    }
+
+    /// Whether something waits on its path that it may carry.
+    pub fn has_work(&self, ready: &Ready) -> bool {
+        if self.kept.is_empty() {
+            return !ready.waiting.is_empty();
+        }
+        ready.waiting.turn_of(|priority, tenant| self.fits(priority, tenant)).is_some()
+    }
+}
+
+impl Engine {
+    /// As [`Engine::serve`], where parts of limits are kept.
+    pub(super) fn serve_parts(&mut self, key: ReadyKey, cap: Option<usize>, now: UnixMs, acts: &mut Vec<Act>) {
+        let mut is_full = false;
+        if let Some(parted) = self.ready.get_mut(key).and_then(|ready| ready.budget.parted.as_mut()) {
+            parted.begin();
+        }
+        while !self.draining {
+            let Some(ready) = self.ready.get(key) else { return };
+            if cap.is_some_and(|cap| ready.sessions - ready.idle.len() >= cap) {
+                break;
+            }
+            let Some((turn, group)) = ready.turn() else { break };
+            if let Err(passed) = self.serve_turn(key, &turn, group, cap, now, acts) {
+                is_full |= matches!(passed, Passed::Full);
+                self.pass_over(key, group, &passed, now, acts);
+            }
+        }
+        let Some(ready) = self.ready.get_mut(key) else { return };
+        let limited = ready.budget.parted.as_ref().and_then(|parted| parted.limited(now).cloned());
+        ready.limited = limited.or(ready.limited.take().filter(|_| !ready.waiting.is_empty()));
+        if is_full && let Some(idle) = ready.idle.pop() {
+            // It can carry nothing of what waits, and is in the way of a session that could.
+            self.dismiss(idle, acts);
+        }
+    }
+
+    /// Gives the first of those whose turn it is to an idle session that may carry it, or opens one.
+    fn serve_turn(
+        &mut self,
+        key: ReadyKey,
+        turn: &Turn,
+        group: usize,
+        cap: Option<usize>,
+        now: UnixMs,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Passed> {
+        let Some(at) = self.idle_for(key, turn) else { return self.open_part(key, turn, group, cap, now, acts) };
+        let ready = &mut self.ready[key];
+        let session = ready.idle[at];
+        let (Some(parted), Some(record)) = (ready.budget.parted.as_ref(), self.sessions.get_mut(&session)) else {
+            return Err(Passed::Full);
+        };
+        let taken = self.meter.take_part(&parted.at(group).messages, now, &mut record.paid);
+        taken.map_err(|closed| Passed::Refused(Refused::Messages(closed)))?;
+        ready.idle.remove(at);
+        if let Some(ticket) = self.take_turn(key, session, turn, group, now) {
+            acts.push(Act::Hand { session, ticket });
+        }
+        Ok(())
+    }
+
+    /// An idle session that may carry the mail whose turn it is: one with a place that is kept for it before others.
+    fn idle_for(&self, key: ReadyKey, turn: &Turn) -> Option<usize> {
+        let fit = |(at, number): (usize, &u64)| {
+            let session = self.sessions.get(number)?;
+            session.fits(turn.priority, &turn.tenant).then_some((session.kept.len(), at))
+        };
+        let found = self.ready[key].idle.iter().enumerate().filter_map(fit).max();
+        found.map(|(_, at)| at)
+    }
+
+    fn open_part(
+        &mut self,
+        key: ReadyKey,
+        turn: &Turn,
+        group: usize,
+        cap: Option<usize>,
+        now: UnixMs,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Passed> {
+        let ready = &self.ready[key];
+        if let Some(rest) = self.health.rests_until(&ready.source, now) {
+            return Err(Passed::Later(rest));
+        }
+        // Idle ones may not carry it.
+        let patience = match ready.may_open_beside(ready.sessions - ready.idle.len(), cap, now) {
+            May::Open => None,
+            May::Later(at) if ready.held_until <= now => Some(at),
+            May::Later(at) => return Err(Passed::Later(at)),
+            May::Wait => return Err(Passed::Full),
+        };
+        if let Some(at) = patience {
+            self.wake_ready_at(key, at);
+        }
+        let budget = &self.ready[key].budget;
+        let Some(parted) = &budget.parted else { return Err(Passed::Full) };
+        let own = parted.at(group);
+        let places = match (patience, &own.own_places) {
+            (None, _) => &own.places,
+            // What is kept for it is there to be used at once.
+            (Some(_), Some(places)) => places,
+            (Some(at), None) => return Err(Passed::Later(at)),
+        };
+        let mut paid = Vec::new();
+        let lease = self.meter.admit_part(&budget.opening, places, own, now, &mut paid).map_err(|refused| {
+            match (patience, refused) {
+                (Some(_), Refused::Places(closed)) => Passed::OwnPlaces(closed.limit),
+                (_, refused) => Passed::Refused(refused),
+            }
+        })?;
+        let kept: Box<[Whose]> = lease.names().filter_map(|name| parted.whose(name).cloned()).collect();
+        let session = self.new_session(key, Some(lease), now);
+        if let Some(record) = self.sessions.get_mut(&session) {
+            (record.kept, record.paid) = (kept, paid);
+        }
+        if let Some(first) = self.take_turn(key, session, turn, group, now) {
+            self.dial(key, session, first, now, acts);
+        }
+        Ok(())
+    }
+
+    fn take_turn(
+        &mut self,
+        key: ReadyKey,
+        session: u64,
+        turn: &Turn,
+        group: usize,
+        now: UnixMs,
+    ) -> Option<crate::message::Ticket> {
+        let ready = self.ready.get_mut(key)?;
+        ready.budget.parted.as_mut()?.at_mut(group).limited = None;
+        let entry = ready.waiting.pop_turn(turn)?;
+        self.give(key, session, entry, now)
+    }
+
+    /// Others have their turns; these come again when there may be room.
+    fn pass_over(&mut self, key: ReadyKey, group: usize, passed: &Passed, now: UnixMs, acts: &mut Vec<Act>) {
+        let Some(parted) = self.ready.get_mut(key).and_then(|ready| ready.budget.parted.as_mut()) else { return };
+        let own = parted.at_mut(group);
+        own.is_passed = true;
+        let has_floor = !own.whose.is_empty();
+        let since = own.limited.take().map_or(now, |limited| limited.since);
+        let until = match passed {
+            Passed::Later(at) => return self.wake_ready_at(key, *at),
+            Passed::Full => return,
+            Passed::OwnPlaces(_) | Passed::Refused(Refused::Places(_)) => None,
+            Passed::Refused(Refused::Messages(closed)) => closed.at.map(|at| self.meter.time(at, now)),
+            Passed::Refused(Refused::Opening(reached)) => reached.until,
+        };
+        for at in 0.. {
+            let Some(name) = self.part_name(key, group, passed, at) else { break };
+            // Who waits for what is kept for it may not be the first in the line of those that wait for what is left.
+            if until.is_none() && (self.meter.wait(&name, Waiter::Ready(key)) || has_floor) {
+                self.release_idle(&name, acts);
+            }
+            // The last one is what is left for all, and has the limit's own name.
+            if let Some(parted) = self.ready.get_mut(key).and_then(|ready| ready.budget.parted.as_mut()) {
+                parted.at_mut(group).limited = Some(Limited { by: Reached { name, until }, since });
+            }
+        }
+        match until {
+            Some(at) if at.since(now) > LONG_WAIT => self.hold_group(key, group, at, now),
+            Some(at) => self.wake_ready_at(key, at),
+            None => {}
+        }
+    }
+
+    /// The parts of the limit that has no room, one by one.
+    fn part_name(&self, key: ReadyKey, group: usize, passed: &Passed, at: usize) -> Option<Arc<str>> {
+        let own = self.ready.get(key)?.budget.parted.as_ref()?.at(group);
+        match passed {
+            Passed::Later(_) | Passed::Full => None,
+            Passed::OwnPlaces(limit) => Some(own.own_places.as_ref()?.get(*limit)?.get(at)?.0.clone()),
+            Passed::Refused(Refused::Places(closed)) => Some(own.places.get(closed.limit)?.get(at)?.0.clone()),
+            Passed::Refused(Refused::Messages(closed)) => Some(own.messages.get(closed.limit)?.get(at)?.0.clone()),
+            Passed::Refused(Refused::Opening(reached)) => (at == 0).then(|| reached.name.clone()),
+        }
+    }
+
+    /// What must wait for long goes to other sources of the pool, and comes here no more before then.
+    fn hold_group(&mut self, key: ReadyKey, group: usize, until: UnixMs, now: UnixMs) {
+        let Some(ready) = self.ready.get_mut(key) else { return };
+        let Some(parted) = ready.budget.parted.as_mut() else { return };
+        parted.at_mut(group).held_until = until;
+        let (site, mut waiting) = (ready.site, std::mem::take(&mut ready.waiting));
+        let (entries, queues) = (&self.entries, &self.queues);
+        let is_of_group = |entry: EntryKey| {
+            let queue = entries.get(entry).and_then(|entry| queues.get(entry.queue));
+            queue.is_some_and(|queue| parted.group_of(queue.priority(), &queue.tenant) == group)
+        };
+        let out = waiting.take_out(is_of_group);
+        ready.waiting = waiting;
+        for entry in out.into_iter().rev() {
+            self.untake(key, entry, now);
+            self.return_due(entry);
+        }
+        self.set_timer(UnixMs(0), Timer::Site(site));
+        self.wake_ready_at(key, until);
+    }
+
+    /// What a session's ticket took of rates is given back: it was not sent.
+    pub(super) fn give_back_paid(&self, key: ReadyKey, session: &Session, now: UnixMs) {
+        let Some(ready) = self.ready.get(key) else { return };
+        let paid = if ready.budget.parted.is_some() { &session.paid[..] } else { &ready.budget.messages[..] };
+        self.meter.give_back(paid, now);
+    }
+}
