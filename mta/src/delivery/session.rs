@@ -59,7 +59,7 @@ pub struct Seat {
     pub path: Path,
     /// The first work.
     pub first: Ticket,
-    /// More work, one ticket at a time; closed when there is no more.
+    /// More work, in order, some of it ahead of time; closed when there is no more, and then what is in it goes back.
     pub work: mpsc::Receiver<Ticket>,
     /// Where it tells what became of it.
     pub report: mpsc::Sender<FromSession>,
@@ -123,6 +123,8 @@ struct Session<R, E> {
     plan: Plan,
     /// Why the session broke, if that was not the destination's doing.
     broken_by: Option<Fault>,
+    /// Something was ordered for which what was handed ahead goes back, to be handed out anew.
+    is_over: bool,
 }
 
 /// Runs one session to its end.
@@ -143,6 +145,7 @@ pub async fn run<R: Reader, E: Events>(seat: Seat, deps: Deps<R, E>) {
         total: 0,
         plan: Plan::default(),
         broken_by: None,
+        is_over: false,
     };
     let ended = tokio::select! {
         biased;
@@ -193,14 +196,14 @@ impl<R: Reader, E: Events> Session<R, E> {
             if self.settle().await.is_none() || !self.may_go_on() {
                 break;
             }
-            let Some(connection) = &mut self.connection else { break };
+            let Some(connection) = self.connection.as_mut().filter(|_| !self.work.is_closed()) else { break };
             self.current = connection.idle(&mut self.work).await.map(Current::new);
         }
     }
 
     /// Whether there is work for a further connection, and an address for that.
     async fn goes_on(&mut self) -> bool {
-        if self.connection.as_ref().is_some_and(|c| c.dialogue.is_usable()) {
+        if self.is_over || self.connection.as_ref().is_some_and(|c| c.dialogue.is_usable()) {
             return false;
         }
         let is_deferred = self.current.as_ref().is_some_and(|current| current.again.is_some());
@@ -218,6 +221,9 @@ impl<R: Reader, E: Events> Session<R, E> {
 
     /// Waits for work without a connection.
     async fn more_work(&mut self) -> Option<Current> {
+        if self.work.is_closed() {
+            return None;
+        }
         let idle = self.path.options.smtp.timeouts.idle;
         tokio::time::timeout(idle, self.work.recv()).await.ok().flatten().map(Current::new)
     }
@@ -281,7 +287,7 @@ impl<R: Reader, E: Events> Session<R, E> {
 
     fn may_go_on(&self) -> bool {
         let usable = self.connection.as_ref().is_some_and(|c| c.dialogue.is_usable());
-        usable && self.carried < self.path.options.max_deliveries_per_connection
+        usable && !self.is_over && self.carried < self.path.options.max_deliveries_per_connection
     }
 
     /// Gives the ticket in hand one end for all that is open of it.
@@ -399,7 +405,8 @@ impl<R: Reader, E: Events> Session<R, E> {
             return None;
         }
         if let Some(current) = &self.current {
-            react(current, &self.path, &self.wire, &self.deps).await;
+            let has_ordered = react(current, &self.path, &self.wire, &self.deps).await;
+            self.is_over |= has_ordered && !self.work.is_empty();
         }
         // The queues are gone only when the program is: then there is no one to tell.
         let permit = self.report.reserve().await.ok();
