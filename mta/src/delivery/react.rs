@@ -1,5 +1,6 @@
 //! What follows by itself from the answers to a ticket. Floor 4. Writes events through what the session has.
-//! Always: what a rule ordered is in force before the ticket is settled, so that the path gets none that was handed out later.
+//! Always: what a rule ordered is in force before the ticket is settled, so that nothing is handed to the path in spite
+//! of it.
 
 use super::current::Current;
 use super::report::{self, Wire};

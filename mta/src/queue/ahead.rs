@@ -10,9 +10,10 @@ use egret_shared::clock::UnixMs;
 use super::engine::{Engine, ReadyKey};
 use super::words::{Act, EntryKey};
 use crate::message::PartResult;
+use crate::shaping::options::MOST_AHEAD;
 
 /// Tickets that a session may have, the one in hand included.
-pub(super) const MOST_HELD: usize = 2;
+pub(super) const MOST_HELD: usize = 1 + MOST_AHEAD as usize;
 /// A session that needs longer for a ticket gets none ahead: what waits behind a slow one would have gone out sooner
 /// by another session.
 const QUICK: Duration = Duration::from_secs(1);

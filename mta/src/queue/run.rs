@@ -283,7 +283,8 @@ impl<H: Hands> Driver<H> {
         }
     }
 
-    /// There is room for all that a session may have. One that has ended meanwhile gives the ticket back when its end is told.
+    /// There is room for all that a session may have. One that has ended meanwhile gives the ticket back when its end
+    /// is told.
     fn hand(&mut self, session: u64, ticket: Ticket) {
         if let Some(work) = self.work.get(&session) {
             let _ = work.try_send(ticket);
