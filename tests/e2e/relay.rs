@@ -1,5 +1,7 @@
 //! A thousand messages from eight addresses, by each dialect.
 
+use std::time::Duration;
+
 use egret_tests::harness::{Fleet, Options, addresses, eventually};
 use egret_tests::peer::sink::Behaviour;
 use egret_tests::peer::source::Plan;
@@ -83,6 +85,28 @@ async fn by_bdat_where_that_is_offered() {
     thousand_messages_to(&fleet, Chooser::Mta, Behaviour { chunking: true, ..Behaviour::default() }).await;
     let log = crate::support::get(fleet.mta_admin, "/metrics").1;
     assert!(log.contains("egret_mta_delivery_uncertain_total 0"), "{log}");
+}
+
+/// A destination that takes its time, says "later" to some, and now and then leaves instead of an answer: what is on its
+/// way behind such a message is neither lost nor doubled.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_one_another_while_some_are_put_off_and_connections_break() {
+    let tables = "[delivery]\nconnection_limit = 1\nretry_interval = \"1s\"\nremember_broken_pipelining = \"0s\"\n";
+    for dialect in [None, Some("socks5")] {
+        let fleet = Fleet::start(&Options { dialect, tables: tables.to_owned(), ..Options::default() });
+        let behaviour = Behaviour { chunking: true, temp_fail: 0.1, drop: 0.01, ..Behaviour::default() };
+        let sink = sink(&fleet, Behaviour { delay: Duration::from_millis(2), ..behaviour }).await;
+        let summary = send(&fleet, Plan::new(fleet.smtp, COUNT)).await;
+        assert_eq!((summary.accepted, summary.failed), (COUNT as u64, 0));
+        let found = all_delivered(&fleet, &sink);
+        assert_eq!((found.accepted, found.duplicated), (COUNT, 0), "{dialect:?}");
+        let metrics = crate::support::get(fleet.mta_admin, "/metrics").1;
+        let none = "egret_mta_delivery_transactions_ahead_total 0\n";
+        assert!(
+            metrics.contains("egret_mta_delivery_transactions_ahead_total") && !metrics.contains(none),
+            "{metrics}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,8 @@
 //! Pure. Floor 2.
 
 use super::reply::Reply;
+use super::transaction::Envelope;
+use crate::message::{EnhancedCode, Response};
 use crate::shaping::options::Mechanism;
 
 /// Mechanisms of AUTH.
@@ -44,6 +46,24 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Why a message cannot be sent to who offers this; 8-bit content is sent in any case if `ignores_8bit`.
+    pub(super) fn objection(&self, envelope: &Envelope<'_>, ignores_8bit: bool) -> Option<Response> {
+        if let Some(max) = self.max_size.filter(|max| envelope.size > *max) {
+            let text =
+                format!("message of {} bytes is larger than the {max} that the destination takes", envelope.size);
+            return Some(Response::own(552, EnhancedCode::new(5, 3, 4), &text));
+        }
+        if envelope.smtputf8 && !self.smtputf8 {
+            let text = "message needs SMTPUTF8, which the destination does not offer";
+            return Some(Response::own(553, EnhancedCode::new(5, 6, 7), text));
+        }
+        if envelope.eight_bit && !self.eight_bit && !ignores_8bit {
+            let text = "message holds 8-bit content and the destination does not offer 8BITMIME";
+            return Some(Response::own(554, EnhancedCode::new(5, 6, 3), text));
+        }
+        None
+    }
+
     pub(super) fn read(reply: &Reply) -> Self {
         let mut found = Self::default();
         for line in reply.lines().skip(1) {

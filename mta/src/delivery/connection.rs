@@ -61,6 +61,15 @@ pub(super) struct Connection {
     /// TLS version and cipher.
     pub tls: Option<String>,
     pub tap: Tap,
+    /// The end of a transaction, which came while others were still being written behind it.
+    held: Option<Act>,
+}
+
+/// A transaction of which all is written at once: its commands up to this place of those that wait, and its content.
+pub(super) struct Flight<'a> {
+    pub ticket: &'a Ticket,
+    pub commands: usize,
+    pub content: &'a Content,
 }
 
 impl Connection {
@@ -68,7 +77,7 @@ impl Connection {
         let Dialed { stream, input, local } = dialed;
         tap.heard(&input);
         let (stream, send) = (Stream::Clear(Watched::new(stream, claim.as_ref())), Vec::with_capacity(512));
-        Self { stream, input, send, dialogue, timeouts, local, claim, tls: None, tap }
+        Self { stream, input, send, dialogue, timeouts, local, claim, tls: None, tap, held: None }
     }
 
     /// Why it broke, if that is known without asking.
@@ -83,6 +92,9 @@ impl Connection {
 
     /// Writes what waits, and reads until something is to be done. Each reply has its own limit.
     pub async fn next(&mut self) -> Act {
+        if let Some(act) = self.held.take() {
+            return act;
+        }
         loop {
             let (limit, replies) = (self.limit(), self.dialogue.replies());
             match timeout(limit, self.until_reply(replies)).await {
@@ -148,19 +160,29 @@ impl Connection {
         }
         let pieces = if self.dialogue.is_chunked() { content::whole(content) } else { content::pieces(content) };
         self.tap.content(&pieces);
-        self.write(&pieces).await
+        self.write(&pieces, &[pieces.len()]).await
     }
 
-    /// Writes the commands that wait and the content behind them, as [`Dialogue::begin`] asks for.
-    pub async fn send_at_once(&mut self, content: &Content) -> Option<Act> {
+    /// Writes transactions whose commands wait, each with its content behind them, as [`Dialogue::begin`] and
+    /// [`Dialogue::follow`] ask for. An act is an end of the first that came before all was written.
+    pub async fn send_at_once(&mut self, flight: &[Flight<'_>]) -> Option<Act> {
         let commands = std::mem::take(&mut self.send);
-        let mut pieces = content::whole(content);
-        self.tap.sent(&commands, false);
-        self.tap.content(&pieces);
-        pieces.insert(0, &commands);
-        let act = self.write(&pieces).await;
+        let (mut pieces, mut ends, mut start) = (Vec::with_capacity(3 * flight.len()), Vec::new(), 0);
+        for Flight { ticket, commands: end, content } in flight {
+            let content = content::whole(content);
+            if flight.len() > 1 || self.dialogue.has_behind() {
+                self.tap.carry(ticket);
+            }
+            self.tap.sent(&commands[start..*end], false);
+            self.tap.content(&content);
+            pieces.push(&commands[start..*end]);
+            pieces.extend(content);
+            ends.push(pieces.len());
+            start = *end;
+        }
+        let act = self.write(&pieces, &ends).await;
         drop(pieces);
-        if act.is_some() {
+        if act.is_some() && !self.dialogue.is_written() {
             // An end before the end of what was to be written.
             self.dialogue.out_of_step();
         } else if self.send.is_empty() {
@@ -170,8 +192,9 @@ impl Connection {
         act
     }
 
-    /// Writes pieces of content to their end. Each block has its time, whatever the other side says meanwhile.
-    async fn write(&mut self, pieces: &[&[u8]]) -> Option<Act> {
+    /// Writes pieces to their end; a transaction ends with each piece before one of `ends`. Each block has its time,
+    /// whatever the other side says meanwhile.
+    async fn write(&mut self, pieces: &[&[u8]], mut ends: &[usize]) -> Option<Act> {
         let (mut rest, mut skip, mut block) = (pieces, 0, 0);
         let mut until = Instant::now() + self.timeouts.data;
         while !rest.is_empty() {
@@ -188,10 +211,15 @@ impl Connection {
                 }
                 Ok(Ok(None)) => match self.dialogue.step(&mut self.input, &mut self.send) {
                     None => continue,
+                    // The first is over, and those behind it go on.
+                    act if self.dialogue.awaits_next() => {
+                        self.held = act;
+                        continue;
+                    }
                     act => return act,
                 },
-                Ok(Err(lost)) => return Some(self.dialogue.lost(&lost)),
-                Err(_) => return Some(self.dialogue.lost(&Lost::Late(self.timeouts.data.as_secs()))),
+                Ok(Err(lost)) => return Some(self.cut(&lost)),
+                Err(_) => return Some(self.cut(&Lost::Late(self.timeouts.data.as_secs()))),
             };
             while let Some((first, others)) = rest.split_first()
                 && written >= first.len()
@@ -200,13 +228,36 @@ impl Connection {
                 rest = others;
             }
             skip = written;
+            while let Some((end, later)) = ends.split_first()
+                && rest.len() + end <= pieces.len()
+            {
+                self.dialogue.content_written();
+                ends = later;
+            }
         }
-        self.dialogue.content_written();
+        // Content without a byte.
+        ends.iter().for_each(|_| self.dialogue.content_written());
         match timeout(self.timeouts.data, self.stream.flush()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(self.dialogue.lost(&lost(&error))),
-            Err(_) => Some(self.dialogue.lost(&Lost::Late(self.timeouts.data.as_secs()))),
+            Ok(Ok(())) => self.held.take(),
+            Ok(Err(error)) => Some(self.cut(&lost(&error))),
+            Err(_) => Some(self.cut(&Lost::Late(self.timeouts.data.as_secs()))),
         }
+    }
+
+    /// No more can be written or read. The end of the transaction whose turn it is.
+    fn cut(&mut self, lost: &Lost) -> Act {
+        match self.held.take() {
+            Some(act) => {
+                self.dialogue.cut(lost);
+                act
+            }
+            None => self.dialogue.lost(lost),
+        }
+    }
+
+    /// The end of the transaction whose turn it is, if nothing more is read or written.
+    pub fn stopped(&mut self) -> Act {
+        self.cut(&Lost::Stopped)
     }
 
     /// Writes some of `pieces` but the first `skip` bytes; `None` if the other side said something
@@ -217,17 +268,19 @@ impl Connection {
             *slice = IoSlice::new(&piece[if n == 0 { skip } else { 0 }..]);
         }
         let slices = &slices[..pieces.len().min(PIECES)];
-        let (stream, input) = (&mut self.stream, &mut self.input);
+        let (stream, input, is_watched) = (&mut self.stream, &mut self.input, self.held.is_none());
         input.reserve(READ_BYTES);
         poll_fn(|cx| {
             match Pin::new(&mut *stream).poll_write_vectored(cx, slices) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Lost::Closed)),
                 Poll::Ready(Ok(written)) => return Poll::Ready(Ok(Some(written))),
                 // A refusal that came before the break says more than the break.
+                Poll::Ready(Err(error)) if !is_watched => return Poll::Ready(Err(lost(&error))),
                 Poll::Ready(Err(error)) => match ready!(poll_read(stream, cx, input)) {
                     Ok(read) if read > 0 => return Poll::Ready(Ok(None)),
                     _ => return Poll::Ready(Err(lost(&error))),
                 },
+                Poll::Pending if !is_watched => return Poll::Pending,
                 Poll::Pending => {}
             }
             match ready!(poll_read(stream, cx, input)) {
@@ -285,6 +338,13 @@ impl Connection {
         }
         self.tap.heard(&self.input[before..]);
         more
+    }
+
+    /// Before work that waited without a look at the connection: what is written to one who has left would be lost.
+    pub async fn look(&mut self) {
+        if self.has_ended().await {
+            self.dialogue.out_of_step();
+        }
     }
 
     /// Whether the other side has left or spoken, as far as is known without waiting.

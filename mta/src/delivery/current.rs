@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::dialogue::{Decided, Dialogue, Envelope};
 use super::outcome::Judgement;
@@ -22,6 +22,10 @@ pub(super) struct Current {
     pub uncertain: Vec<u16>,
     /// A command of it may have been written.
     pub is_begun: bool,
+    /// Its transaction is on its way behind another's, since then.
+    pub sent: Option<Instant>,
+    /// It was on its way so.
+    pub was_ahead: bool,
     /// The connection broke during it, and the next address is tried at once: the words about that.
     pub again: Option<Response>,
     pub transaction: Option<Duration>,
@@ -48,6 +52,8 @@ impl Current {
             results: Vec::new(),
             uncertain: Vec::new(),
             is_begun: false,
+            sent: None,
+            was_ahead: false,
             again: None,
             transaction: None,
             owing: Owing::default(),

@@ -21,28 +21,12 @@ use crate::shaping::options::Tls;
 pub use super::act::{Act, Lost, Refused};
 pub use super::auth::Login;
 pub use super::capabilities::Capabilities;
+pub use super::manner::Manner;
 pub use super::transaction::{Decided, Envelope, Finished};
 
 /// Content up to this size is sent behind its BDAT without waiting for the answers to what stands in front: a refused
 /// recipient costs that much, and a taken one is a round trip cheaper.
 const MAX_AHEAD_BYTES: u64 = 64 << 10;
-
-/// How a session speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Manner {
-    /// SMTP or LMTP.
-    pub protocol: Protocol,
-    /// Whether and how TLS is used.
-    pub tls: Tls,
-    /// Whether commands are sent together where that is offered.
-    pub may_pipeline: bool,
-    /// Whether content is sent by BDAT where that is offered.
-    pub may_chunk: bool,
-    /// Whether 8-bit content is sent where 8BITMIME is not offered.
-    pub ignore_8bit_checks: bool,
-    /// Whether RSET is used; without it the session ends where one would be needed.
-    pub may_reset: bool,
-}
 
 /// One session, seen from the client.
 #[derive(Debug)]
@@ -65,9 +49,10 @@ pub struct Dialogue {
     transaction: Transaction,
     /// How the content of the transaction is sent.
     body: Body,
-    /// The content, with all that is in front of it, is written before an answer has come.
-    is_ahead: bool,
+    /// All of the transaction is written before an answer has come.
+    is_at_once: bool,
     doubts: Doubts,
+    ahead: Ahead,
 }
 
 impl Dialogue {
@@ -89,8 +74,9 @@ impl Dialogue {
             offered: Capabilities::default(),
             transaction: Transaction::default(),
             body: Body::Data,
-            is_ahead: false,
+            is_at_once: false,
             doubts: Doubts::default(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -144,6 +130,9 @@ impl Dialogue {
     /// Reads replies out of `input`, appends commands to `send`, until something is to be done or
     /// bytes are missing (`None`).
     pub fn step(&mut self, input: &mut BytesMut, send: &mut Vec<u8>) -> Option<Act> {
+        if let Some(lost) = self.ahead.over.clone().filter(|_| self.stage != Stage::Idle) {
+            return Some(self.lost(&lost));
+        }
         loop {
             let reply = match self.parser.next(input) {
                 Ok(None) => return None,
@@ -156,6 +145,12 @@ impl Dialogue {
             if self.doubts.was_early() && reply.code != 421 {
                 return Some(self.lost(&Lost::OutOfStep));
             }
+            if self.ahead.is_leaving && reply.code == 421 {
+                continue;
+            }
+            if self.is_out_of_turn(&reply) {
+                return Some(self.lost(&Lost::OutOfStep));
+            }
             let (stage, written) = (self.stage, send.len());
             let act = self.take(&reply, send);
             if send.len() > written {
@@ -164,6 +159,8 @@ impl Dialogue {
             match act {
                 None => {}
                 act if input.is_empty() => return act,
+                // What waits is to the transaction behind it.
+                act @ Some(Act::Finished(_)) if self.has_behind() => return act,
                 Some(Act::Upgrade) => return Some(self.lost(&Lost::Early)),
                 Some(Act::Ready) => {
                     self.stage = stage;
@@ -186,21 +183,7 @@ impl Dialogue {
 
     /// Says why this message cannot be sent here, before anything of it is sent.
     pub fn objection(&self, envelope: &Envelope<'_>) -> Option<Response> {
-        let offered = &self.offered;
-        if let Some(max) = offered.max_size.filter(|max| envelope.size > *max) {
-            let text =
-                format!("message of {} bytes is larger than the {max} that the destination takes", envelope.size);
-            return Some(Response::own(552, EnhancedCode::new(5, 3, 4), &text));
-        }
-        if envelope.smtputf8 && !offered.smtputf8 {
-            let text = "message needs SMTPUTF8, which the destination does not offer";
-            return Some(Response::own(553, EnhancedCode::new(5, 6, 7), text));
-        }
-        if envelope.eight_bit && !offered.eight_bit && !self.manner.ignore_8bit_checks {
-            let text = "message holds 8-bit content and the destination does not offer 8BITMIME";
-            return Some(Response::own(554, EnhancedCode::new(5, 6, 3), text));
-        }
-        None
+        self.offered.objection(envelope, self.manner.ignore_8bit_checks)
     }
 
     /// Content is written as it is, without doubled dots and a final one.
@@ -221,10 +204,8 @@ impl Dialogue {
         recipients: impl Iterator<Item = (u16, &'a Address)>,
         send: &mut Vec<u8>,
     ) -> bool {
-        let reset = std::mem::take(&mut self.needs_reset);
         let Manner { may_pipeline, may_chunk, protocol, .. } = self.manner;
         self.body = if may_chunk && self.offered.chunking { Body::Bdat } else { Body::Data };
-        self.is_ahead = false;
         let is_pipelined = may_pipeline && self.offered.pipelining;
         let is_small = envelope.size <= MAX_AHEAD_BYTES && protocol == Protocol::Smtp;
         let first = match is_pipelined {
@@ -232,20 +213,22 @@ impl Dialogue {
             true if is_small && self.body == Body::Bdat => First::All,
             true => First::AllButContent,
         };
+        self.is_at_once = first == First::All;
+        let reset = std::mem::take(&mut self.needs_reset) || self.is_curious();
         self.doubts.begin(is_pipelined);
         self.transaction.begin(envelope, &self.offered, reset, self.body, recipients);
         self.transaction.write(first, send);
         self.stage = self.transaction.awaited().map_or(Stage::Idle, Command::stage);
-        first == First::All
+        self.is_at_once
     }
 
-    /// The content is written to its end.
+    /// The content is written to its end: that of the first transaction of which that was not told yet.
     pub fn content_written(&mut self) {
         match self.stage {
             Stage::Content if self.body == Body::Bdat => self.stage = Stage::Bdat,
             Stage::Content => self.stage = Stage::AfterDot,
             // Answers to what stands in front of it are still to come.
-            _ => self.is_ahead = true,
+            _ => self.complete_next(),
         }
     }
 
@@ -262,11 +245,15 @@ impl Dialogue {
             Lost::Stopped => EnhancedCode::new(4, 3, 2),
             _ => EnhancedCode::new(4, 4, 2),
         };
-        if self.doubts.lost(lost, self.stage) {
+        self.ahead.over.get_or_insert_with(|| lost.clone());
+        if self.is_spared(lost) {
+            return self.spare();
+        }
+        if self.disbelieves(lost) {
             self.transaction.doubt_all();
         }
         let within = matches!(self.stage, Stage::Reset | Stage::Mail | Stage::Rcpt);
-        if self.is_ahead && within {
+        if self.transaction.is_whole() && within {
             // The server has all that it needs to take it.
             self.stage = Stage::Bdat;
             self.transaction.touch();
@@ -324,6 +311,7 @@ impl Dialogue {
     fn take_verdict(&mut self, reply: &Reply, judgement: Judgement) -> Option<Act> {
         let response = reply.response(self.stage.command());
         self.is_usable &= reply.code != 421;
+        self.ahead.is_leaving |= reply.code == 421;
         if self.manner.protocol == Protocol::Lmtp
             && self.is_usable
             && self.transaction.answered_one(judgement, &response)
@@ -332,7 +320,7 @@ impl Dialogue {
         }
         if self.stage == Stage::Bdat && matches!(reply.code, 500..=504) {
             // It knows BDAT only if all that it missed was a recipient; if not, it takes the content for commands.
-            let knows_it = reply.code == 503 && !self.transaction.has_accepted();
+            let knows_it = (reply.code == 503 && !self.transaction.has_accepted()) || self.ahead.looks.is_sure();
             self.is_usable &= knows_it;
             if !knows_it {
                 self.doubts.refused_bdat();
@@ -399,13 +387,20 @@ impl Dialogue {
         let response = reply.response(self.stage.command());
         // It is no answer to this command: the two sides disagree about what was asked.
         if reply.code < 400 && (reply.code >= 300) != (self.stage == Stage::Data) {
+            if self.is_watched() {
+                return Some(self.lost(&Lost::OutOfStep));
+            }
             self.is_usable = false;
             self.doubts.mismatched();
             self.transaction.doubt_all();
             return Some(self.finish(Judgement::Retry { counts: true }, &response));
         }
+        if self.stage == Stage::Reset && judgement != Judgement::Go && self.transaction.is_behind() {
+            return self.refused_reset(reply.code);
+        }
         if reply.code == 421 || (self.stage == Stage::Reset && judgement != Judgement::Go) {
             self.is_usable = false;
+            self.ahead.is_leaving |= reply.code == 421;
             return Some(self.finish(Judgement::Retry { counts: true }, &response));
         }
         let transaction = &mut self.transaction;
@@ -483,7 +478,9 @@ impl Dialogue {
     }
 }
 
+mod ahead;
 mod fuzz;
+use ahead::Ahead;
 pub use fuzz::fuzz_dialogue;
 
 #[cfg(test)]

@@ -77,6 +77,16 @@ impl Doubts {
         self.sign = Some(Sign { habit: Habit::BreaksChunking, is_certain: true });
     }
 
+    /// The session ended while each answer was held against how the server answers, with transactions behind one
+    /// another if it `is_overlapped`. True if what was heard of the transaction is not to be believed.
+    pub fn lost_watched(&mut self, lost: &Lost, is_overlapped: bool) -> bool {
+        let is_mismatch = *lost == Lost::OutOfStep;
+        if is_mismatch || (is_overlapped && *lost != Lost::Stopped) {
+            self.sign = Some(Sign { habit: Habit::BreaksAhead, is_certain: false });
+        }
+        is_mismatch
+    }
+
     /// The session ended at `stage`. True if what was heard of the transaction is not to be believed: the server is
     /// silent though commands are before it, so answers are missing, and those that came may be to others.
     pub fn lost(&mut self, lost: &Lost, stage: Stage) -> bool {

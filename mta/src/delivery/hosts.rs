@@ -25,13 +25,15 @@ pub enum Habit {
     BreaksChunking,
     /// It answers pipelined commands, each in its turn: when a session breaks later, pipelining is not why.
     Pipelines,
+    /// Its session broke off, or answers were mixed, while it had transactions behind one another.
+    BreaksAhead,
 }
 
 type Hosts = HashMap<SocketAddr, UnixMs>;
 
 /// The memory. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct HostMemory(Arc<Mutex<[Hosts; 4]>>);
+pub struct HostMemory(Arc<Mutex<[Hosts; 5]>>);
 
 impl HostMemory {
     /// Whether `host` was seen to do so of late.

@@ -24,6 +24,8 @@ pub(super) struct Known {
     pub may_chunk: bool,
     /// It has answered pipelined commands of late.
     pub pipelines: bool,
+    /// Transactions may be sent behind one another.
+    pub may_go_ahead: bool,
 }
 
 impl Known {
@@ -35,6 +37,7 @@ impl Known {
             may_pipeline: options.enable_pipelining && !of_late(Habit::BreaksPipelining, pipelining),
             may_chunk: options.enable_chunking && !of_late(Habit::BreaksChunking, chunking),
             pipelines: of_late(Habit::Pipelines, pipelining),
+            may_go_ahead: !of_late(Habit::BreaksAhead, pipelining),
         }
     }
 }
@@ -57,12 +60,20 @@ pub(super) fn learn<R, E>(sign: Option<Sign>, path: &Path, wire: &Wire, deps: &D
         return false;
     }
     let for_s = span.as_secs();
-    if sign.habit == Habit::BreaksChunking {
-        deps.metrics.chunking_broken();
-        tracing::warn!(%address, site = %path.site.name, for_s, "CHUNKING is offered there and BDAT is not known; content goes by DATA");
-    } else {
-        deps.metrics.pipelining_broken();
-        tracing::warn!(%address, site = %path.site.name, for_s, certain = sign.is_certain, "answers to pipelined commands are missing or mixed there; commands go one by one");
+    let site = &path.site.name;
+    match sign.habit {
+        Habit::BreaksChunking => {
+            deps.metrics.chunking_broken();
+            tracing::warn!(%address, %site, for_s, "CHUNKING is offered there and BDAT is not known; content goes by DATA");
+        }
+        Habit::BreaksAhead => {
+            deps.metrics.ahead_broken();
+            tracing::warn!(%address, %site, for_s, "a session there broke while it had messages behind one another; each waits for the answer to the one before");
+        }
+        _ => {
+            deps.metrics.pipelining_broken();
+            tracing::warn!(%address, %site, for_s, certain = sign.is_certain, "answers to pipelined commands are missing or mixed there; commands go one by one");
+        }
     }
     sign.is_certain
 }

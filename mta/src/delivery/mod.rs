@@ -1,7 +1,7 @@
 //! Delivery: one session carries tickets over one way to one site, and says what became of each.
 //! `reply` and `content` floor 1 · `auth`, `capabilities`, `dialogue`, `act`, `doubt`, `transaction`, `outcome`,
-//! `outcome_rule`, `plan`, `hosts`, `leg`, `trace`, `wish` 2 · `way`, `inquiry`, `claims`, `connection` 3 · `session`, `current`,
-//! `open`, `policy`, `transact`, `learn`, `react`,
+//! `looks`, `manner`, `outcome_rule`, `plan`, `hosts`, `leg`, `trace`, `wish` 2 · `way`, `inquiry`, `claims`,
+//! `connection` 3 · `session`, `current`, `deliver`, `open`, `policy`, `transact`, `learn`, `react`,
 //! `report` 4. It does not choose sources, sites or retry times, and never calls
 //! the queue.
 
@@ -12,12 +12,15 @@ mod claims;
 mod connection;
 mod content;
 mod current;
+mod deliver;
 pub mod dialogue;
 mod doubt;
 mod hosts;
 mod inquiry;
 mod learn;
 mod leg;
+mod looks;
+mod manner;
 mod open;
 pub mod outcome;
 mod outcome_rule;

@@ -211,6 +211,7 @@ async fn attempt(
         may_chunk: known.may_chunk,
         ignore_8bit_checks: options.smtp.ignore_8bit_checks,
         may_reset: options.smtp.enable_rset,
+        most_ahead: if known.may_go_ahead { options.smtp.max_transactions_ahead } else { 0 },
     };
     let mut dialogue = Dialogue::new(hello(path), manner).authenticate(login.cloned());
     if known.pipelines {

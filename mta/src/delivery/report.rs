@@ -35,6 +35,8 @@ pub struct Metrics {
     tls_skipped: Counter,
     pipelining_broken: Counter,
     chunking_broken: Counter,
+    ahead: Counter,
+    ahead_broken: Counter,
 }
 
 impl Metrics {
@@ -60,6 +62,8 @@ impl Metrics {
             tls_skipped: counter!("egret_mta_delivery_tls_skipped_total"),
             pipelining_broken: counter!("egret_mta_delivery_pipelining_broken_total"),
             chunking_broken: counter!("egret_mta_delivery_chunking_broken_total"),
+            ahead: counter!("egret_mta_delivery_transactions_ahead_total"),
+            ahead_broken: counter!("egret_mta_delivery_ahead_broken_total"),
         }
     }
 
@@ -95,6 +99,16 @@ impl Metrics {
     /// A host gets DATA for a time.
     pub(super) fn chunking_broken(&self) {
         self.chunking_broken.increment(1);
+    }
+
+    /// Transactions were written behind another.
+    pub(super) fn went_ahead(&self, transactions: usize) {
+        self.ahead.increment(transactions as u64);
+    }
+
+    /// A host gets no transaction behind another for a time.
+    pub(super) fn ahead_broken(&self) {
+        self.ahead_broken.increment(1);
     }
 
     pub(super) fn fault(&self, reason: Reason) {

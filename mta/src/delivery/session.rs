@@ -4,6 +4,7 @@
 //! Always: every ticket that it is given is either settled once or returned once, also when it is
 //! cut short; events are written before the ticket is settled.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,21 +14,18 @@ use egret_shared::net::tls_client::ClientTls;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::claims::{Claims, blame};
+use super::claims::Claims;
 use super::connection::Connection;
-use super::current::{Current, envelope};
-use super::dialogue::{Act, Decided, Lost};
+use super::current::Current;
+use super::dialogue::Act;
 use super::hosts::HostMemory;
-use super::learn::{learn, tell_deferred};
 use super::open::{Opened, Secure, Unopened, open};
-use super::outcome::Judgement;
 use super::outcome_rule::OutcomeRules;
 use super::plan::{Empty, Plan};
 use super::policy::Policing;
 use super::react::react;
 use super::report::{self, Attempt, Metrics, Wire};
 use super::trace::{Tap, Tracer, What};
-use super::transact::transact;
 use crate::dns::site::Site;
 use crate::event::record::{Record, Timing};
 use crate::message::{EnhancedCode, FromSession, Message, MessageId, PartResult, Response, Ticket, Verdict};
@@ -59,7 +57,7 @@ pub struct Seat {
     pub path: Path,
     /// The first work.
     pub first: Ticket,
-    /// More work, one ticket at a time; closed when there is no more.
+    /// More work, in order, some of it ahead of time; closed when there is no more, and then what is in it goes back.
     pub work: mpsc::Receiver<Ticket>,
     /// Where it tells what became of it.
     pub report: mpsc::Sender<FromSession>,
@@ -108,23 +106,29 @@ pub trait Events: Clone + Send + Sync + 'static {
     fn write(&self, record: Record);
 }
 
-struct Session<R, E> {
+pub(super) struct Session<R, E> {
     number: u64,
-    path: Path,
-    work: mpsc::Receiver<Ticket>,
+    pub(super) path: Path,
+    pub(super) work: mpsc::Receiver<Ticket>,
     report: mpsc::Sender<FromSession>,
-    deps: Deps<R, E>,
-    current: Option<Current>,
-    connection: Option<Connection>,
-    wire: Wire,
+    pub(super) deps: Deps<R, E>,
+    pub(super) current: Option<Current>,
+    /// Tickets behind it: those whose transactions are on their way, and then at most one that is not.
+    pub(super) ahead: VecDeque<Current>,
+    /// Tickets in front of it that have no end, until it is seen what becomes of them.
+    pub(super) kept: VecDeque<Current>,
+    pub(super) connection: Option<Connection>,
+    pub(super) wire: Wire,
     /// Time that opening took, told once.
     connect: Option<Duration>,
     /// Tickets of this connection, and of those before it.
-    carried: u32,
+    pub(super) carried: u32,
     total: u32,
-    plan: Plan,
+    pub(super) plan: Plan,
     /// Why the session broke, if that was not the destination's doing.
-    broken_by: Option<Fault>,
+    pub(super) broken_by: Option<Fault>,
+    /// Something was ordered for which what was handed ahead goes back, to be handed out anew.
+    pub(super) is_over: bool,
 }
 
 /// Runs one session to its end.
@@ -138,6 +142,8 @@ pub async fn run<R: Reader, E: Events>(seat: Seat, deps: Deps<R, E>) {
         report,
         deps,
         current: Some(Current::new(first)),
+        ahead: VecDeque::new(),
+        kept: VecDeque::new(),
         connection: None,
         wire: Wire::default(),
         connect: None,
@@ -145,6 +151,7 @@ pub async fn run<R: Reader, E: Events>(seat: Seat, deps: Deps<R, E>) {
         total: 0,
         plan: Plan::default(),
         broken_by: None,
+        is_over: false,
     };
     let ended = tokio::select! {
         biased;
@@ -192,17 +199,37 @@ impl<R: Reader, E: Events> Session<R, E> {
     async fn use_connection(&mut self) {
         while self.current.is_some() {
             self.deliver().await;
-            if self.settle().await.is_none() || !self.may_go_on() {
+            let is_settled = self.settle().await.is_some();
+            if !is_settled || !self.is_usable() {
+                return self.recall().await;
+            }
+            let is_next_sent = self.ahead.front().is_some_and(|next| next.sent.is_some());
+            if !is_next_sent && !self.may_go_on() {
                 break;
             }
-            let Some(connection) = &mut self.connection else { break };
-            self.current = connection.idle(&mut self.work).await.map(Current::new);
+            self.current = self.next_ticket().await;
+        }
+    }
+
+    /// The next ticket, of those that the session has or is given. None if there is no more work: then what was handed
+    /// ahead and is not on its way goes back.
+    async fn next_ticket(&mut self) -> Option<Current> {
+        let connection = self.connection.as_mut()?;
+        let is_sent = self.ahead.front().map(|next| next.sent.is_some());
+        match is_sent {
+            Some(true) => self.ahead.pop_front(),
+            _ if self.work.is_closed() => None,
+            Some(false) => {
+                connection.look().await;
+                self.ahead.pop_front()
+            }
+            None => connection.idle(&mut self.work).await.map(Current::new),
         }
     }
 
     /// Whether there is work for a further connection, and an address for that.
     async fn goes_on(&mut self) -> bool {
-        if self.connection.as_ref().is_some_and(|c| c.dialogue.is_usable()) {
+        if self.is_over || self.is_usable() {
             return false;
         }
         let is_deferred = self.current.as_ref().is_some_and(|current| current.again.is_some());
@@ -220,6 +247,12 @@ impl<R: Reader, E: Events> Session<R, E> {
 
     /// Waits for work without a connection.
     async fn more_work(&mut self) -> Option<Current> {
+        if !self.ahead.is_empty() {
+            return self.ahead.pop_front();
+        }
+        if self.work.is_closed() {
+            return None;
+        }
         let idle = self.path.options.smtp.timeouts.idle;
         tokio::time::timeout(idle, self.work.recv()).await.ok().flatten().map(Current::new)
     }
@@ -282,8 +315,11 @@ impl<R: Reader, E: Events> Session<R, E> {
     }
 
     fn may_go_on(&self) -> bool {
-        let usable = self.connection.as_ref().is_some_and(|c| c.dialogue.is_usable());
-        usable && self.carried < self.path.options.max_deliveries_per_connection
+        self.is_usable() && !self.is_over && self.carried < self.path.options.max_deliveries_per_connection
+    }
+
+    fn is_usable(&self) -> bool {
+        self.connection.as_ref().is_some_and(|c| c.dialogue.is_usable())
     }
 
     /// Gives the ticket in hand one end for all that is open of it.
@@ -297,112 +333,14 @@ impl<R: Reader, E: Events> Session<R, E> {
         self.settle().await;
     }
 
-    /// Reads the message of the ticket in hand; `None` if that failed, and then the ticket has its end.
-    async fn fetch(&mut self) -> Option<Arc<Message>> {
-        let (id, part) = self.current.as_ref().map(|c| (c.ticket.id, usize::from(c.ticket.part)))?;
-        let read = self.deps.messages.read(id).await;
-        let current = self.current.as_mut()?;
-        let read = read.and_then(|message| match message.meta.parts.get(part) {
-            Some(found) => Ok((found.recipients.len(), message.clone())),
-            None => Err(format!("it has no part {part}")),
-        });
-        match read {
-            Ok((recipients, message)) => {
-                let recipients = 0..u16::try_from(recipients).unwrap_or(u16::MAX);
-                let settled = &current.ticket.settled;
-                current.open = recipients.filter(|n| settled.binary_search(n).is_err()).collect();
-                current.message = Some(message.clone());
-                Some(message)
-            }
-            Err(error) => {
-                tracing::error!(%id, part, %error, "message cannot be read; it stays queued");
-                let words = Response::own(451, EnhancedCode::new(4, 3, 0), &format!("message cannot be read: {error}"));
-                let settled = &current.ticket.settled;
-                let first = (0..=u16::MAX).find(|n| settled.binary_search(n).is_err()).unwrap_or_default();
-                current.conclude(first, Verdict::Retry { counts: false }, words);
-                None
-            }
-        }
-    }
-
-    /// Carries the ticket in hand: transactions until each recipient has its end, or the
-    /// connection has.
-    async fn deliver(&mut self) {
-        let started = self.deps.clock.now();
-        let known = self.current.as_mut().and_then(|current| {
-            current.again = None;
-            current.message.clone()
-        });
-        let Some(message) = (match known {
-            Some(message) => Some(message),
-            None => self.fetch().await,
-        }) else {
-            return;
-        };
-        let part = self.current.as_ref().map_or(0, |c| usize::from(c.ticket.part));
-        let Some(part) = message.meta.parts.get(part) else { return };
-        let (Some(connection), Some(current)) = (&mut self.connection, &mut self.current) else { return };
-        self.carried += 1;
-        connection.tap.carry(&current.ticket);
-        let uncertain = self.path.options.smtp.uncertain;
-        current.meets(&connection.dialogue, &part.wishes);
-        let limit = usize::try_from(self.path.options.max_recipients_per_batch).unwrap_or(usize::MAX).max(1);
-        while !current.open.is_empty() && connection.dialogue.is_usable() {
-            let batch: Vec<u16> = current.open.iter().take(limit).copied().collect();
-            let envelope = envelope(&message, part, &batch);
-            if let Some(objection) = connection.dialogue.objection(&envelope) {
-                current.open.drain(..batch.len());
-                for recipient in batch {
-                    current.conclude(recipient, Verdict::Bounce, objection.clone());
-                }
-                continue;
-            }
-            current.is_begun = true;
-            let mut finished = transact(connection, &message, part, &envelope, &batch).await;
-            if connection.dialogue.is_broken() {
-                let is_said = |d: &Decided| d.response.command.is_some() || d.judgement == Judgement::Uncertain;
-                let (said, unsaid) = finished.decided.into_iter().partition(is_said);
-                finished.decided = unsaid;
-                current.take(said, false, uncertain);
-                let Path { source, way, .. } = &self.path;
-                if let Some(fault) = blame(connection.known_fault(), source, way, connection.local).await {
-                    tell_fault(&self.deps, &fault, &current.ticket, &self.path, &self.wire);
-                    connection.tap.tell(What::Fault, || fault.to_string());
-                    // The destination said nothing of the others: they go out another way, as if never tried.
-                    current.is_begun = !current.results.is_empty();
-                    self.broken_by = Some(fault);
-                    break;
-                }
-                if self.path.options.hosts.try_next_host_on_transport_error && self.plan.has_more() {
-                    let deferred = current.defer(&mut finished.decided);
-                    tell_deferred(&self.deps, current, &message, &deferred, &self.path, &self.wire);
-                }
-            }
-            if learn(connection.dialogue.sign(), &self.path, &self.wire, &self.deps) {
-                current.take_refusals(finished.decided, uncertain);
-                break;
-            }
-            if finished.is_untouched && self.carried > 1 && !connection.dialogue.is_usable() {
-                // The server left between two messages: that says nothing of this one.
-                current.is_begun = !current.results.is_empty();
-                break;
-            }
-            let taken = finished.decided.iter().any(|d| d.judgement == Judgement::Delivered);
-            if taken {
-                self.deps.metrics.sent(envelope.size);
-            }
-            current.take(finished.decided, connection.dialogue.is_usable(), uncertain);
-        }
-        current.transaction = Some(self.deps.clock.now().saturating_duration_since(started));
-    }
-
     /// Tells what became of the ticket in hand; `None` if it was not tried and stays for `end`.
-    async fn settle(&mut self) -> Option<()> {
+    pub(super) async fn settle(&mut self) -> Option<()> {
         if self.current.as_ref().is_none_or(Current::is_unsettled) {
             return None;
         }
         if let Some(current) = &self.current {
-            react(current, &self.path, &self.wire, &self.deps).await;
+            let has_ordered = react(current, &self.path, &self.wire, &self.deps).await;
+            self.is_over |= has_ordered && !(self.work.is_empty() && self.ahead.is_empty());
         }
         // The queues are gone only when the program is: then there is no one to tell.
         let permit = self.report.reserve().await.ok();
@@ -437,22 +375,46 @@ impl<R: Reader, E: Events> Session<R, E> {
 
     /// The program stops now: what is in the middle of a transaction gets its end from where that stands.
     async fn cut_short(&mut self) {
-        let connection = self.connection.take();
-        let Some(current) = self.current.as_mut().filter(|c| c.is_begun) else { return };
-        if let Some(mut connection) = connection
-            && let Act::Finished(finished) = connection.dialogue.lost(&Lost::Stopped)
-        {
+        let mut connection = self.connection.take();
+        loop {
+            if let Some(current) = self.current.as_mut().filter(|c| c.is_begun) {
+                let stopped = connection.as_mut().map(|connection| {
+                    if current.sent.take().is_some() {
+                        connection.dialogue.advance();
+                    }
+                    connection.stopped()
+                });
+                self.stop_current(stopped);
+                self.settle().await;
+            }
+            if self.ahead.front().is_none_or(|next| next.sent.is_none()) {
+                return;
+            }
+            self.kept.extend(self.current.take());
+            self.current = self.ahead.pop_front();
+        }
+    }
+
+    /// Gives the ticket in hand its end, unless the destination has nothing of it that it could take.
+    fn stop_current(&mut self, stopped: Option<Act>) {
+        let Some(current) = &mut self.current else { return };
+        if let Some(Act::Finished(finished)) = stopped {
+            if finished.is_untouched && current.was_ahead {
+                current.is_begun = false;
+                return;
+            }
             current.take(finished.decided, false, self.path.options.smtp.uncertain);
         }
         let words = Response::own(421, EnhancedCode::new(4, 3, 2), "this host is stopping");
         current.conclude_open(Verdict::Retry { counts: false }, &words);
-        self.settle().await;
     }
 
     /// Takes no more work, gives back what was not tried, says goodbye, and tells that it is over.
     async fn end(mut self, fault: Option<Fault>) {
         self.work.close();
-        let mut returned: Vec<Ticket> = self.current.take().map(|c| c.ticket).into_iter().collect();
+        let Self { kept, current, ahead, .. } = &mut self;
+        let left = kept.drain(..).chain(current.take()).chain(ahead.drain(..));
+        let mut returned: Vec<Ticket> = left.map(|current| current.ticket).collect();
         // Ends at once: a closed channel gives out what is in it, and then that there is no more.
         while let Some(ticket) = self.work.recv().await {
             returned.push(ticket);
@@ -464,12 +426,12 @@ impl<R: Reader, E: Events> Session<R, E> {
         let _ = self.report.send(FromSession::Ended { session: self.number, fault, returned }).await;
     }
 
-    fn since(&self, started: Instant) -> Duration {
+    pub(super) fn since(&self, started: Instant) -> Duration {
         self.deps.clock.now().saturating_duration_since(started)
     }
 }
 
-fn tell_fault<R, E: Events>(deps: &Deps<R, E>, fault: &Fault, ticket: &Ticket, path: &Path, wire: &Wire) {
+pub(super) fn tell_fault<R, E: Events>(deps: &Deps<R, E>, fault: &Fault, ticket: &Ticket, path: &Path, wire: &Wire) {
     deps.metrics.fault(fault.reason);
     deps.events.write(report::fault(fault, ticket, path, wire, deps.clock.wall()));
 }

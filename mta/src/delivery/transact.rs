@@ -1,26 +1,16 @@
-//! One transaction over a connection, from MAIL to the last answer.
+//! One transaction over a connection, up to the last answer.
 //! Floor 4. Touches the connection only.
 
 use super::connection::Connection;
-use super::dialogue::{Act, Envelope, Finished, Lost};
-use crate::message::{Message, Part};
+use super::dialogue::{Act, Finished, Lost};
+use crate::message::Content;
 
-/// One transaction, to its end.
-pub(super) async fn transact(
-    connection: &mut Connection,
-    message: &Message,
-    part: &Part,
-    envelope: &Envelope<'_>,
-    batch: &[u16],
-) -> Finished {
-    let recipients = batch.iter().filter_map(|n| Some((*n, part.recipients.get(usize::from(*n))?)));
-    let (dialogue, send) = connection.parts();
-    let mut act =
-        if dialogue.begin(envelope, recipients, send) { connection.send_at_once(&message.content).await } else { None };
+/// Carries the transaction whose turn it is to its end; `act` is what has come of it already.
+pub(super) async fn finish(connection: &mut Connection, content: &Content, mut act: Option<Act>) -> Finished {
     loop {
         if act.is_none() {
             act = match connection.next().await {
-                Act::SendContent => connection.send_content(&message.content).await,
+                Act::SendContent => connection.send_content(content).await,
                 act => Some(act),
             };
         }

@@ -95,6 +95,10 @@ pub(super) struct Transaction {
     taken: usize,
     has_sender: bool,
     is_touched: bool,
+    /// Its content is written to the end: the server has all that it needs to take it.
+    is_whole: bool,
+    /// It was written before the answers to the one in front of it had come.
+    is_behind: bool,
     accepted: Vec<u16>,
     again: Vec<(u16, Response)>,
     decided: Vec<Decided>,
@@ -135,6 +139,7 @@ impl Transaction {
         decided.clear();
         (self.written, self.answered, self.taken) = (0, 0, 0);
         (self.has_sender, self.is_touched) = (false, false);
+        (self.is_whole, self.is_behind) = (false, false);
     }
 
     fn push_mail(&mut self, envelope: &Envelope<'_>, offered: &Capabilities) {
@@ -226,6 +231,32 @@ impl Transaction {
         self.accepted.clear();
         self.again.clear();
         self.decided.clear();
+    }
+
+    /// Its content is written to the end.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// See [`Self::is_whole`].
+    pub fn complete(&mut self) {
+        self.is_whole = true;
+    }
+
+    /// It was written behind another.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Writes it to its content, behind another.
+    pub fn write_behind(&mut self, send: &mut Vec<u8>) {
+        self.is_behind = true;
+        self.write(First::All, send);
+    }
+
+    /// It has one recipient, so that nothing of it can be asked for again at once.
+    pub fn is_single(&self) -> bool {
+        self.commands.iter().filter(|(command, _)| matches!(command, Command::Rcpt(_))).count() == 1
     }
 
     /// The server may have acted on it without an answer.

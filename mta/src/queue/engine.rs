@@ -4,7 +4,7 @@
 //! being reported; and a key of it is there. `check()` says so after each step of the property tests.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +53,12 @@ pub(super) enum Timer {
 /// A session as the engine sees it.
 pub(super) struct Session {
     pub ready: ReadyKey,
-    pub holds: Option<EntryKey>,
+    /// What it has in hand, and what was handed ahead, in order.
+    pub holds: VecDeque<EntryKey>,
+    /// When it began with what it has in hand.
+    pub since: UnixMs,
+    /// It was quick about the last.
+    pub is_quick: bool,
     pub opened: UnixMs,
     /// By which way of its source.
     pub way: usize,
@@ -163,6 +168,7 @@ impl Engine {
         self.draining = true;
         for ready in self.ready.values_mut() {
             acts.extend(ready.idle.drain(..).map(|session| Act::Release { session }));
+            ready.quick.clear();
         }
     }
 

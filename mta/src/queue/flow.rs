@@ -3,11 +3,13 @@
 //! Always: a higher priority goes first, and tenants have their turns within one, at the site and in the ready queue; what a ready queue has no room
 //! for goes back to the head of its due list, its schedule unchanged.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
 use egret_shared::limits::Lease;
 
+use super::ahead::MOST_HELD;
 use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
 use super::meter::Reached;
 use super::ready::{May, Ready, SiteSlot};
@@ -238,8 +240,13 @@ impl Engine {
         Some(key)
     }
 
-    /// Gives waiting entries to idle sessions, and opens sessions for the rest.
+    /// Gives waiting entries to idle sessions, opens sessions for the rest, and hands ahead what is left.
     pub(super) fn serve(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
+        self.serve_at_once(key, now, acts);
+        self.hand_ahead(key, now, acts);
+    }
+
+    fn serve_at_once(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
         let cap = self.cap(key, now);
         if self.ready.get(key).is_some_and(|ready| ready.budget.parted.is_some()) {
             return self.serve_parts(key, cap, now, acts);
@@ -284,6 +291,7 @@ impl Engine {
         if let Some(ticket) = self.take(key, session, now) {
             acts.push(Act::Hand { session, ticket });
         }
+        self.may_take_more(key, session);
         Ok(())
     }
 
@@ -301,8 +309,9 @@ impl Engine {
         self.last_session += 1;
         let session = self.last_session;
         let way = self.health.way(&self.ready[key].source, now).unwrap_or(0);
-        let (kept, paid) = (Box::default(), Vec::new());
-        let record = Session { ready: key, holds: None, opened: now, way, lease, kept, paid, is_released: false };
+        let (holds, since, is_quick) = (VecDeque::with_capacity(MOST_HELD), now, false);
+        let (kept, paid, is_released) = (Box::default(), Vec::new(), false);
+        let record = Session { ready: key, holds, since, is_quick, opened: now, way, lease, kept, paid, is_released };
         self.sessions.insert(session, record);
         self.ready[key].sessions += 1;
         session
@@ -318,7 +327,7 @@ impl Engine {
     }
 
     /// Moves the waiting entry whose turn it is into `session`.
-    fn take(&mut self, key: ReadyKey, session: u64, now: UnixMs) -> Option<Ticket> {
+    pub(super) fn take(&mut self, key: ReadyKey, session: u64, now: UnixMs) -> Option<Ticket> {
         let entry = self.ready.get_mut(key)?.waiting.pop()?;
         self.give(key, session, entry, now)
     }
@@ -327,7 +336,9 @@ impl Engine {
     pub(super) fn give(&mut self, key: ReadyKey, session: u64, entry: EntryKey, now: UnixMs) -> Option<Ticket> {
         let ready = self.ready.get_mut(key)?;
         (ready.progress, ready.limited) = (now, None);
-        self.sessions.get_mut(&session)?.holds = Some(entry);
+        let session = self.sessions.get_mut(&session)?;
+        session.since = if session.holds.is_empty() { now } else { session.since };
+        session.holds.push_back(entry);
         self.put(entry, Place::Session);
         let part = self.entries.get(entry)?;
         Some(part.ticket(self.queues[part.queue].key.0.clone()))

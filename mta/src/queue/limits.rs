@@ -180,6 +180,9 @@ impl Engine {
     pub(super) fn dismiss(&mut self, number: u64, acts: &mut Vec<Act>) {
         if let Some(session) = self.sessions.get_mut(&number) {
             session.is_released = true;
+            if let Some(ready) = self.ready.get_mut(session.ready) {
+                ready.quick.retain(|quick| *quick != number);
+            }
             acts.push(Act::Release { session: number });
         }
     }

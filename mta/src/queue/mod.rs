@@ -2,6 +2,7 @@
 //! floor 2; `run` is the task that drives it, floor 4.
 //! Knows neither SMTP nor DNS nor the spool's files: it gives out acts and is told what came of them.
 
+mod ahead;
 mod budget;
 mod classes;
 pub mod control;

@@ -75,6 +75,7 @@ impl Engine {
         let Some(ready) = self.ready.get_mut(key) else { return };
         ready.retired = true;
         acts.extend(ready.idle.drain(..).map(|session| Act::Release { session }));
+        ready.quick.clear();
         let (site, name) = (ready.site, ready.source.name.clone());
         let Some(slot) = self.sites.get(site) else { return };
         let budget = self.budget_of(&name, &slot.site);

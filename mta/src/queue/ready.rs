@@ -1,9 +1,9 @@
 //! A ready queue, of one (source, site): entries that wait for a session, and its sessions.
 //! Pure. Floor 2.
 //! Always: `waiting` holds just the entries whose place is this, at most `max_ready` and what sessions
-//! gave back; idle sessions are a subset of its sessions.
+//! gave back; idle and quick sessions are subsets of its sessions, with nothing in common.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(super) struct Ready {
     pub waiting: Classes<EntryKey>,
     pub sessions: usize,
     pub idle: Vec<u64>,
+    /// Busy sessions that may have one more ahead of time.
+    pub quick: VecDeque<u64>,
     /// No session is opened before this.
     pub held_until: UnixMs,
     /// Failed dials in a row; until one works, one session at a time probes.
@@ -92,6 +94,7 @@ impl Ready {
             waiting,
             sessions: 0,
             idle: Vec::new(),
+            quick: VecDeque::new(),
             held_until: zero,
             failures: 0,
             failed_at: zero,

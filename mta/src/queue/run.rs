@@ -12,6 +12,7 @@ use egret_shared::limits::Limits;
 use metrics::{Gauge, gauge};
 use tokio::sync::{mpsc, oneshot};
 
+use super::ahead::MOST_HELD;
 use super::control::words::Control;
 use super::engine::Engine;
 use super::meter::Meter;
@@ -54,7 +55,7 @@ pub struct Opening {
     pub site: Arc<Site>,
     /// The first work.
     pub first: Ticket,
-    /// More work, one ticket at a time; closed when there is no more.
+    /// More work, in order; closed when there is no more, and then what is in it and not begun comes back.
     pub work: mpsc::Receiver<Ticket>,
     /// Where the session tells what became of it.
     pub report: mpsc::Sender<FromSession>,
@@ -254,7 +255,7 @@ impl<H: Hands> Driver<H> {
                 Act::Mark { id, part, mark } => self.hands.mark(id, part, mark),
                 Act::Hand { session, ticket } => self.hand(session, ticket),
                 Act::Open { session, source, way, site, first } => {
-                    let (sender, work) = mpsc::channel(1);
+                    let (sender, work) = mpsc::channel(MOST_HELD);
                     self.work.insert(session, sender);
                     let report = self.reporter.clone();
                     self.hands.open(Opening { session, source, way, site, first, work, report });
@@ -282,7 +283,8 @@ impl<H: Hands> Driver<H> {
         }
     }
 
-    /// A session that has ended meanwhile gives the ticket back when its end is told.
+    /// There is room for all that a session may have. One that has ended meanwhile gives the ticket back when its end
+    /// is told.
     fn hand(&mut self, session: u64, ticket: Ticket) {
         if let Some(work) = self.work.get(&session) {
             let _ = work.try_send(ticket);

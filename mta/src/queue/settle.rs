@@ -54,21 +54,22 @@ impl Engine {
     }
 
     fn settled(&mut self, session: u64, result: &PartResult, now: UnixMs, acts: &mut Vec<Act>) {
-        let Some(held) = self.sessions.get_mut(&session) else { return };
-        let (ready, entry) = (held.ready, held.holds.take());
-        if let Some(entry) = entry {
+        let Some(ready) = self.sessions.get(&session).map(|session| session.ready) else { return };
+        if let Some(entry) = self.take_settled(session, result, now) {
             self.settle(entry, result, now, acts);
         }
         if result.results.iter().any(|r| r.verdict == Verdict::Delivered) {
             self.recovers(ready);
         }
         let is_retired = self.ready.get(ready).is_some_and(|ready| ready.retired);
-        if self.draining || is_retired || self.should_yield(session) {
+        let is_released = self.sessions.get(&session).is_some_and(|session| session.is_released);
+        if self.draining || is_retired || is_released || self.should_yield(session) || self.is_ahead_in_vain(session) {
             self.dismiss(session, acts);
             return;
         }
+        let is_idle = self.sessions.get(&session).is_some_and(|session| session.holds.is_empty());
         if let Some(queue) = self.ready.get_mut(ready) {
-            queue.idle.push(session);
+            queue.idle.extend(is_idle.then_some(session));
             let site = queue.site;
             self.serve(ready, now, acts);
             self.turn(site, now, acts);
@@ -81,10 +82,11 @@ impl Engine {
         let Some(ready) = self.ready.get_mut(key) else { return };
         ready.sessions = ready.sessions.saturating_sub(1);
         ready.idle.retain(|idle| *idle != session);
+        ready.quick.retain(|quick| *quick != session);
         let site = ready.site;
-        if let Some(entry) = over.holds {
+        for entry in over.holds.iter().rev() {
             self.give_back_paid(key, &over, now);
-            self.take_back(key, entry, now);
+            self.take_back(key, *entry, now);
         }
         if let Some(fault) = fault {
             self.blame(key, fault, session, &over, now);
@@ -123,14 +125,7 @@ impl Engine {
     /// Puts an entry that a session did not try at the head of the ready queue, if it may still go out there.
     fn take_back(&mut self, key: ReadyKey, entry: EntryKey, now: UnixMs) {
         let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return };
-        let (source, site) = (self.ready[key].source.name.clone(), self.ready[key].site);
-        let Some(slot) = self.sites.get(site) else {
-            self.untake(key, entry, now);
-            return self.return_due(entry);
-        };
-        let (site, is_old) = (slot.site.name.clone(), slot.epoch != self.lead_epoch);
-        let is_strange = self.ready[key].retired || !self.leaves_by(queue, &source);
-        if is_old || is_strange || self.blocks(queue).is_some_and(|blocks| blocks.path(&source, &site).is_some()) {
+        if !self.may_still_go(key, entry) {
             self.untake(key, entry, now);
             self.return_due(entry);
             return;
@@ -138,6 +133,16 @@ impl Engine {
         self.put(entry, Place::Ready);
         let scheduled = &self.queues[queue];
         self.ready[key].waiting.push_front(scheduled.priority(), &scheduled.tenant, entry);
+    }
+
+    /// Whether an entry that was handed out to a path may go out there now: its pool has the source, its queue leads
+    /// there by what is known of late, and nobody has ordered otherwise.
+    pub(super) fn may_still_go(&mut self, key: ReadyKey, entry: EntryKey) -> bool {
+        let Some(queue) = self.entries.get(entry).map(|e| e.queue) else { return false };
+        let Some(ready) = self.ready.get(key).filter(|ready| !ready.retired) else { return false };
+        let Some(slot) = self.sites.get(ready.site).filter(|slot| slot.epoch == self.lead_epoch) else { return false };
+        let (source, site) = (ready.source.name.clone(), slot.site.name.clone());
+        self.leaves_by(queue, &source) && self.blocks(queue).is_none_or(|blocks| blocks.path(&source, &site).is_none())
     }
 
     /// Puts what waits in a ready queue back at the head of the scheduled queues.

@@ -1,6 +1,6 @@
 //! The engine against a world of scripted sessions, faults and DNS, with a moved clock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use egret_shared::limits::Limits;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
+use super::ahead::MOST_HELD;
 use super::control::words::Control;
 use super::engine::Timer;
 use super::floors::Floor;
@@ -36,7 +37,7 @@ impl Engine {
         });
         let due = self.queues.iter().flat_map(|(key, queue)| queue.due.iter().map(move |e| (key, *e)));
         let due = due.filter(|(queue, e)| is_due_in(&self.entries, *e, *queue)).map(|(_, e)| (Place::Due, e));
-        let held = self.sessions.values().filter_map(|s| Some((Place::Session, s.holds?)));
+        let held = self.sessions.values().flat_map(|s| s.holds.iter().map(|entry| (Place::Session, *entry)));
         keys.extend(timers.chain(due).chain(held).chain(reporting.iter().map(|e| (Place::Reporting, *e))));
         for entry in self.ready.values().flat_map(|r| r.waiting.iter()) {
             assert!(keys.insert((Place::Ready, entry)), "an entry is in two ready queues");
@@ -63,6 +64,11 @@ impl Engine {
         for (key, ready) in &self.ready {
             assert_eq!(ready.sessions, self.sessions.values().filter(|s| s.ready == key).count());
             assert!(ready.sessions <= ready.budget.sessions);
+            let held = |number: &u64| self.sessions.get(number).map(|session| session.holds.len());
+            assert!(ready.idle.iter().all(|number| held(number) == Some(0)), "an idle session has a ticket");
+            let may_more = |number: &u64| held(number).is_some_and(|held| (1..MOST_HELD).contains(&held));
+            assert!(ready.quick.iter().all(may_more), "a session may have more than it may");
+            assert!(ready.quick.iter().all(|quick| !self.sessions[quick].is_released));
         }
     }
 }
@@ -134,6 +140,10 @@ struct World {
     now: UnixMs,
     acts: Vec<Act>,
     tickets: HashMap<u64, Ticket>,
+    /// What was handed to busy sessions.
+    ahead: HashMap<u64, VecDeque<Ticket>>,
+    /// A session that is told of the end carries out what it has ahead, as one does that has written it.
+    finishes: bool,
     idle: HashSet<u64>,
     opened: Vec<(Arc<str>, u64)>,
     asked: Vec<PartKey>,
@@ -155,6 +165,8 @@ impl World {
             now: START,
             acts: Vec::new(),
             tickets: HashMap::new(),
+            ahead: HashMap::new(),
+            finishes: false,
             idle: HashSet::new(),
             opened: Vec::new(),
             asked: Vec::new(),
@@ -231,9 +243,16 @@ impl World {
                     assert!(self.tickets.insert(session, first).is_none());
                 }
                 Act::Hand { session, ticket } => {
-                    assert!(self.idle.remove(&session), "a busy session was handed a ticket");
-                    assert!(self.tickets.insert(session, ticket).is_none());
+                    let is_idle = self.idle.remove(&session);
+                    let ahead = self.ahead.entry(session).or_default();
+                    if is_idle {
+                        assert!(self.tickets.insert(session, ticket).is_none() && ahead.is_empty());
+                    } else {
+                        ahead.push_back(ticket);
+                        assert!(ahead.len() < MOST_HELD, "a session has more ahead than there is room for");
+                    }
                 }
+                Act::Release { session } if self.finishes && self.tickets.contains_key(&session) => {}
                 Act::Release { session } => self.end_unchecked(session, None),
                 Act::Mark { id, mark, .. } => drop(self.marks.insert(id, mark)),
                 Act::Report(failed) => self.failed.push(failed),
@@ -282,7 +301,10 @@ impl World {
         let response = Response::own(250, EnhancedCode::new(2, 0, 0), "said the test");
         let results = vec![RecipientResult { recipient: 0, verdict, response }];
         let result = PartResult { ticket, results, witness: None };
-        self.idle.insert(session);
+        match self.ahead.get_mut(&session).and_then(VecDeque::pop_front) {
+            Some(next) => drop(self.tickets.insert(session, next)),
+            None => drop(self.idle.insert(session)),
+        }
         self.engine.session(FromSession::Settled { session, result }, self.now, &mut self.acts);
         self.perform();
     }
@@ -294,7 +316,8 @@ impl World {
 
     fn end_unchecked(&mut self, session: u64, fault: Option<Fault>) {
         self.idle.remove(&session);
-        let returned = self.tickets.remove(&session).into_iter().collect();
+        let ahead = self.ahead.remove(&session).into_iter().flatten();
+        let returned = self.tickets.remove(&session).into_iter().chain(ahead).collect();
         self.engine.session(FromSession::Ended { session, fault, returned }, self.now, &mut self.acts);
         self.perform();
     }

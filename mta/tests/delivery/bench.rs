@@ -125,6 +125,8 @@ pub struct Bench {
     pub policing: Policing,
     pub claims: Claims,
     pub stop: CancellationToken,
+    /// Tickets that are handed ahead of time.
+    pub ahead: usize,
 }
 
 pub fn bench(hosts: &[SocketAddr]) -> Bench {
@@ -150,13 +152,14 @@ pub fn bench(hosts: &[SocketAddr]) -> Bench {
         policing: Policing { policies: PolicyCache::default(), reports: TlsReports::new(Clock::system()) },
         claims: Claims::default(),
         stop: CancellationToken::new(),
+        ahead: 0,
     }
 }
 
 impl Bench {
-    /// Runs one session over these tickets, each handed over when the one before is settled.
+    /// Runs one session over these tickets, each handed over when the one before is settled, or so many of them ahead.
     pub async fn run(self, tickets: Vec<Ticket>) -> End {
-        let (sender, work) = mpsc::channel(1);
+        let (sender, work) = mpsc::channel(1 + self.ahead);
         let (report, mut reports) = mpsc::channel(100);
         let name = |n: usize| format!("mx{n}.test").into();
         let host = |(n, at): (usize, &SocketAddr)| MxHost {
@@ -184,6 +187,11 @@ impl Bench {
         };
         let mut tickets = tickets.into_iter();
         let first = tickets.next().expect("a ticket");
+        let mut handed = 1;
+        for ticket in tickets.by_ref().take(self.ahead) {
+            handed += 1;
+            sender.try_send(ticket).expect("room");
+        }
         let seat = Seat { session: 1, path, first, work, report, stop: self.stop };
         let deps = Deps {
             messages: self.store.clone(),
@@ -211,8 +219,10 @@ impl Bench {
                         Some(ticket) => {
                             let refused = sender.as_ref().is_none_or(|sender| sender.try_send(ticket).is_err());
                             end.unreceived += usize::from(refused);
+                            handed += usize::from(!refused);
                         }
-                        None => sender = None,
+                        None if end.settled.len() == handed => sender = None,
+                        None => {}
                     }
                 }
                 FromSession::Ended { fault, returned, .. } => {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::sync::Notify;
 
-use crate::bench::{bench, greeting, script};
-use crate::smtp::{Content, Hear, Listen, Reached, Reset, Say, Step, serve};
+use crate::bench::{EHLO, bench, script};
+use crate::smtp::{Any, Content, Hear, Listen, Reached, Reset, Say, Step, Take, serve};
 
 /// A step of a server that follows no rule; 9 cuts the session.
 fn step(choice: u8, cut: &Arc<Notify>) -> Vec<Step> {
@@ -21,14 +21,23 @@ fn step(choice: u8, cut: &Arc<Notify>) -> Vec<Step> {
         6 => vec![Hear, Hear, Hear, Say("250 a\r\n250 b\r\n354 go\r\n"), Content, Say("250 ok\r\n")],
         7 => vec![Hear],
         8 => vec![Say("452 many\r\n")],
+        10 => vec![Hear, Hear, Hear, Hear, Take(16), Say("250 2.0.0 reset\r\n"), Say(TAKEN)],
+        11 => vec![Hear, Hear, Hear, Take(16), Say(TAKEN)],
+        12 => vec![Say("250 2.1.0 s\r\n"), Any],
         _ => vec![Reached(cut.clone()), Listen],
     }
 }
 
-async fn all_accounted_for(choices: Vec<u8>) {
+const TAKEN: &str = "250 2.1.0 s\r\n250 2.1.5 r\r\n250 2.0.0 taken\r\n";
+
+async fn all_accounted_for(choices: Vec<u8>, ahead: usize) {
     let cut = Arc::new(Notify::new());
     let steps = choices.iter().map(|choice| step(*choice, &cut));
-    let steps: Vec<Vec<Step>> = std::iter::once(greeting()).chain(steps).collect();
+    let offers = if ahead > 0 { "250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n" } else { EHLO };
+    let greeting = vec![Say("220 mx.test\r\n"), Hear, Say(offers)];
+    // It shows how it answers before it does as it likes.
+    let proofs = [step(11, &cut), step(10, &cut)].into_iter().take(ahead);
+    let steps: Vec<Vec<Step>> = std::iter::once(greeting).chain(proofs).chain(steps).collect();
     let (at, _) = serve("127.0.0.1:0", vec![script(&steps)]).await;
     let mut bench = bench(&[at]);
     // Some scripts wait for what never comes: then the client's limit ends the session.
@@ -41,7 +50,8 @@ async fn all_accounted_for(choices: Vec<u8>) {
         cut.notified().await;
         stop.cancel();
     });
-    let tickets: Vec<_> = (0..4).map(|_| store.add(&["a@b.test"], "x\r\n")).collect();
+    bench.ahead = ahead;
+    let tickets: Vec<_> = (0..4 + 2 * ahead).map(|_| store.add(&["a@b.test"], "x\r\n")).collect();
     let ids: Vec<_> = tickets.iter().map(|t| t.id).collect();
     let end = bench.run(tickets).await;
     let mut seen: Vec<_> = end.settled.iter().map(|s| s.0).chain(end.returned.iter().copied()).collect();
@@ -59,8 +69,8 @@ async fn all_accounted_for(choices: Vec<u8>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
-    fn every_ticket_has_one_end(choices in prop::collection::vec(0u8..10, 0..12)) {
+    fn every_ticket_has_one_end(choices in prop::collection::vec(0u8..13, 0..12), ahead in 0usize..3) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(all_accounted_for(choices));
+        runtime.block_on(all_accounted_for(choices, ahead));
     }
 }

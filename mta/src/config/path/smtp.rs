@@ -5,7 +5,7 @@ use std::time::Duration;
 use egret_shared::units::Span;
 
 use super::Reader;
-use crate::shaping::options::{PathOptions, Uncertain};
+use crate::shaping::options::{MOST_AHEAD, PathOptions, Uncertain};
 
 pub(super) fn read(reader: &mut Reader<'_, '_>) {
     let hello = reader.optional::<String>(
@@ -25,7 +25,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) {
     reader.plain(
         "enable_rset",
         "true",
-        "Whether RSET may be used. Egret sends it only where a transaction was given up; with false such a session ends.",
+        "Whether RSET may be used. Egret sends it where a transaction was given up, and between messages that are sent behind one another; with false a session ends at the one, and does not do the other.",
         |o| &mut o.smtp.enable_rset,
     );
     reader.plain("enable_pipelining", "true", "Whether commands are sent together where the server offers it.", |o| {
@@ -37,6 +37,15 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) {
         "Whether content is sent by BDAT where the server offers it: as it is, and where it is small behind the commands at once.",
         |o| &mut o.smtp.enable_chunking,
     );
+    let ahead = reader.plain(
+        "max_transactions_ahead",
+        "1",
+        "Messages that may be sent behind one that is not answered yet, so that a connection need not wait between them; 0 to 1, 0 is none. It is done where the server offers PIPELINING and CHUNKING and has shown how it answers, for content up to 64 KiB, with an RSET between them; not with `enable_rset = false`.",
+        |o| &mut o.smtp.max_transactions_ahead,
+    );
+    if ahead > MOST_AHEAD {
+        reader.section.complain("max_transactions_ahead", format!("is {ahead}; {MOST_AHEAD} is the most"));
+    }
     reader.option::<Span, _>(
         "remember_broken_pipelining",
         "\"1h\"",

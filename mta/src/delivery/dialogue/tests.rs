@@ -1,5 +1,7 @@
 //! The dialogue against scripted replies, and against any bytes. Floor 2.
 
+mod ahead;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -18,6 +20,7 @@ fn manner(tls: Tls) -> Manner {
         may_chunk: true,
         ignore_8bit_checks: false,
         may_reset: true,
+        most_ahead: 0,
     }
 }
 

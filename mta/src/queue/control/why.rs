@@ -326,7 +326,7 @@ impl Engine {
     }
 
     fn attempt_of(&self, key: EntryKey) -> Blocker {
-        let held = self.sessions.iter().find(|(_, session)| session.holds == Some(key));
+        let held = self.sessions.iter().find(|(_, session)| session.holds.contains(&key));
         let Some((number, session)) = held else {
             return Blocker::new(What::Session, Setter::Destination, "an attempt is under way");
         };

@@ -224,3 +224,36 @@ fn a_long_due_list_expires_in_steps() {
     }
     assert_eq!(world.engine.len(), 1, "all but the one in flight have expired");
 }
+
+#[test]
+fn a_quick_session_has_its_next_ticket_before_it_has_told_of_the_one_in_hand() {
+    let mut world = World::new(1, 1);
+    let ids: Vec<MessageId> = (0..4).map(|_| world.put_as(Priority::Normal, QueueName::of_domain("a.test"))).collect();
+    world.settled_in();
+    let session = world.busy()[0];
+    let ahead = |world: &World| world.ahead.get(&session).map_or(0, VecDeque::len);
+    assert_eq!(ahead(&world), 0, "nobody knows yet whether it is quick");
+    world.settle(session, Verdict::Delivered);
+    assert_eq!((world.tickets[&session].id, ahead(&world)), (ids[1], 1));
+    world.pass(Duration::from_secs(2));
+    world.settle(session, Verdict::Delivered);
+    assert_eq!((world.tickets[&session].id, ahead(&world)), (ids[2], 0), "it was slow");
+    world.settle(session, Verdict::Delivered);
+    world.end(session, None);
+    assert_eq!(world.marks.len(), 3);
+    world.settle(world.busy()[0], Verdict::Delivered);
+    assert!(world.engine.is_empty());
+}
+
+#[test]
+fn what_was_handed_ahead_and_not_begun_comes_back_as_if_never_handed() {
+    let mut world = World::new(1, 1);
+    let ids: Vec<MessageId> = (0..4).map(|_| world.put_as(Priority::Normal, QueueName::of_domain("a.test"))).collect();
+    world.settled_in();
+    let session = world.busy()[0];
+    world.settle(session, Verdict::Delivered);
+    world.end(session, None);
+    let next = world.busy()[0];
+    assert!(next != session && world.tickets[&next].id == ids[1], "in its order");
+    assert_eq!(world.deliver(), 3);
+}

@@ -203,7 +203,11 @@ impl Pair {
             self.world.engine.reported(failed.key, now, &mut self.world.acts);
         }
         self.world.play();
-        let flying: HashSet<MessageId> = self.world.tickets.values().map(|ticket| ticket.id).collect();
+        let ahead = self.world.ahead.values().flatten();
+        let flying: HashSet<MessageId> = self.world.tickets.values().chain(ahead).map(|ticket| ticket.id).collect();
+        for id in &flying {
+            self.known.get_mut(id).expect("admitted").flew = now;
+        }
         for (id, known) in self.known.iter().filter(|(id, _)| !flying.contains(*id)) {
             let expiry = known.received.plus(self.options(known.is_of_tenant).max_age);
             let late = now.since(expiry.max(known.flew).max(self.reloaded));

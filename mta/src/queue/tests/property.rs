@@ -158,8 +158,9 @@ fn automatic(scope: Scope, more: u8) -> Order {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn nothing_is_ever_lost_or_in_two_places(sources in 1usize..4, limit in 1u32..4, steps in prop::collection::vec(step(), 1..120)) {
+    fn nothing_is_ever_lost_or_in_two_places(sources in 1usize..4, limit in 1u32..4, finishes in any::<bool>(), steps in prop::collection::vec(step(), 1..120)) {
         let mut world = World::new(sources, limit);
+        world.finishes = finishes;
         let mut offered = 0;
         for step in &steps {
             offered += usize::from(matches!(step, Step::Admit(_)));

@@ -12,7 +12,7 @@ mod tls;
 pub use auth::{AuthOptions, Mechanism, Secret};
 pub use hosts::{HostOptions, IpLookupStrategy, ReconnectStrategy};
 pub use limits::{Named, PathLimits};
-pub use smtp::{SmtpOptions, Timeouts, Uncertain};
+pub use smtp::{MOST_AHEAD, SmtpOptions, Timeouts, Uncertain};
 pub use tls::{Tls, TlsOptions};
 
 /// The options of a path.

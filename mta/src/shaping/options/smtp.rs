@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Messages that a session is given ahead of time, and so the most that it can send behind one that is not answered.
+pub const MOST_AHEAD: u32 = 1;
+
 /// How a session speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpOptions {
@@ -16,6 +19,9 @@ pub struct SmtpOptions {
     pub enable_pipelining: bool,
     /// Whether content is sent by BDAT where the server offers it (RFC 3030).
     pub enable_chunking: bool,
+    /// Transactions that may be sent before the one in front of them is answered, where CHUNKING is offered; zero is
+    /// none.
+    pub max_transactions_ahead: u32,
     /// For how long a server that loses or mixes up pipelined commands gets them one by one; zero is not at all.
     pub remember_broken_pipelining: Duration,
     /// For how long a server that offers CHUNKING and does not know BDAT gets DATA; zero is not at all.
@@ -59,6 +65,7 @@ impl Default for SmtpOptions {
             enable_rset: true,
             enable_pipelining: true,
             enable_chunking: true,
+            max_transactions_ahead: MOST_AHEAD,
             remember_broken_pipelining: Duration::from_secs(3600),
             remember_broken_chunking: Duration::from_secs(3600),
             ignore_8bit_checks: false,

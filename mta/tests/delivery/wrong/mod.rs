@@ -1,6 +1,7 @@
 //! Everything that a server can do wrong, a row each: what it does, and what follows for the message, the session, the
 //! events and the message behind it. The table is played here directly, and by the crate `tests` through a real proxy.
 
+mod ahead;
 mod content;
 mod greeting;
 mod offers;
@@ -40,30 +41,42 @@ pub struct Row {
     /// Options of the first session; later ones have the defaults.
     set: fn(&mut PathOptions),
     recipients: &'static [&'static str],
+    /// Messages before the first, by which the server shows how it answers: then two go out together.
+    proofs: usize,
     body: String,
     /// The certificate that is known.
     root: Option<CertificateDer<'static>>,
     want: Want,
 }
 
-/// What follows for the first message. The second one is always delivered.
+/// What follows for the first message. The second one is delivered, unless it was on its way behind it.
 struct Want {
     verdicts: Vec<Verdict>,
     /// What the words of the first recipient hold.
     words: &'static str,
     faults: &'static [Reason],
     uncertain: bool,
+    /// What follows for the second one, if that was on its way behind the first.
+    next: Verdict,
     /// Connections for both messages: one is used again only if it is in step.
     connections: usize,
 }
 
 fn row(name: &'static str, first: Vec<Step>, verdict: Verdict, words: &'static str) -> Row {
-    let want = Want { verdicts: vec![verdict], words, faults: &[], uncertain: false, connections: 2 };
+    let want = Want {
+        verdicts: vec![verdict],
+        words,
+        faults: &[],
+        uncertain: false,
+        next: Verdict::Delivered,
+        connections: 2,
+    };
     Row {
         name,
         scripts: vec![first],
         set: |_| {},
         recipients: &["a@b.test"],
+        proofs: 0,
         body: "x\r\n".to_owned(),
         root: None,
         want,
@@ -96,6 +109,16 @@ impl Row {
         self
     }
 
+    fn proven(mut self) -> Self {
+        self.proofs = 2;
+        self
+    }
+
+    fn next(mut self, verdict: Verdict) -> Self {
+        self.want.next = verdict;
+        self
+    }
+
     fn uncertain(mut self) -> Self {
         self.want.uncertain = true;
         self
@@ -114,7 +137,8 @@ impl Row {
 
 /// The table.
 pub fn rows() -> Vec<Row> {
-    [greeting::rows(), replies::rows(), content::rows(), offers::rows(), tls::rows()].into_iter().flatten().collect()
+    let all = [greeting::rows(), replies::rows(), content::rows(), offers::rows(), tls::rows(), ahead::rows()];
+    all.into_iter().flatten().collect()
 }
 
 /// A greeted session, then this.
@@ -134,6 +158,7 @@ async fn carry(row: &Row, way: &Way, at: SocketAddr, store: &Store, mut left: Ve
         (bench.store, bench.way, bench.known) = (store.clone(), way.clone(), known.clone());
         if number == 0 {
             (row.set)(&mut bench.options);
+            bench.ahead = row.proofs;
         } else {
             bench.options.smtp.timeouts = Timeouts { idle: BRIEF, ..Timeouts::default() };
         }
@@ -161,8 +186,9 @@ pub async fn play(row: Row, way: Way, at: &str) {
 async fn check(row: Row, way: Way, at: &str) {
     let (at, heard) = serve_then(at, row.scripts.clone(), vec![Behave]).await;
     let store = Store::default();
-    let tickets = vec![store.add(row.recipients, &row.body), store.add(&["next@b.test"], "x\r\n")];
-    let ids = [tickets[0].id, tickets[1].id];
+    let mut tickets: Vec<Ticket> = (0..row.proofs).map(|_| store.add(&["proof@b.test"], "x\r\n")).collect();
+    tickets.extend([store.add(row.recipients, &row.body), store.add(&["next@b.test"], "x\r\n")]);
+    let ids = [tickets[row.proofs].id, tickets[row.proofs + 1].id];
     let settled = carry(&row, &way, at, &store, tickets).await;
     let (name, want) = (row.name, &row.want);
     let of = |id| {
@@ -177,7 +203,7 @@ async fn check(row: Row, way: Way, at: &str) {
     assert_eq!(verdicts, want.verdicts, "{name}: {first:?}\n{:?}", heard.lock());
     assert!(first[0].2.contains(want.words), "{name}: {first:?}");
     let next: Vec<Verdict> = of(ids[1]).iter().map(|told| told.1).collect();
-    assert_eq!(next, [Verdict::Delivered], "{name}: the next message was harmed: {:?}", of(ids[1]));
+    assert_eq!(next, [want.next], "{name}: the next message: {:?}\n{:?}", of(ids[1]), heard.lock());
     let events = store.events.lock().clone();
     let faults: Vec<Reason> = events.iter().filter(|e| e.kind == Kind::Fault).filter_map(|e| e.reason).collect();
     assert_eq!(faults, want.faults, "{name}: {events:?}");
@@ -187,6 +213,7 @@ async fn check(row: Row, way: Way, at: &str) {
     disposed.sort();
     let mut all: Vec<String> = row.recipients.iter().map(|r| (*r).to_owned()).collect();
     all.push("next@b.test".to_owned());
+    all.extend((0..row.proofs).map(|_| "proof@b.test".to_owned()));
     all.sort();
     assert_eq!(disposed, all.iter().collect::<Vec<_>>(), "{name}: one event for each recipient");
     assert_eq!(events.iter().any(|e| e.uncertain), want.uncertain, "{name}: {events:?}");
