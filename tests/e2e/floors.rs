@@ -183,7 +183,7 @@ fn the_tree_that_comes_with_egret_is_good_and_is_explained() {
     // What its first lines show of mta.toml is as good as the rest.
     let sample = std::fs::read_to_string(SAMPLE).expect("the sample");
     let shown = sample.lines().skip_while(|line| !line.contains("[[floor]]")).take_while(|line| line.starts_with('#'));
-    let floors: String = shown.map(|line| format!("{}\n", line.trim_start_matches('#').trim())).collect();
+    let floors = shown.map(|line| line.trim_start_matches('#').trim()).collect::<Vec<_>>().join("\n");
     assert_eq!(floors.matches("[[floor]]").count(), 2, "{floors}");
     let text = format!(
         "hostname = \"mta.test\"\ndefault_pool = \"p\"\n[spool]\npath = \"spool\"\n[event_log]\npath = \"events\"\n\

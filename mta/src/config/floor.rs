@@ -110,7 +110,7 @@ fn one_of(section: &Section<'_>, keys: [&'static str; 2], what: &str, read: [boo
     match (section.holds(first), section.holds(second)) {
         (false, false) => section.complain(first, format!("is missing, and {second} too: one of them says {what}")),
         (true, true) => {
-            section.complain(second, format!("stands beside {first}: only one of them says {what}; write two floors"))
+            section.complain(second, format!("stands beside {first}: only one of them says {what}; write two floors"));
         }
         _ => return read.contains(&true),
     }

@@ -28,7 +28,7 @@ impl Purse {
         for (limit, parts) in limits.iter().enumerate() {
             match self.first_rate(parts, now) {
                 Ok(part) => taken.push(part),
-                Err(at) => closed = longer(closed, Closed { limit, at }),
+                Err(at) => closed = Some(longer(closed, Closed { limit, at })),
             }
         }
         if let Some(closed) = closed {
@@ -115,9 +115,9 @@ impl Purse {
 }
 
 /// Of two limits the one that is closed for longer.
-fn longer(one: Option<Closed>, other: Closed) -> Option<Closed> {
+fn longer(one: Option<Closed>, other: Closed) -> Closed {
     match one {
-        Some(one) if one.at.is_none() || (other.at.is_some() && one.at >= other.at) => Some(one),
-        _ => Some(other),
+        Some(one) if one.at.is_none() || (other.at.is_some() && one.at >= other.at) => one,
+        _ => other,
     }
 }
