@@ -247,9 +247,10 @@ proptest! {
             let held = |whose: &Whose| world.engine.sessions.values().filter(|s| s.kept.contains(whose)).count();
             assert!(held(&Whose::Priority(Priority::High)) <= 1 && held(&Whose::Tenant("a".into())) <= own_of_a);
             for session in world.engine.sessions.values() {
-                let Some(entry) = session.holds.and_then(|key| world.engine.entries.get(key)) else { continue };
-                let queue = &world.engine.queues[entry.queue];
-                assert!(session.kept.iter().all(|whose| whose.fits(queue.priority(), &queue.tenant)), "another's mail");
+                let held = session.holds.iter().filter_map(|key| world.engine.entries.get(*key));
+                for queue in held.map(|entry| &world.engine.queues[entry.queue]) {
+                    assert!(session.kept.iter().all(|whose| whose.fits(queue.priority(), &queue.tenant)), "another's");
+                }
             }
             for ready in world.engine.ready.values().filter(|ready| ready.held_until <= world.now) {
                 for (priority, tenant, whose, most) in [
