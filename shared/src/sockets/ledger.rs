@@ -107,9 +107,8 @@ impl Ledger {
         let mut drafts: BTreeMap<Arc<str>, Vec<SocketAddr>> = BTreeMap::new();
         for endpoint in self.endpoints.values_mut() {
             if stood_still && !endpoint.proxies.is_empty() {
-                let sessions = endpoint.sessions.values_mut();
-                let claimed = sessions.filter(|session| session.first < self.claims);
-                claimed.for_each(|session| session.forfeited = Some(self.claims));
+                // Also those that were never claimed: a session may have had their port before, and been claimed.
+                endpoint.sessions.values_mut().for_each(|session| session.forfeited = Some(self.claims));
             }
             for proxy in &endpoint.proxies {
                 let ends = endpoint.sessions.values().map(|session| session.end);
@@ -158,7 +157,7 @@ impl Ledger {
         let endpoint = self.endpoints.get(&key.endpoint).filter(|endpoint| !endpoint.proxies.is_empty());
         let session = endpoint.and_then(|endpoint| endpoint.sessions.get(&key.number));
         let stands_still = self.beat.is_some_and(|beat| now.saturating_duration_since(beat) >= STOOD_STILL);
-        session.is_some_and(|session| session.forfeited.is_some() || (stands_still && session.first <= self.claims))
+        session.is_some_and(|session| session.forfeited.is_some() || stands_still)
     }
 }
 

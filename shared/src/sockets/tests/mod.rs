@@ -153,10 +153,10 @@ fn a_node_that_stood_still_has_forfeited_what_proxies_knew_of() {
     let session = node.open(1);
     node.beat(&[]);
     node.beat(&[("p", &[(7, &[])])]);
-    let fresh = node.open(2);
+    let foreign = node.ledger.opened(at(8, 1080), at(1, 1));
     assert!(!node.ledger.is_forfeited(session, node.now + Duration::from_secs(5)));
     node.now += LIFE;
-    assert!(node.ledger.is_forfeited(session, node.now) && !node.ledger.is_forfeited(fresh, node.now));
+    assert!(node.ledger.is_forfeited(session, node.now) && !node.ledger.is_forfeited(foreign, node.now));
     node.beat(&[("p", &[(7, &[])])]);
     assert!(node.ledger.is_forfeited(session, node.now), "what was said of a claim before says nothing of now");
     node.beat(&[("p", &[(7, &[])])]);

@@ -56,6 +56,7 @@ struct Session {
     node: usize,
     end: SocketAddr,
     number: u64,
+    opened: Instant,
     at_node: Option<Key>,
     at_proxy: bool,
     sent: u64,
@@ -134,6 +135,8 @@ impl World {
         self.epoch += 1;
         self.claims.clear();
         self.reports.clear();
+        // What was said and not heard yet is gone, too.
+        self.sessions.iter_mut().filter(|session| session.together < KNOWN).for_each(|session| session.together = 0);
     }
 
     fn open(&mut self, node: usize, port: u16) {
@@ -146,8 +149,8 @@ impl World {
         self.sessions.iter_mut().filter(|session| session.end == own).for_each(|session| session.at_proxy = false);
         self.next += 1;
         let at_node = Some(self.peers[node].ledger.opened(at(9, 1080), own));
-        let (number, together) = (self.next, 0);
-        self.sessions.push(Session { node, end: own, number, at_node, at_proxy: true, sent: 0, together });
+        let (number, together, opened) = (self.next, 0, self.now);
+        self.sessions.push(Session { node, end: own, number, opened, at_node, at_proxy: true, sent: 0, together });
     }
 
     fn end(&mut self, nth: usize, by_node: bool, by_proxy: bool) {
@@ -236,7 +239,8 @@ impl World {
             found.at_proxy = false;
             if let Some(key) = found.at_node.take() {
                 // Its node hears of it when it runs, and knows then whether it was its own doing.
-                let stood_still = peer.beat.is_some_and(|beat| self.now - beat >= LIFE);
+                let has_beat = |beat: Instant| beat > found.opened && self.now - beat >= LIFE;
+                let stood_still = peer.beat.is_some_and(has_beat);
                 assert!(peer.ledger.is_forfeited(key, self.now) || !stood_still, "{}", found.end);
                 peer.ledger.closed(key);
             }
