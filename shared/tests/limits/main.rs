@@ -2,7 +2,9 @@
 //! that is cheap to make. Nodes are limits with a driver of their own, in this process.
 //! Each test has its own servers on ports that were free, in a folder of its own.
 
+mod clocks;
 mod faults;
 mod fleet;
 mod server;
 mod shapes;
+mod silence;
