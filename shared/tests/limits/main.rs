@@ -3,9 +3,11 @@
 //! sockets, which are kept beside them.
 //! Each test has its own servers on ports that were free, in a folder of its own.
 
+mod clocks;
 mod faults;
 mod fleet;
 mod registry;
 mod server;
 mod shapes;
+mod silence;
 mod sockets;

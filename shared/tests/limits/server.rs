@@ -94,6 +94,12 @@ impl Server {
         self.is_up();
     }
 
+    /// Starts again with more arguments, and with what it has saved.
+    pub fn again_with(&mut self, more: &[&str]) {
+        self.args.extend(more.iter().map(|arg| (*arg).to_owned()));
+        self.again();
+    }
+
     pub fn options(&self) -> RedisOptions {
         RedisOptions::one("127.0.0.1", self.port)
     }
@@ -129,6 +135,7 @@ impl Drop for Server {
 /// A node of a fleet.
 pub struct Node {
     pub limits: Limits,
+    pub clock: Clock,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -139,11 +146,16 @@ impl Node {
     }
 
     pub fn with(name: &str, options: &RedisOptions, manner: Manner) -> Self {
-        let fleet = FleetOptions { node: name.to_owned(), manner, server_time: true, degraded_metric: "test_degraded" };
-        let (limits, driver) = Limits::fleet(Redis::new(options.clone()), fleet, Clock::system());
+        Self::at(name, options, manner, true, Clock::system())
+    }
+
+    /// One whose clock is this; the time of limits is that of Redis, or of this clock.
+    pub fn at(name: &str, options: &RedisOptions, manner: Manner, server_time: bool, clock: Clock) -> Self {
+        let fleet = FleetOptions { node: name.to_owned(), manner, server_time, degraded_metric: "test_degraded" };
+        let (limits, driver) = Limits::fleet(Redis::new(options.clone()), fleet, clock.clone());
         let stop = CancellationToken::new();
         let task = tokio::spawn(driver.run(stop.clone()));
-        Self { limits, stop, task }
+        Self { limits, clock, stop, task }
     }
 
     pub async fn stop(self) {
@@ -157,7 +169,7 @@ impl Node {
     }
 
     pub fn try_hold(&self, counts: &[(Arc<str>, Count)]) -> Result<Lease, Refusal> {
-        self.limits.hold(counts, Instant::now())
+        self.limits.hold(counts, self.clock.now())
     }
 
     /// Holds, however long it takes.
@@ -169,7 +181,7 @@ impl Node {
     pub async fn drain(&self, throttles: &[(Arc<str>, Throttle)]) -> usize {
         let mut taken = 0;
         loop {
-            match self.limits.take(throttles, Instant::now()) {
+            match self.limits.take(throttles, self.clock.now()) {
                 Ok(()) => taken += 1,
                 Err(Refusal { when: When::At(_), .. }) => return taken,
                 Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,

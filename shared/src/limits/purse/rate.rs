@@ -34,6 +34,10 @@ pub(super) struct RateAccount {
     untold: Gcra,
     /// The node's share of the rate while the store is away.
     share: Gcra,
+    /// Among how many it was shared.
+    sharers: u32,
+    /// How many went by the share that the store was not told of.
+    alone: u64,
     /// Where the node stands among those that have a share.
     place: f64,
     /// Somebody was refused and waits for an answer.
@@ -58,6 +62,8 @@ impl RateAccount {
             own: Gcra::new(now),
             untold: Gcra::new(now),
             share: Gcra::new(now),
+            sharers: 1,
+            alone: 0,
             place,
             wanted: false,
             starved: false,
@@ -116,6 +122,7 @@ impl RateAccount {
         self.untold.count(&self.rate, now);
         if let Mode::Away { nodes } = mode {
             self.share.count(&share(&self.rate, nodes), now);
+            self.alone += 1;
         }
     }
 
@@ -128,6 +135,7 @@ impl RateAccount {
             Mode::Away { nodes } => {
                 self.untold.give_back(&self.rate);
                 self.share.give_back(&share(&self.rate, nodes));
+                self.alone = self.alone.saturating_sub(1);
             }
         }
     }
@@ -209,7 +217,7 @@ impl RateAccount {
     /// The store is away: go on with a share, which starts empty.
     pub(super) fn away(&mut self, nodes: u32, now: Instant) {
         self.asked = false;
-        self.untold = Gcra::new(now);
+        (self.untold, self.alone) = (Gcra::new(now), 0);
         self.share_from(nodes, now);
     }
 
@@ -217,6 +225,7 @@ impl RateAccount {
     /// the store keeps for this node is the first of it.
     pub(super) fn share_from(&mut self, nodes: u32, now: Instant) {
         let share = share(&self.rate, nodes);
+        self.sharers = nodes;
         let interval = share.interval();
         let begun = earlier(now, interval.mul_f64(1.0 - self.place));
         let at_hand = u32::try_from(self.at_hand()).unwrap_or(u32::MAX);
@@ -225,9 +234,14 @@ impl RateAccount {
 
     /// The store knows the node again; `lost` if it knows nothing of what was used before.
     pub(super) fn back(&mut self, name: &Arc<str>, lost: bool, now: Instant) -> Option<Ask> {
-        let used = if lost { &self.own } else { &self.untold };
-        let used = used.backlog(&self.rate, now) + if lost { self.at_hand() } else { 0 };
-        self.untold = Gcra::new(now);
+        let used = if lost {
+            self.own.backlog(&self.rate, now) + self.at_hand()
+        } else {
+            // All nodes together went at the whole rate, so of a burst that was used before, nothing has come back.
+            let of_share = self.share.backlog(&share(&self.rate, self.sharers), now);
+            self.untold.backlog(&self.rate, now).max(self.alone.min(of_share))
+        };
+        (self.untold, self.alone) = (Gcra::new(now), 0);
         let used = i64::try_from(used).ok().filter(|used| *used > 0)?;
         Some(self.word(name, used, true))
     }
