@@ -91,7 +91,8 @@ async fn by_bdat_where_that_is_offered() {
 /// way behind such a message is neither lost nor doubled.
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_one_another_while_some_are_put_off_and_connections_break() {
-    let tables = "[delivery]\nconnection_limit = 1\nretry_interval = \"1s\"\nremember_broken_pipelining = \"0s\"\n";
+    let tables = "[delivery]\nconnection_limit = 1\nremember_broken_pipelining = \"0s\"\n\
+                  [queue]\nretry_interval = \"1s\"\nmax_retry_interval = \"1s\"\n";
     for dialect in [None, Some("socks5")] {
         let fleet = Fleet::start(&Options { dialect, tables: tables.to_owned(), ..Options::default() });
         let behaviour = Behaviour { chunking: true, temp_fail: 0.1, drop: 0.01, ..Behaviour::default() };
