@@ -131,10 +131,14 @@ fn memory_of_node(figures: &mut Figures) -> anyhow::Result<()> {
     let (pace, places): (Throttle, Count) = ("10/s".parse().map_err(anyhow::Error::msg)?, 5.into());
     let before = resident()?;
     let mut rates = Purse::shared(Manner::default());
-    names.iter().for_each(|name| drop(rates.take(&[(name.clone(), pace)], now)));
+    for name in &names {
+        drop(rates.take(&[(name.clone(), pace)], now));
+    }
     let between = resident()?;
     let mut counts = Purse::shared(Manner::default());
-    names.iter().for_each(|name| drop(counts.hold(&[(name.clone(), places)], now)));
+    for name in &names {
+        drop(counts.hold(&[(name.clone(), places)], now));
+    }
     let after = resident()?;
     figures.tell("a rate: bytes in a node", (between - before) / NAMES as f64);
     figures.tell("places: bytes in a node", (after - between) / NAMES as f64);

@@ -375,7 +375,9 @@ impl<'s> Fleet<'s> {
         if matches!(its.purse.mode(), egret_shared::limits::purse::Mode::Away { .. }) {
             return self.look_for_store(node);
         }
-        asks.iter().for_each(|ask| its.purse.lost(ask, now));
+        for ask in &asks {
+            its.purse.lost(ask, now);
+        }
         its.failed += 1;
         its.contact = Contact::Quiet;
         if its.failed >= MAX_FAILED || at - its.asked_at >= SLOW {

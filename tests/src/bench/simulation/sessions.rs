@@ -149,7 +149,9 @@ impl Fleet<'_> {
                 return;
             }
             names.sort_unstable();
-            names.iter().for_each(|name| self.wake_line(node, name));
+            for name in &names {
+                self.wake_line(node, name);
+            }
         }
     }
 

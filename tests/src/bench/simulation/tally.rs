@@ -96,7 +96,9 @@ pub struct Tally {
 impl Tally {
     /// Questions reach the store.
     pub fn asked(&mut self, asks: &[Ask], now: u64) {
-        asks.iter().for_each(|ask| self.asked.add(ask));
+        for ask in asks {
+            self.asked.add(ask);
+        }
         self.exchanges += 1;
         if self.second != now / SECOND {
             (self.second, self.in_second) = (now / SECOND, 0);

@@ -108,7 +108,9 @@ impl World {
             sum += 1.0 / ((site - saturated.len()) as f64 + 1.0);
             popular.push(sum);
         }
-        popular.iter_mut().for_each(|part| *part /= sum);
+        for part in &mut popular {
+            *part /= sum;
+        }
         let mut world = Self {
             limits: Vec::new(),
             tight: Vec::new(),
