@@ -225,7 +225,9 @@ impl Connection {
             }
         }
         // Content without a byte.
-        ends.iter().for_each(|_| self.dialogue.content_written());
+        for _ in ends {
+            self.dialogue.content_written();
+        }
         match timeout(self.timeouts.data, self.stream.flush()).await {
             Ok(Ok(())) => self.held.take(),
             Ok(Err(error)) => Some(self.cut(&lost(&error))),
