@@ -261,12 +261,12 @@ impl Dialogue {
                 Next::Go => {}
                 Next::Data => {
                     if !self.data(stream).await? {
-                        return Ok(End::Closed);
+                        return self.leave(stream).await;
                     }
                 }
                 Next::Chunk(bytes, is_last) => {
                     if !self.chunk(stream, bytes, is_last).await? {
-                        return Ok(End::Closed);
+                        return self.leave(stream).await;
                     }
                 }
                 Next::End(end) => {
@@ -276,6 +276,14 @@ impl Dialogue {
                 }
             }
         }
+    }
+
+    /// Ends without the answer to the content, but with those to what was in front of it: messages that were taken
+    /// before are known to be.
+    async fn leave<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> io::Result<End> {
+        stream.write_all(&self.output).await?;
+        stream.flush().await?;
+        Ok(End::Closed)
     }
 
     /// Writes what is due and reads on; false at the end of the stream.

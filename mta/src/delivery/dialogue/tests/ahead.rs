@@ -76,7 +76,10 @@ impl Server {
         let say = |output: &mut Vec<u8>| output.extend_from_slice(format!("{answer}\r\n").as_bytes());
         match fault {
             Some(Fault::Drop | Fault::Close) => {}
-            Some(Fault::Twice) => (0..2).for_each(|_| say(output)),
+            Some(Fault::Twice) => {
+                say(output);
+                say(output);
+            }
             _ => say(output),
         }
         self.has_refused_reset |= line == "RSET" && matches!(fault, Some(Fault::Refuse(_)));
@@ -225,13 +228,17 @@ fn session(depth: usize, faults: Vec<(usize, Fault)>, piece: usize, cut: usize) 
         if writes == cut && !written.is_empty() {
             // The connection breaks within the last content.
             server.hear(&written[..written.len() - 1], &mut output);
-            (before + 1..client.flying.len()).for_each(|_| client.dialogue.content_written());
+            for _ in before + 1..client.flying.len() {
+                client.dialogue.content_written();
+            }
             client.input.extend_from_slice(&output);
             client.read();
             client.lose(&Lost::Reset);
             return (client, server);
         }
-        (before..client.flying.len()).for_each(|_| client.dialogue.content_written());
+        for _ in before..client.flying.len() {
+            client.dialogue.content_written();
+        }
         server.hear(&written, &mut output);
         if output.is_empty() {
             client.lose(if server.has_left { &Lost::Closed } else { &Lost::Late(1) });
