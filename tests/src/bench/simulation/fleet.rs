@@ -25,9 +25,9 @@ const SOON: u64 = 50;
 const REFUSED: u64 = 300;
 /// As the drivers have it: no answer within this is none, …
 const TIMEOUT: u64 = 250 * MILLISECOND;
-/// … and after so many in a row, or one that took so long, the store is away.
-const MAX_FAILED: u32 = 2;
-const SLOW: u64 = 400 * MILLISECOND;
+/// … and after so long without one the store is away; until then it is asked again so soon.
+const PATIENCE: u64 = 600 * MILLISECOND;
+const AGAIN: u64 = 100 * MILLISECOND;
 
 /// What happens at a time. Nodes are meant in one of their lives.
 #[derive(Debug)]
@@ -355,7 +355,7 @@ impl<'s> Fleet<'s> {
         let now = self.instant();
         let Some(its) = self.node(node, life) else { return Ok(()) };
         its.out.clear();
-        its.failed = 0;
+        (its.failed, its.failing) = (0, None);
         if matches!(its.purse.mode(), egret_shared::limits::purse::Mode::Away { .. }) {
             its.purse.back(now);
         } else {
@@ -378,18 +378,18 @@ impl<'s> Fleet<'s> {
         for ask in &asks {
             its.purse.lost(ask, now);
         }
-        its.failed += 1;
-        its.contact = Contact::Quiet;
-        if its.failed >= MAX_FAILED || at - its.asked_at >= SLOW {
-            (its.failed, its.contact) = (0, Contact::Away(0));
+        let since = *its.failing.get_or_insert(its.asked_at);
+        if at - since >= PATIENCE {
+            (its.failing, its.failed, its.contact) = (None, 0, Contact::Away(0));
             its.purse.away(now);
             self.tally.went_by_share += 1;
             self.look_for_store(node);
-            self.wake(node);
         } else {
-            self.wake(node);
-            self.exchange(node);
+            its.contact = Contact::Soon;
+            let again = AGAIN.min(PATIENCE - (at - since));
+            self.at(self.now + again, Event::Wake(node, life));
         }
+        self.wake(node);
     }
 
     /// After a while, longer each time and never in step with others.

@@ -59,8 +59,10 @@ pub struct Node {
     pub out: Vec<Ask>,
     /// When it was asked.
     pub asked_at: u64,
-    /// Exchanges that failed in a row.
+    /// How often it was looked for the store in vain.
     pub failed: u32,
+    /// When the first of the exchanges in a row that failed was begun.
+    pub failing: Option<u64>,
     /// It is time to say that it lives.
     pub beat_due: bool,
     /// Names that it was told to look at.
@@ -87,6 +89,7 @@ impl Node {
             out: Vec::new(),
             asked_at: 0,
             failed: 0,
+            failing: None,
             beat_due: false,
             heard: Vec::new(),
             is_cut: false,
