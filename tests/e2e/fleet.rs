@@ -117,6 +117,7 @@ async fn a_proxy_that_announces_itself_carries_mail_and_what_is_held_twice_goes_
     assert_eq!(holders(&shown(&fleet), first), ["south"], "nobody is forgotten by a Redis that has lost its memory");
     fleet.restart_proxy();
     until(&fleet, "the first again", |shown| holders(shown, first) == ["north", "south"]);
+    until(&fleet, "this node", |shown| shown["nodes"][0]["name"] == "mta.test");
     drop(south);
     let told = Command::new(binary("egret-mta")).args(["fleet", "--admin", &fleet.mta_admin.to_string()]).output();
     let told = String::from_utf8_lossy(&told.expect("runs").stdout).into_owned();
