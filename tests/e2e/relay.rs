@@ -91,7 +91,7 @@ async fn by_bdat_where_that_is_offered() {
 /// way behind such a message is neither lost nor doubled.
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_one_another_while_some_are_put_off_and_connections_break() {
-    let tables = "[delivery]\nconnection_limit = 1\nremember_broken_pipelining = \"0s\"\n\
+    let tables = "[delivery]\nconnection_limit = 1\nmax_transactions_ahead = 1\nremember_broken_pipelining = \"0s\"\n\
                   [queue]\nretry_interval = \"1s\"\nmax_retry_interval = \"1s\"\n";
     // Eight sources have eight connections, and are as slow together as one.
     for (dialect, delay) in [(None, 2), (Some("socks5"), 16)] {

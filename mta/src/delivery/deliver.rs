@@ -30,8 +30,7 @@ impl<R: Reader, E: Events> Session<R, E> {
         current.meets(&connection.dialogue, &part.wishes);
         let started = current.sent.unwrap_or(now);
         while let Some(act) = self.transact(&message, part).await {
-            let Some(connection) = &mut self.connection else { break };
-            let finished = finish(connection, &message.content, act).await;
+            let Some(finished) = self.finish(&message, act).await else { break };
             if !self.take(finished, &message).await {
                 break;
             }
@@ -80,7 +79,7 @@ impl<R: Reader, E: Events> Session<R, E> {
         let (Some(connection), Some(current)) = (&mut self.connection, &mut self.current) else { return None };
         if current.sent.take().is_some() {
             connection.dialogue.advance();
-            return Some(self.send(None).await);
+            return Some(self.send(None, None).await);
         }
         while !current.open.is_empty() && connection.dialogue.is_usable() {
             let batch: Vec<u16> = current.open.iter().take(limit).copied().collect();
@@ -99,15 +98,40 @@ impl<R: Reader, E: Events> Session<R, E> {
                 return Some(None);
             }
             let commands = send.len();
-            return Some(self.send(Some(commands)).await);
+            return Some(self.send(Some(commands), None).await);
         }
         None
     }
 
+    /// Carries the transaction whose turn it is to its end; `act` is what has come of it already. What is handed ahead
+    /// meanwhile is sent behind it.
+    async fn finish(&mut self, message: &Message, mut act: Option<Act>) -> Option<Finished> {
+        while act.is_none() && self.may_send_ahead() {
+            // All is written, so that nothing but the wait for an answer is cut short by a ticket.
+            let ticket = tokio::select! {
+                biased;
+                answer = self.connection.as_mut()?.next() => {
+                    act = Some(answer);
+                    break;
+                }
+                ticket = self.work.recv() => ticket,
+            };
+            act = self.send(None, ticket).await;
+        }
+        Some(finish(self.connection.as_mut()?, &message.content, act).await)
+    }
+
     /// Writes what was begun of the ticket in hand, up to that end of its commands, and behind it transactions of
-    /// tickets that were handed ahead.
-    async fn send(&mut self, begun: Option<usize>) -> Option<Act> {
+    /// tickets that were handed ahead: `handed`, and what else there is.
+    async fn send(&mut self, begun: Option<usize>, handed: Option<Ticket>) -> Option<Act> {
         let mut ends: Vec<usize> = begun.into_iter().collect();
+        if let Some(ticket) = handed {
+            let may = self.may_send_ahead();
+            self.ahead.push_back(Current::new(ticket));
+            if may {
+                ends.extend(self.follow().await);
+            }
+        }
         while self.may_send_ahead()
             && let Ok(ticket) = self.work.try_recv()
         {

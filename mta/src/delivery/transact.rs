@@ -8,15 +8,10 @@ use crate::message::Content;
 /// Carries the transaction whose turn it is to its end; `act` is what has come of it already.
 pub(super) async fn finish(connection: &mut Connection, content: &Content, mut act: Option<Act>) -> Finished {
     loop {
-        if act.is_none() {
-            act = match connection.next().await {
-                Act::SendContent => connection.send_content(content).await,
-                act => Some(act),
-            };
-        }
-        match act.take() {
+        act = match act {
+            None => Some(connection.next().await),
+            Some(Act::SendContent) => connection.send_content(content).await,
             Some(Act::Finished(finished)) => return finished,
-            None => {}
             // No other act can come within a transaction; if one did, the connection is of no use.
             Some(_) => match connection.dialogue.lost(&Lost::Closed) {
                 Act::Finished(finished) => return finished,

@@ -15,7 +15,7 @@ use egret_mta::message::{
 };
 use egret_mta::routing::source::{Source, Way};
 use egret_mta::shaping::automation::Automation;
-use egret_mta::shaping::options::{PathOptions, SmtpOptions, Timeouts};
+use egret_mta::shaping::options::{MOST_AHEAD, PathOptions, SmtpOptions, Timeouts};
 use egret_mta::tls_report::TlsReports;
 use egret_shared::clock::{Clock, UnixMs};
 use egret_shared::fault::Fault;
@@ -160,6 +160,8 @@ impl Bench {
     /// Runs one session over these tickets, each handed over when the one before is settled, or so many of them ahead.
     pub async fn run(self, tickets: Vec<Ticket>) -> End {
         let (sender, work) = mpsc::channel(1 + self.ahead);
+        let mut options = self.options;
+        options.smtp.max_transactions_ahead = MOST_AHEAD;
         let (report, mut reports) = mpsc::channel(100);
         let name = |n: usize| format!("mx{n}.test").into();
         let host = |(n, at): (usize, &SocketAddr)| MxHost {
@@ -182,7 +184,7 @@ impl Bench {
             source: Arc::new(source),
             way: self.way,
             site: Arc::new(site),
-            options: Arc::new(self.options),
+            options: Arc::new(options),
             shaped: Arc::default(),
         };
         let mut tickets = tickets.into_iter();

@@ -39,8 +39,8 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) {
     );
     let ahead = reader.plain(
         "max_transactions_ahead",
-        "1",
-        "Messages that may be sent behind one that is not answered yet, so that a connection need not wait between them; 0 to 1, 0 is none. It is done where the server offers PIPELINING and CHUNKING and has shown how it answers, for content up to 64 KiB, with an RSET between them; not with `enable_rset = false`.",
+        "0",
+        "Messages that may be sent behind one that is not answered yet, so that a connection over a long way need not wait between them; 0 to 1, 0 is none. It is done where the server offers PIPELINING and CHUNKING and has shown how it answers, for content up to 64 KiB, with an RSET between them; not with `enable_rset = false`. If the connection breaks, two messages are uncertain instead of one.",
         |o| &mut o.smtp.max_transactions_ahead,
     );
     if ahead > MOST_AHEAD {

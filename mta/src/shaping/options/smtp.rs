@@ -65,7 +65,7 @@ impl Default for SmtpOptions {
             enable_rset: true,
             enable_pipelining: true,
             enable_chunking: true,
-            max_transactions_ahead: MOST_AHEAD,
+            max_transactions_ahead: 0,
             remember_broken_pipelining: Duration::from_secs(3600),
             remember_broken_chunking: Duration::from_secs(3600),
             ignore_8bit_checks: false,

@@ -272,6 +272,9 @@ fn check(client: &Client, server: &Server) -> Result<(), TestCaseError> {
             match judgement {
                 Judgement::Delivered => prop_assert!(is_taken, "{message}: {recipient} was not taken"),
                 Judgement::Uncertain => prop_assert!(!finished.is_untouched),
+                // The answers to two recipients look alike: one that comes twice stands for the other's, as without
+                // anything ahead, and the next one for that to the content. Such a server gets the message again.
+                _ if has_two(*message) && server.faults.iter().any(|(_, fault)| matches!(fault, Fault::Twice)) => {}
                 other => prop_assert!(!is_taken, "{message}: {recipient} was taken, but {other:?}: {response}"),
             }
         }
