@@ -52,6 +52,21 @@ impl Owners {
     }
 }
 
+/// Whether another speaks for the same name, as an owner hears it.
+#[derive(Debug, Default)]
+pub(super) struct Rival(u32);
+
+impl Rival {
+    /// Words of another in a row that make a rival: one run may end while the next begins.
+    const MANY: u32 = 3;
+
+    /// The word before this owner's next one was another's, or its own. Returns whether there is a rival.
+    pub fn heard(&mut self, is_other: bool) -> bool {
+        self.0 = if is_other { self.0.saturating_add(1) } else { 0 };
+        self.0 >= Self::MANY
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +77,13 @@ mod tests {
         let told: Vec<bool> = ["a", "a", "b", "b", "c"].map(|owner| owners.speaks(owner)).into();
         assert_eq!(told, [false; 5]);
         assert!(owners.speaks("b") && owners.speaks("c") && !owners.speaks("c") && owners.speaks("b"));
+    }
+
+    #[test]
+    fn one_that_speaks_between_all_words_is_a_rival() {
+        let mut rival = Rival::default();
+        let told: Vec<bool> = [true, true, false, true, true, true, true].map(|other| rival.heard(other)).into();
+        assert_eq!(told, [false, false, false, false, false, true, true]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::head::{Head, Owners};
+use super::head::{Head, Owners, Rival};
 use super::record::{Record, is_name};
 use crate::redis::{Cmd, Redis, Value, cmd};
 
@@ -125,7 +125,7 @@ struct Announcer<R> {
     head: Head,
     /// What the text says, if it is there.
     told: Option<R>,
-    owners: Owners,
+    rival: Rival,
     reminded: Option<Instant>,
 }
 
@@ -136,7 +136,7 @@ impl<R: Record> Announcer<R> {
         let _ = aws_lc_rs::rand::fill(&mut run);
         let owner = format!("{:016x}", u64::from_be_bytes(run));
         let head = Head { owner, version: 0, figures: super::record::Figures::default() };
-        Self { head, told: None, owners: Owners::default(), reminded: None }
+        Self { head, told: None, rival: Rival::default(), reminded: None }
     }
 
     async fn tell(&mut self, registry: &Registry, record: &R) -> Result<(), String> {
@@ -158,9 +158,9 @@ impl<R: Record> Announcer<R> {
         Ok(())
     }
 
-    /// Somebody has said the word before; it should be this owner, or one that is no more.
+    /// Somebody has said the word before; it should be this owner, or one that ends.
     fn heard(&mut self, name: &str, before: &Head) {
-        let is_twice = self.owners.speaks(&before.owner);
+        let is_twice = self.rival.heard(before.owner != self.head.owner);
         let is_due = self.reminded.is_none_or(|at| at.elapsed() >= REMIND);
         if is_twice && is_due {
             self.reminded = Some(Instant::now());
