@@ -272,8 +272,9 @@ fn check(client: &Client, server: &Server) -> Result<(), TestCaseError> {
             match judgement {
                 Judgement::Delivered => prop_assert!(is_taken, "{message}: {recipient} was not taken"),
                 Judgement::Uncertain => prop_assert!(!finished.is_untouched),
-                // The answers to two recipients look alike: one that comes twice stands for the other's, as without
-                // anything ahead, and the next one for that to the content. Such a server gets the message again.
+                // Two faults in one session may make up for each other, and answers to two recipients look alike: such a
+                // server may get a message again, as without anything ahead, but none is called delivered that is not.
+                _ if server.faults.len() > 1 => {}
                 _ if has_two(*message) && server.faults.iter().any(|(_, fault)| matches!(fault, Fault::Twice)) => {}
                 other => prop_assert!(!is_taken, "{message}: {recipient} was taken, but {other:?}: {response}"),
             }
