@@ -395,10 +395,11 @@ impl Dialogue {
             self.transaction.doubt_all();
             return Some(self.finish(Judgement::Retry { counts: true }, &response));
         }
-        if self.stage == Stage::Reset && judgement != Judgement::Go && self.transaction.is_behind() {
+        let refuses_reset = self.stage == Stage::Reset && judgement != Judgement::Go;
+        if refuses_reset && self.is_sent() {
             return self.refused_reset(reply.code);
         }
-        if reply.code == 421 || (self.stage == Stage::Reset && judgement != Judgement::Go) {
+        if reply.code == 421 || refuses_reset {
             self.is_usable = false;
             self.ahead.is_leaving |= reply.code == 421;
             return Some(self.finish(Judgement::Retry { counts: true }, &response));

@@ -127,6 +127,11 @@ impl Dialogue {
         self.ahead.is_leaving || self.ahead.looks.is_to_another(self.stage, reply)
     }
 
+    /// Whether all of the transaction is on its way, though its first answer is still to come.
+    pub(super) fn is_sent(&self) -> bool {
+        self.transaction.is_behind() || self.transaction.is_whole()
+    }
+
     /// RSET is refused, and behind it stands all of the transaction: whether the server takes it nobody knows, unless it
     /// leaves now.
     pub(super) fn refused_reset(&mut self, code: u16) -> Option<Act> {
@@ -150,7 +155,7 @@ impl Dialogue {
     /// Whether the transaction was certainly not taken: the server said that it leaves before it came to it, and left.
     pub(super) fn is_spared(&self, lost: &Lost) -> bool {
         let has_left = matches!(lost, Lost::Closed | Lost::Reset | Lost::Broken(_));
-        self.ahead.is_leaving && has_left && self.transaction.is_behind() && self.stage == Stage::Reset
+        self.ahead.is_leaving && has_left && self.is_sent() && self.stage == Stage::Reset
     }
 
     /// Ends a transaction that was not taken.
