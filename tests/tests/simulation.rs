@@ -39,7 +39,7 @@ fn any_ask(chance: &mut Chance, turn: u64) -> Ask {
             interval: Duration::from_nanos(chance.between(1, 4) * 12_345_678),
             burst: chance.between(1, 20),
             tokens: i64::try_from(chance.between(0, 12)).expect("a few") - 3,
-            used: chance.part() < 0.1,
+            used: (chance.part() < 0.1).then(|| chance.between(0, 25)),
         },
         7 => Ask::Quota {
             name,

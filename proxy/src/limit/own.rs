@@ -135,7 +135,7 @@ impl OwnLease {
         let mut book = book.lock();
         for (key, rate) in &self.taken {
             if let (Some(slot), Some(rate)) = (book.slots.get_mut(key), rate) {
-                slot.pace.give_back(rate);
+                slot.pace.give_back(rate, 1);
             }
         }
     }

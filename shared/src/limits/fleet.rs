@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::{Health, Limits};
@@ -19,6 +19,9 @@ use crate::redis::{Redis, RedisFailure};
 
 /// How often a node says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
+/// Who has heard nothing of the store for so long asks whether it is there: that it is away is known within a second, also
+/// by a node that has nothing else to ask.
+const LISTEN: Duration = Duration::from_millis(250);
 /// After so long without an answer the store is away. A hitch is shorter; what is at hand lasts about as long.
 const PATIENCE: Duration = Duration::from_millis(600);
 /// After an answer that did not come it is asked again so soon.
@@ -59,6 +62,8 @@ pub struct Driver {
     attempt: u32,
     why: String,
     reminded: Instant,
+    /// When the store answered last.
+    heard: tokio::time::Instant,
     /// Exchanges and questions so far.
     asked: Arc<Asked>,
 }
@@ -86,6 +91,7 @@ impl Limits {
             attempt: 0,
             why: String::new(),
             reminded: clock.now(),
+            heard: tokio::time::Instant::now(),
             clock,
             asked: Arc::default(),
         };
@@ -129,6 +135,10 @@ impl Driver {
                 () = limits.0.asks.notified() => {}
                 _ = beat.tick() => limits.with(|purse| purse.tick(self.clock.now())),
                 Some(name) = heard.recv() => self.hear(&name, &mut heard),
+                () = sleep_until(self.heard + LISTEN) => {
+                    self.heard = tokio::time::Instant::now();
+                    limits.with(Purse::listen);
+                }
             }
             self.exchange().await;
         }
@@ -219,6 +229,7 @@ impl Driver {
 
     fn is_well(&mut self) {
         self.failing = None;
+        self.heard = tokio::time::Instant::now();
         let mut health = self.limits.0.health.lock();
         if let Health::Degraded { since, .. } = &*health {
             let lasted = self.clock.wall().since(*since);

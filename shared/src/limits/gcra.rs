@@ -39,14 +39,27 @@ impl Gcra {
         Self(now + rate.interval().saturating_mul(u32::try_from(rate.burst).unwrap_or(u32::MAX)))
     }
 
-    /// Forgets one that came through: it was not used.
-    pub fn give_back(&mut self, rate: &Rate) {
-        self.0 = self.0.checked_sub(rate.interval()).unwrap_or(self.0);
+    /// Forgets so many that came through: they were not used.
+    pub fn give_back(&mut self, rate: &Rate, count: u64) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.0 = self.0.checked_sub(rate.interval().saturating_mul(count)).unwrap_or(self.0);
     }
 
     /// Counts one that came through by another's leave.
     pub fn count(&mut self, rate: &Rate, now: Instant) {
         self.0 = self.0.max(now) + rate.interval();
+    }
+
+    /// Counts so many, but never more than a burst.
+    pub fn count_within(&mut self, rate: &Rate, count: u32, now: Instant) {
+        let next = self.0.max(now) + rate.interval().saturating_mul(count);
+        self.0 = next.min(Self::spent(rate, now).0);
+    }
+
+    /// A throttle that has let `count` through, of which the first may come at `next`.
+    pub fn of_next(rate: &Rate, next: Instant, count: u64) -> Self {
+        let count = u32::try_from(count.saturating_add(rate.burst).saturating_sub(1)).unwrap_or(u32::MAX);
+        Self(next + rate.interval().saturating_mul(count))
     }
 
     /// How many that came through still matter.
@@ -98,7 +111,7 @@ mod tests {
         gcra.convert(&fast, &slow, now);
         assert_eq!(gcra.take(&slow, now), Ok(()), "one was left");
         assert!(gcra.take(&slow, now).is_err());
-        gcra.give_back(&slow);
+        gcra.give_back(&slow, 1);
         assert_eq!(gcra.take(&slow, now), Ok(()));
         assert_eq!(Gcra::spent(&slow, now).take(&slow, now), Err(Duration::from_secs(6)));
     }

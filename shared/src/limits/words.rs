@@ -93,8 +93,8 @@ pub enum Ask {
         burst: u64,
         /// How many times are wanted.
         tokens: i64,
-        /// They were used already, and are only to be counted.
-        used: bool,
+        /// They were used already, and are only to be counted; afterwards so much of the burst is used, at least.
+        used: Option<u64>,
     },
     /// Places of a count.
     Count {
@@ -143,6 +143,8 @@ pub enum Answer {
         nodes: u32,
         /// Another one means that the store lost what it knew.
         epoch: u64,
+        /// How long the store has had it.
+        age: Duration,
     },
     /// To [`Ask::Leave`].
     Left,

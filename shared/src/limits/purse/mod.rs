@@ -4,6 +4,7 @@
 //! Always: what is taken is taken whole or not at all; nothing is used that the store has not granted, except the
 //! node's share while the store is away.
 
+mod book;
 mod count;
 mod pace;
 mod parts;
@@ -14,20 +15,17 @@ mod told;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::words::{Ask, Manner, Refusal, SHARDS, When};
 use super::{Count, Throttle};
+use book::Book;
 use count::CountAccount;
 pub use parts::Parts;
 use quota::QuotaAccount;
 use rate::RateAccount;
-
-/// Accounts above which idle ones are looked for.
-const SWEEP_ABOVE: usize = 4096;
 
 /// Who decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,27 +47,6 @@ enum Key {
     Rate(Arc<str>),
     Count(Arc<str>),
     Quota(Arc<str>, u32),
-}
-
-/// Accounts of one kind.
-#[derive(Debug)]
-struct Book<K, A> {
-    accounts: HashMap<K, A>,
-    sweep_at: usize,
-}
-
-impl<K: Eq + Hash, A> Book<K, A> {
-    fn new() -> Self {
-        Self { accounts: HashMap::new(), sweep_at: SWEEP_ABOVE }
-    }
-
-    /// Forgets what is idle, whenever there is twice as much as was left the last time.
-    fn make_room(&mut self, is_idle: impl Fn(&A) -> bool) {
-        if self.accounts.len() >= self.sweep_at {
-            self.accounts.retain(|_, account| !is_idle(account));
-            self.sweep_at = (self.accounts.len() * 2).max(SWEEP_ABOVE);
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +196,9 @@ impl Purse {
         for (name, throttle) in throttles {
             let (mode, account) = self.rate(name, throttle, now);
             account.give_back(mode, now);
+            if mode == Mode::Shared {
+                self.rates.is_active(name);
+            }
         }
     }
 
@@ -233,6 +213,9 @@ impl Purse {
         if !book.accounts.contains_key(name) {
             book.make_room(CountAccount::is_idle);
             book.accounts.insert(name.clone(), CountAccount::new(count.count, now));
+        }
+        if !count.local {
+            book.is_active(name);
         }
         let account = book.accounts.get_mut(name).expect("it was put in above");
         account.limit = count.count;
@@ -312,8 +295,10 @@ impl Purse {
     /// Gives back one of the quota of a day that was taken and not used.
     pub fn give_back_quota(&mut self, name: &Arc<str>, day: u32, now: Instant) {
         let mode = self.mode;
-        if let Some(account) = self.quotas.accounts.get_mut(&(name.clone(), day)) {
+        let key = (name.clone(), day);
+        if let Some(account) = self.quotas.accounts.get_mut(&key) {
             account.give_back(mode, now);
+            self.quotas.is_active(&key);
         }
     }
 

@@ -91,6 +91,10 @@ impl QuotaAccount {
         }
     }
 
+    pub(super) fn at_hand(&self) -> u64 {
+        self.at_hand
+    }
+
     pub(super) fn ask(&mut self, name: &Arc<str>, day: u32, now: Instant) -> Option<Ask> {
         let most = (self.most / PARTS).max(1);
         let batch = self.pace.recent(now).clamp(1, most);

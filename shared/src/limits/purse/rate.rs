@@ -30,14 +30,16 @@ pub(super) struct RateAccount {
     pace: Pace,
     /// What this node used: all there is to know if it is alone.
     own: Gcra,
-    /// What it used without the store's leave.
-    untold: Gcra,
+    /// What all nodes used, as the store has it: as it was heard of last, or may be meanwhile.
+    seen: Gcra,
+    /// When the store last said that nothing is left of the burst.
+    full_at: Option<Instant>,
     /// The node's share of the rate while the store is away.
     share: Gcra,
-    /// Among how many it was shared.
+    /// Among how many it is shared.
     sharers: u32,
     /// How many went by the share that the store was not told of.
-    alone: u64,
+    untold: u64,
     /// Where the node stands among those that have a share.
     place: f64,
     /// Somebody was refused and waits for an answer.
@@ -60,10 +62,11 @@ impl RateAccount {
             grants: Vec::new(),
             pace: Pace::new(now),
             own: Gcra::new(now),
-            untold: Gcra::new(now),
+            seen: Gcra::new(now),
+            full_at: None,
             share: Gcra::new(now),
             sharers: 1,
-            alone: 0,
+            untold: 0,
             place,
             wanted: false,
             starved: false,
@@ -84,7 +87,7 @@ impl RateAccount {
             return;
         }
         self.own.convert(&self.rate, &rate, now);
-        self.untold.convert(&self.rate, &rate, now);
+        self.seen.convert(&self.rate, &rate, now);
         if let Mode::Away { nodes } = mode {
             self.share.convert(&share(&self.rate, nodes), &share(&rate, nodes), now);
         }
@@ -110,6 +113,10 @@ impl RateAccount {
         if mode == Mode::Alone {
             return;
         }
+        if let Mode::Away { nodes } = mode {
+            // Who goes on without the store is not the only one.
+            self.seen.count_within(&self.rate, nodes, now);
+        }
         if let Some(at) = self.grants.iter().position(|grant| grant.next <= now) {
             let grant = &mut self.grants[at];
             grant.left -= 1;
@@ -119,23 +126,21 @@ impl RateAccount {
             }
             return;
         }
-        self.untold.count(&self.rate, now);
         if let Mode::Away { nodes } = mode {
             self.share.count(&share(&self.rate, nodes), now);
-            self.alone += 1;
+            self.untold += 1;
         }
     }
 
     /// One that went did not go.
     pub(super) fn give_back(&mut self, mode: Mode, now: Instant) {
-        self.own.give_back(&self.rate);
+        self.own.give_back(&self.rate, 1);
         match mode {
             Mode::Alone => {}
             Mode::Shared => self.put(Grant { next: now, interval: self.rate.interval(), left: 1 }),
             Mode::Away { nodes } => {
-                self.untold.give_back(&self.rate);
-                self.share.give_back(&share(&self.rate, nodes));
-                self.alone = self.alone.saturating_sub(1);
+                self.share.give_back(&share(&self.rate, nodes), 1);
+                self.untold = self.untold.saturating_sub(1);
             }
         }
     }
@@ -176,10 +181,10 @@ impl RateAccount {
         self.asked = true;
         let tokens = self.batch(manner, nodes, now).saturating_sub(self.at_hand()).max(1);
         self.starved = false;
-        Some(self.word(name, i64::try_from(tokens).unwrap_or(1), false))
+        Some(self.word(name, i64::try_from(tokens).unwrap_or(1), None))
     }
 
-    fn word(&self, name: &Arc<str>, tokens: i64, used: bool) -> Ask {
+    fn word(&self, name: &Arc<str>, tokens: i64, used: Option<u64>) -> Ask {
         let Rate { burst, .. } = self.rate;
         Ask::Rate { name: name.clone(), interval: self.rate.interval(), burst, tokens, used }
     }
@@ -195,7 +200,8 @@ impl RateAccount {
         let spare = self.at_hand().checked_sub(keep).filter(|spare| *spare > 0)?;
         self.grants.truncate(usize::from(keep > 0));
         self.grants.iter_mut().for_each(|grant| grant.left = keep);
-        Some(self.word(name, -i64::try_from(spare).ok()?, false))
+        self.seen.give_back(&self.rate, spare);
+        Some(self.word(name, -i64::try_from(spare).ok()?, None))
     }
 
     /// The store keeps `granted` times for us, the first in `first` microseconds.
@@ -205,6 +211,10 @@ impl RateAccount {
         }
         let wait = Duration::from_micros(first.unsigned_abs());
         let next = if first > 0 { now + wait } else { earlier(now, wait) };
+        self.seen = Gcra::of_next(&self.rate, next, granted);
+        if first > 0 {
+            self.full_at = Some(now);
+        }
         self.put(Grant { next, interval, left: granted });
         self.touched = now;
     }
@@ -214,36 +224,35 @@ impl RateAccount {
         self.grants.insert(at, grant);
     }
 
-    /// The store is away: go on with a share, which starts empty.
+    /// The store is away: go on with a share.
     pub(super) fn away(&mut self, nodes: u32, now: Instant) {
         self.asked = false;
-        (self.untold, self.alone) = (Gcra::new(now), 0);
         self.share_from(nodes, now);
     }
 
     /// A share counts from now on. It starts empty; nodes that begin together do not send at the same moment, and what
     /// the store keeps for this node is the first of it.
     pub(super) fn share_from(&mut self, nodes: u32, now: Instant) {
-        let share = share(&self.rate, nodes);
         self.sharers = nodes;
+        if self.full_at.is_some_and(|at| now < at + KEEP) {
+            // Others have been given times since the store was heard of last.
+            self.seen = Gcra::spent(&self.rate, now);
+        }
+        let share = share(&self.rate, nodes);
         let interval = share.interval();
         let begun = earlier(now, interval.mul_f64(1.0 - self.place));
         let at_hand = u32::try_from(self.at_hand()).unwrap_or(u32::MAX);
         self.share = Gcra::spent(&share, begun + interval.saturating_mul(at_hand));
     }
 
-    /// The store knows the node again; `lost` if it knows nothing of what was used before.
-    pub(super) fn back(&mut self, name: &Arc<str>, lost: bool, now: Instant) -> Option<Ask> {
-        let used = if lost {
-            self.own.backlog(&self.rate, now) + self.at_hand()
-        } else {
-            // All nodes together went at the whole rate, so of a burst that was used before, nothing has come back.
-            let of_share = self.share.backlog(&share(&self.rate, self.sharers), now);
-            self.untold.backlog(&self.rate, now).max(self.alone.min(of_share))
-        };
-        (self.untold, self.alone) = (Gcra::new(now), 0);
-        let used = i64::try_from(used).ok().filter(|used| *used > 0)?;
-        Some(self.word(name, used, true))
+    /// What the store should know: it may have lost what it knew, and nodes that go by their shares may not have told it
+    /// yet. So it is told what it said itself the last time, and what others are likely to have used since.
+    pub(super) fn back(&mut self, name: &Arc<str>, now: Instant) -> Option<Ask> {
+        let level = self.seen.backlog(&self.rate, now).min(self.rate.burst);
+        let own = level.div_ceil(u64::from(self.sharers.max(1)));
+        let used = std::mem::take(&mut self.untold).min(own);
+        let used = i64::try_from(used).unwrap_or(i64::MAX);
+        (level > 0).then(|| self.word(name, used, Some(level)))
     }
 
     /// Nothing is remembered that matters.

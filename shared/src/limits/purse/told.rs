@@ -54,7 +54,7 @@ impl Purse {
             Key::Rate(name) => {
                 let account = self.rates.accounts.get_mut(name)?;
                 account.due = false;
-                if quiet { account.back(name, false, now) } else { account.ask(name, &self.manner, nodes, now) }
+                if quiet { account.back(name, now) } else { account.ask(name, &self.manner, nodes, now) }
             }
             Key::Count(name) => {
                 let account = self.counts.accounts.get_mut(name)?;
@@ -81,7 +81,7 @@ impl Purse {
                 }
                 self.unanswered(ask, now);
             }
-            (Ask::Live { shard, join }, Answer::Live { nodes, epoch }) => {
+            (Ask::Live { shard, join }, Answer::Live { nodes, epoch, age }) => {
                 let before = self.nodes();
                 let state = &mut self.shards[usize::from(*shard)];
                 state.nodes = *nodes;
@@ -89,14 +89,16 @@ impl Purse {
                 state.epoch = Some(*epoch);
                 if *join && state.standing == Standing::Joining {
                     state.standing = Standing::Joined;
-                    if lost && self.quiet(now).is_none() {
-                        self.quiet = Some((now + QUIET, before));
+                    // If that was a while ago, the others have told what they hold, and this node had left the shard
+                    // before: then nobody is to be waited for.
+                    if lost && *age < QUIET && self.quiet(now).is_none() {
+                        self.quiet = Some((now + (QUIET - *age), before));
                         self.rates.accounts.values_mut().for_each(|account| account.share_from(before, now));
                     }
                     self.joined(*shard, lost, now);
                 }
             }
-            (Ask::Rate { name, interval, tokens, used: false, .. }, Answer::Rate { granted, first }) => {
+            (Ask::Rate { name, interval, tokens, used: None, .. }, Answer::Rate { granted, first }) => {
                 let Some(account) = self.rates.accounts.get_mut(name) else { return };
                 account.answered(*interval, *granted, *first, now);
                 if *tokens > 0 {
@@ -104,6 +106,7 @@ impl Purse {
                     if std::mem::take(&mut account.wanted) {
                         self.woken.insert(name.clone());
                     }
+                    self.rates.is_active(name);
                 }
             }
             (Ask::Count { name, .. }, Answer::Count { granted, fair }) => {
@@ -115,13 +118,15 @@ impl Purse {
                 self.count_is_due(name, now);
             }
             (Ask::Quota { name, day, most, units }, Answer::Quota { granted }) if *most != u64::MAX => {
-                let Some(account) = self.quotas.accounts.get_mut(&(name.clone(), *day)) else { return };
+                let key = (name.clone(), *day);
+                let Some(account) = self.quotas.accounts.get_mut(&key) else { return };
                 account.answered(*granted, *units, now);
                 if *units > 0 {
                     account.asked = false;
                     if std::mem::take(&mut account.wanted) {
                         self.woken.insert(name.clone());
                     }
+                    self.quotas.is_active(&key);
                 }
             }
             _ => {}
@@ -136,7 +141,7 @@ impl Purse {
     /// Asks again, if it still matters.
     fn unanswered(&mut self, ask: &Ask, now: Instant) {
         match ask {
-            Ask::Live { join: true, .. } | Ask::Rate { used: true, .. } | Ask::Quota { most: u64::MAX, .. } => {
+            Ask::Live { join: true, .. } | Ask::Rate { used: Some(_), .. } | Ask::Quota { most: u64::MAX, .. } => {
                 self.ready.push(ask.clone());
             }
             Ask::Rate { name, tokens, .. } if *tokens > 0 => {
@@ -173,7 +178,7 @@ impl Purse {
             }
         }
         let rates = self.rates.accounts.iter_mut().filter(|(name, _)| shard(name) == at);
-        self.ready.extend(rates.filter_map(|(name, account)| account.back(name, lost, now)));
+        self.ready.extend(rates.filter_map(|(name, account)| account.back(name, now)));
         let quotas = self.quotas.accounts.iter_mut().filter(|((name, _), _)| shard(name) == at);
         self.ready.extend(quotas.filter_map(|((name, day), account)| account.back(name, *day, lost)));
     }
@@ -186,20 +191,24 @@ impl Purse {
         let mut asks: Vec<Ask> = Vec::new();
         // One shard is used by all nodes, also by those that have no limits yet: so each knows how many there are.
         self.may_ask(0, &mut asks, now);
-        asks.extend(self.rates.accounts.iter_mut().filter_map(|(name, account)| account.spare(name, now)));
-        asks.extend(
-            self.quotas.accounts.iter_mut().filter_map(|((name, day), account)| account.spare(name, *day, now)),
-        );
+        self.rates.each_active(|name, account| {
+            asks.extend(account.spare(name, now));
+            account.at_hand() > 0
+        });
+        self.quotas.each_active(|(name, day), account| {
+            asks.extend(account.spare(name, *day, now));
+            account.at_hand() > 0
+        });
         let quiet = self.quiet(now).is_some();
         if self.quiet.is_some() {
             // What went by the share is told as it is used: who goes on by the store's word must know of it.
-            let used = |(name, account): (&Arc<str>, &mut RateAccount)| account.back(name, false, now);
+            let used = |(name, account): (&Arc<str>, &mut RateAccount)| account.back(name, now);
             asks.extend(self.rates.accounts.iter_mut().filter_map(used));
         }
         if !quiet {
             self.quiet = None;
         }
-        for (name, account) in &mut self.counts.accounts {
+        self.counts.each_active(|name, account| {
             if !account.asked && !account.due && account.is_due(quiet, now) {
                 account.due = true;
                 self.due.push(Key::Count(name.clone()));
@@ -207,7 +216,8 @@ impl Purse {
             if !account.is_idle() {
                 self.shards[usize::from(shard(name))].used = Some(now);
             }
-        }
+            !account.is_idle()
+        });
         for (at, state) in (0u8..).zip(&mut self.shards).filter(|(_, state)| state.standing == Standing::Joined) {
             if state.used.is_none_or(|used| now > used + LEAVE_AFTER) {
                 state.standing = Standing::Stranger;
@@ -217,6 +227,13 @@ impl Purse {
             }
         }
         self.ready.extend(asks);
+    }
+
+    /// Nothing was heard of the store for a while: asks whether it is there.
+    pub fn listen(&mut self) {
+        if self.mode == Mode::Shared && self.shards[0].standing == Standing::Joined {
+            self.ready.push(Ask::Live { shard: 0, join: false });
+        }
     }
 
     /// There may be room in a count for which this node waits, or others wait for what it holds.
@@ -256,7 +273,7 @@ impl Purse {
         self.mode = Mode::Away { nodes };
         self.shards.iter_mut().for_each(|shard| shard.standing = Standing::Stranger);
         self.due.clear();
-        self.ready.retain(|ask| matches!(ask, Ask::Rate { used: true, .. } | Ask::Quota { most: u64::MAX, .. }));
+        self.ready.retain(|ask| matches!(ask, Ask::Rate { used: Some(_), .. } | Ask::Quota { most: u64::MAX, .. }));
         for (name, account) in &mut self.rates.accounts {
             account.due = false;
             account.away(nodes, now);

@@ -5,4 +5,5 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[3])), me)
 redis.call('PEXPIRE', KEYS[1], 86400000)
 redis.call('SET', KEYS[2], string.format('%.0f', now), 'NX')
 redis.call('PERSIST', KEYS[2])
-return {redis.call('ZCARD', KEYS[1]), tonumber(redis.call('GET', KEYS[2]))}
+local epoch = tonumber(redis.call('GET', KEYS[2]))
+return {redis.call('ZCARD', KEYS[1]), epoch, math.max(now - epoch, 0)}

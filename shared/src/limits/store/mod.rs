@@ -6,6 +6,7 @@
 mod survey;
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::words::{Answer, Ask};
 use crate::redis::{Call, Redis, Script, Value};
@@ -69,7 +70,8 @@ impl Store {
             Ask::Rate { name, interval, burst, tokens, used } => {
                 keys.push(key(&format!("r:{}", escape(name))));
                 let micros = format!("{:.3}", interval.as_nanos() as f64 / 1000.0);
-                args.extend([micros, burst.to_string(), tokens.to_string(), u8::from(*used).to_string()]);
+                let level = used.map(|level| level.to_string()).unwrap_or_default();
+                args.extend([micros, burst.to_string(), tokens.to_string(), level]);
                 &self.rate
             }
             Ask::Count { name, turn, limit, keep, want } => {
@@ -97,9 +99,11 @@ pub fn answer(ask: &Ask, value: &Value) -> Option<Answer> {
     let numbers = numbers?;
     match (ask, &numbers[..]) {
         (_, [-1]) => Some(Answer::Unknown),
-        (Ask::Live { .. }, [nodes, epoch]) => {
-            Some(Answer::Live { nodes: u32::try_from(*nodes).ok()?, epoch: u64::try_from(*epoch).ok()? })
-        }
+        (Ask::Live { .. }, [nodes, epoch, age]) => Some(Answer::Live {
+            nodes: u32::try_from(*nodes).ok()?,
+            epoch: u64::try_from(*epoch).ok()?,
+            age: Duration::from_micros(u64::try_from(*age).ok()?),
+        }),
         (Ask::Leave { .. }, _) => Some(Answer::Left),
         (Ask::Rate { .. }, [0, granted, first]) => {
             Some(Answer::Rate { granted: u64::try_from(*granted).ok()?, first: *first })
@@ -186,8 +190,17 @@ mod tests {
         let ask = Ask::Live { shard: 0, join: true };
         let ints = |all: &[i64]| Value::Array(all.iter().map(|n| Value::Int(*n)).collect());
         assert_eq!(answer(&ask, &ints(&[-1])), Some(Answer::Unknown));
-        assert_eq!(answer(&ask, &ints(&[2, 9])), Some(Answer::Live { nodes: 2, epoch: 9 }));
-        for wrong in [ints(&[]), ints(&[1, 2, 3]), ints(&[-5, 1]), Value::Nil, Value::Array(vec![Value::Okay])] {
+        let live = Answer::Live { nodes: 2, epoch: 9, age: Duration::from_micros(3) };
+        assert_eq!(answer(&ask, &ints(&[2, 9, 3])), Some(live));
+        for wrong in [
+            ints(&[]),
+            ints(&[1, 2]),
+            ints(&[1, 2, 3, 4]),
+            ints(&[-5, 1, 2]),
+            ints(&[1, 2, -1]),
+            Value::Nil,
+            Value::Array(vec![Value::Okay]),
+        ] {
             assert_eq!(answer(&ask, &wrong), None, "{wrong:?}");
         }
     }

@@ -1,6 +1,6 @@
 -- Keeps the next times of a rate free for a node. KEYS[2]: the rate.
 -- ARGV[3]: the interval in microseconds; ARGV[4]: the burst; ARGV[5]: how many times, or so many back if below
--- zero; ARGV[6]: 1 if they were used already.
+-- zero; ARGV[6]: empty, or they were used already, and this is how much of the burst is used then, at least.
 if not lives(me) then return {-1} end
 local interval, burst, tokens = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local known = redis.call('HMGET', KEYS[2], 'tat', 'interval')
@@ -15,7 +15,7 @@ local first, granted = 0, 0
 if tokens > 0 then
   first = base + interval - burst * interval - now
   granted = tokens
-  if ARGV[6] ~= '1' then
+  if ARGV[6] == '' then
     -- Times that are far off are kept for one message each, so that other nodes have their turns between them.
     granted = math.min(tokens, math.floor((math.max(first, 0) + 200000 - first) / interval) + 1)
   end
@@ -23,6 +23,7 @@ if tokens > 0 then
 else
   tat = math.max(tat + tokens * interval, 0)
 end
+if ARGV[6] ~= '' then tat = math.max(tat, now + math.min(tonumber(ARGV[6]), burst) * interval) end
 redis.call('HSET', KEYS[2], 'tat', string.format('%.1f', tat), 'interval', ARGV[3], 'burst', ARGV[4])
 redis.call('PEXPIRE', KEYS[2], math.max(math.ceil((tat - now) / 1000), 0) + 60000)
 return {0, granted, math.floor(first)}

@@ -55,7 +55,7 @@ fn path(turn: u64) -> String {
 
 fn rate(name: &str, tokens: i64) -> Ask {
     let name = format!("max_message_rate {name}").into();
-    Ask::Rate { name, interval: Duration::from_millis(1), burst: 1_000, tokens, used: false }
+    Ask::Rate { name, interval: Duration::from_millis(1), burst: 1_000, tokens, used: None }
 }
 
 fn count(name: &str, turn: u64, limit: u32, keep: u32, want: u32) -> Ask {

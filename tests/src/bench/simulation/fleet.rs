@@ -25,7 +25,9 @@ const SOON: u64 = 50;
 const REFUSED: u64 = 300;
 /// As the drivers have it: no answer within this is none, …
 const TIMEOUT: u64 = 250 * MILLISECOND;
-/// … and after so long without one the store is away; until then it is asked again so soon.
+/// … who has nothing to ask asks after this whether the store is there, …
+const LISTEN: u64 = 250 * MILLISECOND;
+/// … and after so long without an answer the store is away; until then it is asked again so soon.
 const PATIENCE: u64 = 600 * MILLISECOND;
 const AGAIN: u64 = 100 * MILLISECOND;
 
@@ -42,6 +44,8 @@ pub(super) enum Event {
     Reach(usize, Life),
     /// The answers are there.
     Answer(usize, Life, u64),
+    /// A node may have heard nothing of the store for a while.
+    Listen(usize, Life),
     /// No answer came.
     Failed(usize, Life),
     /// A node looks for the store again.
@@ -212,6 +216,7 @@ impl<'s> Fleet<'s> {
             }
             Event::Reach(node, life) => self.reach(node, life)?,
             Event::Answer(node, life, ticket) => self.answer(node, life, ticket)?,
+            Event::Listen(node, life) => self.listen(node, life),
             Event::Failed(node, life) => self.failed(node, life),
             Event::Again(node, life) => self.again(node, life),
             Event::Nudge(node, life, name) => {
@@ -352,7 +357,7 @@ impl<'s> Fleet<'s> {
                 self.at(self.now + way, Event::Nudge(other, heard_by, name));
             }
         }
-        let now = self.instant();
+        let (at, now) = (self.now, self.instant());
         let Some(its) = self.node(node, life) else { return Ok(()) };
         its.out.clear();
         (its.failed, its.failing) = (0, None);
@@ -361,11 +366,21 @@ impl<'s> Fleet<'s> {
         } else {
             asks.iter().zip(&told.answers).for_each(|(ask, answer)| its.purse.answered(ask, answer, now));
         }
-        its.contact = Contact::Quiet;
+        (its.contact, its.heard_at) = (Contact::Quiet, at);
+        self.at(at + LISTEN, Event::Listen(node, life));
         self.close_in_surplus(node, &asks);
         self.wake(node);
         self.exchange(node);
         Ok(())
+    }
+
+    fn listen(&mut self, node: usize, life: Life) {
+        let now = self.now;
+        let Some(its) = self.node(node, life) else { return };
+        if its.contact == Contact::Quiet && now >= its.heard_at + LISTEN {
+            its.purse.listen();
+            self.wish(node);
+        }
     }
 
     fn failed(&mut self, node: usize, life: Life) {

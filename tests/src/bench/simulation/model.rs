@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use egret_shared::limits::words::{SHARDS, shard};
 use egret_shared::limits::{Answer, Ask};
@@ -48,7 +49,8 @@ impl Shard {
         self.until.insert(life, now + LIFE);
         self.order.insert((now + LIFE, life));
         let epoch = *self.epoch.get_or_insert(now);
-        Answer::Live { nodes: u32::try_from(self.until.len()).unwrap_or(u32::MAX), epoch }
+        let age = Duration::from_micros(now - epoch);
+        Answer::Live { nodes: u32::try_from(self.until.len()).unwrap_or(u32::MAX), epoch, age }
     }
 }
 
@@ -192,7 +194,7 @@ fn give(
 
 /// As the script does it, in floating point.
 #[allow(clippy::cast_sign_loss)] // what is granted is not below 0
-fn rate(state: &mut (f64, f64), interval: f64, burst: f64, tokens: f64, used: bool, now: f64) -> Answer {
+fn rate(state: &mut (f64, f64), interval: f64, burst: f64, tokens: f64, used: Option<u64>, now: f64) -> Answer {
     let (mut tat, old) = *state;
     if (old - interval).abs() > 1e-6 && tat > now {
         tat = now + ((tat - now) / old).min(burst) * interval;
@@ -202,10 +204,13 @@ fn rate(state: &mut (f64, f64), interval: f64, burst: f64, tokens: f64, used: bo
     if tokens > 0.0 {
         first = base + interval - burst * interval - now;
         let soon = ((first.max(0.0) + 200_000.0 - first) / interval).floor() + 1.0;
-        granted = if used { tokens } else { tokens.min(soon) };
+        granted = if used.is_some() { tokens } else { tokens.min(soon) };
         tat = base + granted * interval;
     } else {
         tat = (tat + tokens * interval).max(0.0);
+    }
+    if let Some(level) = used {
+        tat = tat.max(now + (level as f64).min(burst) * interval);
     }
     *state = ((tat * 10.0).round() / 10.0, interval);
     Answer::Rate { granted: granted as u64, first: first.floor() as i64 }

@@ -59,6 +59,8 @@ pub struct Node {
     pub out: Vec<Ask>,
     /// When it was asked.
     pub asked_at: u64,
+    /// When it answered last.
+    pub heard_at: u64,
     /// How often it was looked for the store in vain.
     pub failed: u32,
     /// When the first of the exchanges in a row that failed was begun.
@@ -88,6 +90,7 @@ impl Node {
             contact: Contact::Quiet,
             out: Vec::new(),
             asked_at: 0,
+            heard_at: 0,
             failed: 0,
             failing: None,
             beat_due: false,

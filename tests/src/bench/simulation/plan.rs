@@ -16,6 +16,8 @@ pub enum Fault {
     Away(bool),
     /// The store loses all that it knows.
     Flush,
+    /// The store was away, and has lost all that it knew.
+    BackEmpty,
     /// Nodes cannot reach the store, or can again.
     Cut(Vec<usize>, bool),
 }
@@ -29,6 +31,7 @@ impl Fault {
             Self::Away(true) => "Redis is away",
             Self::Away(false) => "Redis is back",
             Self::Flush => "Redis is flushed",
+            Self::BackEmpty => "Redis is back, empty",
             Self::Cut(_, true) => "nodes are cut off",
             Self::Cut(_, false) => "nodes are back",
         }
@@ -74,6 +77,8 @@ impl Plan {
             (at(60), Fault::Flush),
             (at(75), Fault::Cut(cut.clone(), true)),
             (at(75) + outage, Fault::Cut(cut, false)),
+            (at(90), Fault::Away(true)),
+            (at(90) + outage, Fault::BackEmpty),
         ];
         Self { faults, most_nodes: nodes + 1, untouched: (first_untouched..nodes).collect(), warm_up }
     }
@@ -102,6 +107,10 @@ impl Fleet<'_> {
                 self.excuse_outage(fault, *is_away);
             }
             Fault::Flush => self.store.flush()?,
+            Fault::BackEmpty => {
+                self.is_store_away = false;
+                self.store.flush()?;
+            }
             Fault::Cut(nodes, is_cut) => {
                 for node in nodes {
                     if let Some(its) = &mut self.nodes[*node] {

@@ -123,7 +123,7 @@ impl RealStore {
         let name: Arc<str> = "nothing".into();
         let count = Ask::Count { name: name.clone(), turn: 1, limit: 1, keep: 0, want: 0 };
         let quota = Ask::Quota { name: name.clone(), day: 1, most: 1, units: 1 };
-        let rate = Ask::Rate { name, interval: Duration::from_secs(1), burst: 1, tokens: 1, used: false };
+        let rate = Ask::Rate { name, interval: Duration::from_secs(1), burst: 1, tokens: 1, used: None };
         for ask in [Ask::Live { shard: 0, join: false }, Ask::Leave { shard: 0 }, count, quota, rate] {
             let command = stranger.call(&ask, WALL).by_text();
             self.say(&command)?;

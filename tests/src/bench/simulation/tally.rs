@@ -34,8 +34,8 @@ impl Kinds {
         match ask {
             Ask::Live { .. } => self.live += 1,
             Ask::Count { .. } => self.count += 1,
-            Ask::Rate { used: false, tokens, .. } if *tokens > 0 => self.rate += 1,
-            Ask::Rate { used: false, .. } => self.back += 1,
+            Ask::Rate { used: None, tokens, .. } if *tokens > 0 => self.rate += 1,
+            Ask::Rate { used: None, .. } => self.back += 1,
             _ => self.other += 1,
         }
     }

@@ -1,6 +1,7 @@
 //! Tests of the purse: many nodes, a store in memory, answers that are lost, questions that arrive twice, nodes that
 //! die. The reference is naive: it looks at what was taken and held in all, and at nothing else.
 
+mod back;
 mod chaos;
 mod parts;
 mod store;
@@ -254,8 +255,7 @@ fn a_flushed_store_learns_what_is_held_and_used() {
     }
     assert_eq!(fleet.drain(0, &rate) + fleet.drain(1, &rate), 10);
     fleet.tick_all();
-    fleet.store = FakeStore::new(fleet.now);
-    fleet.store.epoch = 2;
+    fleet.store.flush();
     fleet.pass(1_000);
     fleet.tick_all();
     fleet.tick_all();
@@ -263,6 +263,35 @@ fn a_flushed_store_learns_what_is_held_and_used() {
     fleet.settle_all();
     assert!(!fleet.hold(0, &two), "both places are taken");
     assert_eq!(fleet.drain(0, &rate) + fleet.drain(1, &rate), 0, "all was used");
+}
+
+#[test]
+fn who_comes_to_a_flushed_shard_long_after_takes_nothing_by_its_share() {
+    let mut fleet = Fleet::new(2);
+    let one = count("path", 1);
+    fleet.hold(0, &one);
+    fleet.settle_all();
+    assert!(fleet.hold(0, &one));
+    fleet.nodes[0].release(&one.0, false);
+    fleet.settle_all();
+    // Node 0 has nothing there for so long that it leaves the shard.
+    for _ in 0..150 {
+        fleet.pass(1_000);
+        fleet.tick_all();
+    }
+    fleet.store.flush();
+    fleet.hold(1, &one);
+    fleet.settle_all();
+    fleet.tick_all();
+    fleet.tick_all();
+    assert!(fleet.hold(1, &one));
+    for _ in 0..5 {
+        fleet.pass(1_000);
+        fleet.tick_all();
+    }
+    fleet.hold(0, &one);
+    fleet.settle_all();
+    assert!(!fleet.hold(0, &one), "the only place is held by the other");
 }
 
 #[test]

@@ -17,7 +17,7 @@ struct Its {
 
 pub(in super::super) struct FakeStore {
     start: Instant,
-    pub(super) epoch: u64,
+    epoch: Option<u64>,
     live: HashMap<(u8, String), u64>,
     rates: HashMap<Arc<str>, (f64, f64)>,
     counts: HashMap<Arc<str>, BTreeMap<String, Its>>,
@@ -29,13 +29,18 @@ impl FakeStore {
     pub(super) fn new(start: Instant) -> Self {
         Self {
             start: start.checked_sub(Duration::from_secs(1_000)).expect("the clock of a test starts late"),
-            epoch: 1,
+            epoch: None,
             live: HashMap::new(),
             rates: HashMap::new(),
             counts: HashMap::new(),
             quotas: HashMap::new(),
             wakes: Vec::new(),
         }
+    }
+
+    /// It loses all that it knows.
+    pub(super) fn flush(&mut self) {
+        *self = Self { start: self.start, ..Self::new(Instant::now()) };
     }
 
     fn micros(&self, at: Instant) -> u64 {
@@ -57,7 +62,8 @@ impl FakeStore {
                 self.live.retain(|_, till| *till > now);
                 self.live.insert(me, now + 15_000_000);
                 let nodes = self.live.keys().filter(|(at, _)| at == shard).count();
-                Answer::Live { nodes: u32::try_from(nodes).expect("few"), epoch: self.epoch }
+                let (nodes, epoch) = (u32::try_from(nodes).expect("few"), *self.epoch.get_or_insert(now));
+                Answer::Live { nodes, epoch, age: Duration::from_micros(now - epoch) }
             }
             Ask::Leave { .. } => {
                 self.live.remove(&me);
@@ -85,7 +91,15 @@ impl FakeStore {
     }
 
     #[allow(clippy::cast_sign_loss)] // as the scripts do it, in floating point
-    fn rate(&mut self, name: &Arc<str>, interval: f64, burst: f64, tokens: f64, used: bool, now: u64) -> (u64, i64) {
+    fn rate(
+        &mut self,
+        name: &Arc<str>,
+        interval: f64,
+        burst: f64,
+        tokens: f64,
+        used: Option<u64>,
+        now: u64,
+    ) -> (u64, i64) {
         let now = now as f64;
         let (mut tat, old) = self.rates.get(name).copied().unwrap_or((0.0, interval));
         if (old - interval).abs() > f64::EPSILON && tat > now {
@@ -98,8 +112,9 @@ impl FakeStore {
         }
         let first = base + interval - burst * interval - now;
         let soon = ((first.max(0.0) + 200_000.0 - first) / interval).floor() + 1.0;
-        let granted = if used { tokens } else { tokens.min(soon) };
-        self.rates.insert(name.clone(), (base + granted * interval, interval));
+        let granted = if used.is_some() { tokens } else { tokens.min(soon) };
+        let level = used.map_or(0.0, |level| now + (level as f64).min(burst) * interval);
+        self.rates.insert(name.clone(), ((base + granted * interval).max(level), interval));
         (granted as u64, first.floor() as i64)
     }
 
