@@ -76,7 +76,7 @@ impl Fleet {
                 together = its;
                 continue;
             }
-            assert!(self.till[node] > self.now, "{node} is dead, and not forgotten");
+            assert!(self.till.get(node).is_some_and(|till| *till > self.now), "{node} is gone, and not forgotten");
             let (granted, waits) = (its[0], its[1] > its[0]);
             found[0] += granted;
             found[1] += u64::from(granted > 0 || waits);
