@@ -27,8 +27,8 @@ fn a_small_fleet_keeps_its_limits_through_a_day_of_faults() {
     assert!(figures.are_met(), "see above");
 }
 
-/// Something that a node may ask.
-fn any_ask(chance: &mut Chance, turn: u64) -> Ask {
+/// Something that a node may ask, where there are so many places.
+fn any_ask(chance: &mut Chance, turn: u64, places: u32) -> Ask {
     let name: Arc<str> = format!("name {}", chance.between(0, 3)).into();
     let shard = egret_shared::limits::words::shard(&name);
     match chance.between(0, 12) {
@@ -50,26 +50,36 @@ fn any_ask(chance: &mut Chance, turn: u64) -> Ask {
         _ => {
             let keep = u32::try_from(chance.between(0, 4)).expect("a few");
             let want = u32::try_from(chance.between(0, 7)).expect("a few");
-            // Some arrive late.
-            Ask::Count { name, turn: turn - chance.between(0, 20).saturating_sub(17), limit: 6, keep, want }
+            // Some arrive late, and some nodes were told another limit.
+            let turn = turn - chance.between(0, 20).saturating_sub(17);
+            let limit = if chance.part() < 0.05 { places / 2 + turn as u32 % places } else { places };
+            Ask::Count { name, turn, limit, keep, want }
         }
     }
 }
 
 #[test]
 fn the_store_in_memory_says_what_the_scripts_say() {
+    the_same_is_said(6, 6);
+    // Fewer places than nodes, and more.
+    the_same_is_said(40, 20);
+    the_same_is_said(40, 90);
+}
+
+fn the_same_is_said(nodes: u64, places: u32) {
     let Some(mut real) = redis() else { return };
     let (mut model, mut chance, mut now) = (Model::default(), Chance::new(7), 0);
-    for life in 0..6 {
-        let name = format!("node {}", 9 - life);
-        real.begins(life, &name).expect("Redis answers");
-        model.begins(life, &name).expect("it is in memory");
+    for life in 0..nodes {
+        let name = format!("node {}", 99 - life);
+        real.begins(life as usize, &name).expect("Redis answers");
+        model.begins(life as usize, &name).expect("it is in memory");
     }
     for turn in 1_000..21_000 {
-        let longest = if turn % 500 == 0 { 20_000_000 } else { 200_000 };
+        // Each asks about as often, however many they are.
+        let longest = if turn % 500 == 0 { 20_000_000 } else { 1_200_000 / nodes };
         now += chance.between(0, longest);
-        let life = usize::try_from(chance.between(0, 6)).expect("a few");
-        let asks = [any_ask(&mut chance, turn)];
+        let life = chance.between(0, nodes) as usize;
+        let asks = [any_ask(&mut chance, turn, places)];
         let said = |store: &mut dyn Asked| -> Told {
             let ticket = store.send(life, &asks, now).expect("it takes questions");
             let mut told = store.receive(ticket, &asks).expect("it answers");

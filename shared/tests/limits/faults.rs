@@ -157,7 +157,7 @@ async fn what_the_store_refuses_is_told_as_it_says_it() {
     let less = ["ACL", "SETUSER", "egret", "-evalsha", "-eval"];
     is_told(&server, &user("right"), &less, &["NOPERM", "guide on limits"], &right).await;
     let shard = egret_shared::limits::words::shard("told");
-    let key = format!("egret:{{{shard:02}}}:c:told");
+    let key = format!("egret:{{{shard:02}}}:p:told");
     is_told(&server, &open, &["SET", &key, "x"], &["WRONGTYPE", "redis.prefix"], &["DEL", &key]).await;
     let full = ["CONFIG", "SET", "maxmemory", "1"];
     is_told(&server, &open, &full, &["OOM", "maxmemory"], &["CONFIG", "SET", "maxmemory", "0"]).await;

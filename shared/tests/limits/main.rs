@@ -6,6 +6,7 @@
 mod clocks;
 mod faults;
 mod fleet;
+mod places;
 mod registry;
 mod server;
 mod shapes;

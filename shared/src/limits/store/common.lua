@@ -8,7 +8,8 @@ if ARGV[2] == '' then
 else
   now = tonumber(ARGV[2])
 end
+-- Until when a node lives, if it does.
 local function lives(node)
-  local till = redis.call('ZSCORE', KEYS[1], node)
-  return till and tonumber(till) > now
+  local till = tonumber(redis.call('ZSCORE', KEYS[1], node) or 0)
+  return till > now and till
 end

@@ -66,7 +66,10 @@ impl Store {
                 args.extend([LIFE_MICROS.to_string(), u8::from(*join).to_string()]);
                 &self.live
             }
-            Ask::Leave { .. } => &self.leave,
+            Ask::Leave { .. } => {
+                keys.push(key("left"));
+                &self.leave
+            }
             Ask::Rate { name, interval, burst, tokens, used } => {
                 keys.push(key(&format!("r:{}", escape(name))));
                 let micros = format!("{:.3}", interval.as_nanos() as f64 / 1000.0);
@@ -75,7 +78,8 @@ impl Store {
                 &self.rate
             }
             Ask::Count { name, turn, limit, keep, want } => {
-                keys.push(key(&format!("c:{}", escape(name))));
+                let escaped = escape(name);
+                keys.extend([key(&format!("p:{escaped}")), key(&format!("w:{escaped}")), key("left")]);
                 args.extend([turn.to_string(), limit.to_string(), keep.to_string(), want.to_string()]);
                 args.extend([self.channel.clone(), name.to_string()]);
                 &self.count

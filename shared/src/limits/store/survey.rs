@@ -94,7 +94,7 @@ pub async fn survey(redis: &Redis, most: usize) -> Result<Survey, RedisFailure> 
     let mut survey = Survey::default();
     for shard in 0..SHARDS {
         let left = most.saturating_sub(survey.limits.len()) + 1;
-        let pattern = key(prefix, shard, "[rcq]:*");
+        let pattern = key(prefix, shard, "[rpq]:*");
         let args = vec![String::new(), String::new(), pattern, left.to_string()];
         let call = Call { script: &script, keys: vec![key(prefix, shard, "live")], args };
         let value = redis.scripts(&[call]).await.pop().unwrap_or(Ok(Value::Nil))?;
@@ -116,7 +116,7 @@ fn standing(rest: &str, fields: &[String], now: f64, living: &[String]) -> Optio
     let (kind, name) = rest.split_once(':')?;
     let (name, place) = match kind {
         "r" => (name, rate(fields, now)?),
-        "c" => (name, count(fields, living)),
+        "p" => (name, count(fields, living)),
         _ => {
             let (day, name) = name.split_once(':')?;
             (name, Place::Quota { day: day.parse().ok()?, used: fields.first()?.parse().ok()? })
@@ -137,7 +137,8 @@ fn rate(fields: &[String], now: f64) -> Option<Place> {
     })
 }
 
-/// What a node held that is gone is free, although it stands there until somebody asks.
+/// What a node held that is gone is free, although it stands there until somebody asks. What stands there of all together,
+/// under no name, is nobody's.
 fn count(fields: &[String], living: &[String]) -> Place {
     let node = |pair: &[String]| {
         let mut numbers = pair[1].split(' ').map_while(|number| number.parse::<u32>().ok());
@@ -182,7 +183,8 @@ mod tests {
 
     #[test]
     fn what_the_dead_hold_is_not_held() {
-        let fields = ["a", "2 2 0 0 7", "b", "1 3 5 0 7", "gone", "4 4 0 0 1", "idle", "0 0 0 0 1"].map(str::to_owned);
+        let all = ["", "7 3 1 4 9 0", "a", "2 2 0 0 7", "b", "1 3 5 0 7", "gone", "4 4 0 0 1", "idle", "0 0 0 0 1"];
+        let fields = all.map(str::to_owned);
         let living = ["a", "b", "idle"].map(str::to_owned);
         let nodes = vec![("a".to_owned(), 2, 2), ("b".to_owned(), 1, 3)];
         assert_eq!(count(&fields, &living), Place::Count { nodes });

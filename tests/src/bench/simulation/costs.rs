@@ -40,9 +40,21 @@ pub fn costs() -> anyhow::Result<Figures> {
         let one = |turn: u64| (turn_of(turn, nodes), count(&name, turn + 1, limit, 1, 2));
         cost_of(&what, one, &mut store, &mut figures)?;
     }
+    for (nodes, places) in [(4, 2), (200, 20), (200, 300)] {
+        let name = format!("connection_limit provider-{nodes}-{places}.example");
+        let what = format!("for places, {nodes} nodes hand {places} on in every second one");
+        cost_of(&what, |turn| hand_on(&name, turn, nodes, places), &mut store, &mut figures)?;
+    }
     memory_of_redis(&mut store, &mut figures)?;
     memory_of_node(&mut figures)?;
     Ok(figures)
+}
+
+/// All want one more than they keep, which are more than there are. Each asks twice: it hears what it was given, and gives
+/// that on to who waits longest.
+fn hand_on(name: &str, turn: u64, nodes: u64, places: u32) -> (Life, Ask) {
+    let each = places.div_ceil(nodes as u32);
+    (turn_of(turn / 2, nodes), count(name, turn + 1, places, each - 1, each))
 }
 
 fn turn_of(turn: u64, nodes: u64) -> Life {
@@ -62,7 +74,7 @@ fn count(name: &str, turn: u64, limit: u32, keep: u32, want: u32) -> Ask {
     Ask::Count { name: name.into(), turn, limit, keep, want }
 }
 
-/// All at one time: nobody's life ends meanwhile.
+/// At the beginning.
 fn ask(store: &mut RealStore, life: Life, asks: &[Ask]) -> anyhow::Result<Vec<Answer>> {
     let ticket = store.send(life, asks, 1)?;
     Ok(store.receive(ticket, asks)?.answers)
@@ -83,7 +95,8 @@ fn cost_of(
         let mut tickets = Vec::new();
         for turn in batch * BATCH..(batch + 1) * BATCH {
             let (life, ask) = one(turn);
-            tickets.push((store.send(life, std::slice::from_ref(&ask), 1)?, ask));
+            // One each microsecond: nobody's life ends meanwhile.
+            tickets.push((store.send(life, std::slice::from_ref(&ask), turn)?, ask));
         }
         for (ticket, ask) in tickets {
             let told = store.receive(ticket, std::slice::from_ref(&ask))?;
