@@ -97,8 +97,9 @@ impl Warming {
     async fn ask(&mut self, today: Day) -> Result<(), Disagreement> {
         let is_due = |last: Option<Instant>, pause| last.is_none_or(|last| self.clock.now() >= last + pause);
         let (may_ask, must_tell) = (is_due(self.seen.asked, ASK), is_due(self.seen.told, TELL));
-        let has_open = self.fleet.first_days(|days| !days.open().is_empty());
-        if !may_ask && !(has_open && self.seen.why.is_none()) {
+        // What is open is asked at once, but not again and again of somebody who does not answer.
+        let is_urgent = self.seen.why.is_none() && self.fleet.first_days(|days| !days.open().is_empty());
+        if !may_ask && !is_urgent {
             return Ok(());
         }
         self.seen.asked = Some(self.clock.now());

@@ -97,9 +97,9 @@ impl FirstDays {
         if today != self.day {
             let is_next = today == self.day.saturating_add(1);
             if is_next {
-                self.day = today
+                self.day = today;
             } else {
-                self.jumped(today)
+                self.jumped(today);
             }
             self.news.unkept = true;
         }
