@@ -26,7 +26,7 @@ fn engine() -> Engine {
             address: None,
             ehlo_name: name,
             names_itself: true,
-            warmup: None,
+            warmup: Vec::new(),
             ways: vec![Way::Direct],
         })
     };

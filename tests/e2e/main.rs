@@ -44,4 +44,5 @@ mod spool;
 mod support;
 mod swaks;
 mod trace;
+mod warming;
 mod ways;

@@ -12,6 +12,7 @@ use egret_shared::clock::Clock;
 use egret_shared::limits::Limits;
 use egret_shared::redis::{Redis, RedisOptions};
 use egret_shared::registry::book::Book;
+use egret_shared::registry::first_days::FirstDays;
 use egret_shared::registry::record::{NodeRecord, ProxyRecord};
 use egret_shared::registry::store::Registry;
 use egret_shared::sockets::ledger::Announced;
@@ -25,12 +26,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::limits::degraded;
-use super::reload::Reloader;
+use super::reload::{Defined, Reloader};
 use super::sessions;
 use super::standing::From;
+use super::warming::{Looked, Warming};
 use crate::delivery::Claims;
 use crate::elsewhere::kept;
 use crate::queue::run::Queues;
+use crate::routing::discover::Discovered;
 
 /// Between two looks into the registry.
 const LOOK: Duration = Duration::from_millis(250);
@@ -46,7 +49,11 @@ pub(crate) struct Fleet(Arc<Mutex<Known>>);
 #[derive(Default)]
 struct Known {
     proxies: Book<ProxyRecord>,
+    /// How often they have changed.
+    changes: u64,
     nodes: Book<NodeRecord>,
+    /// On which days addresses that are warmed up were there first.
+    first_days: FirstDays,
     /// Records that are not as they should be.
     wrong: Vec<String>,
 }
@@ -63,6 +70,38 @@ impl Fleet {
     /// Proxies that announce themselves.
     pub fn proxies(&self) -> Vec<ProxyRecord> {
         self.0.lock().proxies.known().cloned().collect()
+    }
+
+    /// What they make of the pools that are defined.
+    pub fn discovered(&self, defined: &Defined) -> Discovered {
+        defined.with(&self.proxies(), |address| self.first_days(|days| days.first(address)))
+    }
+
+    /// How often the proxies have changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.0.lock().changes
+    }
+
+    /// Takes those of before for known.
+    fn remember(&self, proxies: Vec<ProxyRecord>) {
+        let mut known = self.0.lock();
+        known.proxies.remember(proxies);
+        known.changes += 1;
+    }
+
+    /// What the registry says of proxies. Returns whether anything has changed but what changes all the time.
+    fn learn(&self, found: Vec<ProxyRecord>, wrong: Vec<String>, clock: &Clock) -> bool {
+        let mut known = self.0.lock();
+        known.wrong = wrong;
+        let has_changed = known.proxies.learn(found, clock.now());
+        known.changes += u64::from(has_changed);
+        gauge!("egret_mta_fleet_proxies").set(known.proxies.known().count() as f64);
+        has_changed
+    }
+
+    /// Does something with the first days of addresses.
+    pub(super) fn first_days<T>(&self, act: impl FnOnce(&mut FirstDays) -> T) -> T {
+        act(&mut self.0.lock().first_days)
     }
 
     /// Which of them announces which endpoint.
@@ -116,7 +155,15 @@ impl Member {
             drain.cancelled().await;
             changed.notify_one();
         });
-        tasks.spawn(follow(registry, self.fleet, self.reloader, self.clock, kept));
+        let warming = Warming {
+            fleet: self.fleet.clone(),
+            reloader: self.reloader.clone(),
+            clock: self.clock.clone(),
+            directory: self.kept.clone(),
+            agreement: registry.agreement(),
+            seen: Looked::default(),
+        };
+        tasks.spawn(follow(registry, self.fleet, self.reloader, self.clock, kept, warming));
         (announcing, tasks)
     }
 
@@ -170,10 +217,12 @@ struct Kept {
 
 impl Kept {
     /// Takes those of before for known.
-    async fn remember(&self, fleet: &Fleet, reloader: &Reloader) {
+    async fn remember(&self, fleet: &Fleet, reloader: &Reloader, warming: &mut Warming) {
+        warming.remember();
         let proxies = kept::read_proxies(&self.directory, &self.redis);
         if !proxies.is_empty() {
-            fleet.0.lock().proxies.remember(proxies);
+            fleet.remember(proxies);
+            warming.look(true).await;
             reloader.announced().await;
         }
     }
@@ -188,27 +237,20 @@ impl Kept {
 }
 
 /// Follows the registry.
-async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clock, kept: Kept) {
-    kept.remember(&fleet, &reloader).await;
+async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clock, kept: Kept, mut warming: Warming) {
+    kept.remember(&fleet, &reloader, &mut warming).await;
     let (mut told, mut looks) = (Told::default(), 0u32);
     let (mut proxies, mut nodes) = (registry.watch::<ProxyRecord>(), registry.watch::<NodeRecord>());
     loop {
-        match proxies.look().await {
+        let looked = proxies.look().await;
+        let is_there = looked.is_ok();
+        let has_changed = match looked {
             Ok((found, wrong)) => {
                 if reloader.standing.good(From::Registry) {
                     info!("the registry answers again");
                 }
                 told.wrong(&wrong);
-                let has_changed = {
-                    let mut known = fleet.0.lock();
-                    known.wrong = wrong;
-                    known.proxies.learn(found, clock.now())
-                };
-                gauge!("egret_mta_fleet_proxies").set(fleet.0.lock().proxies.known().count() as f64);
-                if has_changed && let Some(twice) = reloader.announced().await {
-                    told.twice(twice);
-                    kept.keep(fleet.proxies()).await;
-                }
+                fleet.learn(found, wrong, &clock)
             }
             Err(why) => {
                 fleet.0.lock().proxies.away();
@@ -216,6 +258,17 @@ async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clo
                     warn!(%why, "the registry does not answer; proxies that were known stay in use");
                 }
                 told.is_away = true;
+                false
+            }
+        };
+        // First the days, so that no address is used before its day is known.
+        let has_new_days = warming.look(is_there).await;
+        if (has_changed || has_new_days)
+            && let Some(twice) = reloader.announced().await
+        {
+            told.twice(twice);
+            if has_changed {
+                kept.keep(fleet.proxies()).await;
             }
         }
         if looks.is_multiple_of(LOOKS_PER_NODES) {

@@ -20,6 +20,7 @@ mod shelf;
 mod smtp_in;
 mod standing;
 pub(crate) mod tls;
+mod warming;
 
 use std::io;
 use std::net::SocketAddr;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use egret_shared::config::Complaints;
 use egret_shared::journal::Journal;
+use egret_shared::registry::record::ProxyRecord;
 use metrics::counter;
 use tokio::signal::unix::Signal;
 use tokio::sync::Mutex;
@@ -31,6 +32,7 @@ use crate::intake::Signing;
 use crate::queue::run::Queues;
 use crate::routing::discover::{Discovered, Discovery};
 use crate::routing::pool::Pool;
+use crate::routing::warmup::Day;
 use crate::users::Logins;
 
 /// The sections whose keys hold at once.
@@ -86,6 +88,11 @@ pub(crate) struct Defined {
 }
 
 impl Defined {
+    /// What is announced makes this of it; `first_day` says when an address was there first.
+    pub(super) fn with(&self, announced: &[ProxyRecord], first_day: impl Fn(IpAddr) -> Option<Day>) -> Discovered {
+        self.discovery.pools(&self.pools, announced, first_day)
+    }
+
     pub(super) fn of(config: &Config) -> Self {
         let (pools, discovery) = (config.pools.clone(), config.discovery.clone());
         Self { pools, default_pool: config.default_pool.clone(), discovery }
@@ -131,8 +138,7 @@ impl Reloader {
 
     /// What the proxies that announce themselves make of the pools.
     pub(crate) fn discovered(&self) -> Discovered {
-        let defined = self.defined.load();
-        defined.discovery.pools(&defined.pools, &self.fleet.proxies())
+        self.fleet.discovered(&self.defined.load())
     }
 
     /// Other proxies have announced themselves: their addresses come into the pools that look for them. Returns which
@@ -146,6 +152,11 @@ impl Reloader {
         self.queues.ask(move |engine, now, acts| drop(engine.set_pools(pools, default_pool, now, acts))).await.ok()?;
         info!(sources, unused = ?found.unused, "proxies have announced other things; the pools follow");
         Some(found.twice)
+    }
+
+    /// The pools as they are configured; another value after each reload.
+    pub(super) fn defined(&self) -> Arc<Defined> {
+        self.defined.load_full()
     }
 
     /// Where configuration comes from besides the main file, by what is in force.
@@ -231,7 +242,7 @@ impl Reloader {
         let next = self.live.next(&config)?;
         let (options, leads, live) = (config.queue, next.leads, self.live.clone());
         let (defined, default_pool) = (Defined::of(&config), config.default_pool.clone());
-        let pools = defined.discovery.pools(&defined.pools, &self.fleet.proxies()).pools;
+        let pools = self.fleet.discovered(&defined).pools;
         let (queues, told_of) = (next.queues.clone(), [("shaping", next.shapes), ("queues", next.tells_queues)]);
         rollup::tell(config.notes());
         let told = self.queues.ask(move |engine, now, acts| {

@@ -100,6 +100,7 @@ fn sources(told: &Value, out: &mut String) {
             (Some(true), Some(why)) => format!("ok by another way: {why}"),
             (_, why) => format!("rests: {}", why.unwrap_or(&"")),
         };
+        let state = items(&source["warmup"]).map(warmup).fold(state, |state, plan| format!("{state}; {plan}"));
         let held = items(&source["ways"]).map(|way| way["proxy"].as_str().unwrap_or("this host")).collect::<Vec<_>>();
         let pools = source["pools"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
         let pools = pools.collect::<Vec<_>>().join(" ");
@@ -112,6 +113,15 @@ fn sources(told: &Value, out: &mut String) {
     if more > 0 {
         let _ = writeln!(out, "and {more} more; --json shows all");
     }
+}
+
+/// Where a source stands in a plan of warm-up.
+fn warmup(plan: &Value) -> String {
+    if plan["day"] == 0 {
+        return format!("its warm-up begins on {}", word(&plan["start"]));
+    }
+    let messages = plan["messages"].as_u64().map(|most| format!(", {most} messages to a site")).unwrap_or_default();
+    format!("day {} of {} of its warm-up{messages}", word(&plan["day"]), word(&plan["days"]))
 }
 
 /// What is used of limits, the fullest first.
@@ -204,6 +214,12 @@ mod tests {
             "sources": [
                 { "source": "s", "address": null, "pools": { "main": 1 }, "ways": [{ "proxy": null }], "is_usable": true, "sessions": 0 },
                 { "source": "t", "address": "192.0.2.1", "pools": {}, "ways": [{ "proxy": "p", "why": "gone" }], "is_usable": false, "sessions": 0 },
+                {
+                    "source": "u", "address": "192.0.2.2", "pools": {}, "ways": [{ "proxy": "p" }], "is_usable": true, "sessions": 0,
+                    "warmup": [
+                        { "start": "2026-12-01", "day": 3, "days": 9, "messages": 40 }, { "start": "2026-12-05", "day": 0, "days": 2 },
+                    ],
+                },
             ],
         });
         let limit = |name: String| json!({ "name": name, "kind": "quota", "day": 20_000, "used": 7 });
@@ -219,6 +235,7 @@ mod tests {
             "p      1        10.0.0.5:1080  warm eu  1/2   2/9       not used: it drains\n",
             "s       -          main   this host  0         ok\n",
             "t       192.0.2.1         p          0         rests: gone\n",
+            "u       192.0.2.2         p          0         ok; day 3 of 9 of its warm-up, 40 messages to a site; its warm-up begins on 2026-12-05\n",
             "limits of queues  kind   used                         by\n",
             "site              count  2 held, 3 wanted             a.test 2\n",
             "pace              rate   0 of 5 left, one each 600ms  -\n",

@@ -25,6 +25,7 @@ pub(super) fn selector(pool: &str, section: &Section<'_>) -> Option<Selector> {
         "[]",
         "Only announced addresses in one of these networks or ranges.",
     );
+    let warmup = super::warmup::of_found(&section);
     tags.extend(tag);
     if let Some(bad) = tags.iter().find(|tag| !is_name(tag)) {
         section.complain("tags", format!("holds {bad:?}; tags are of letters, digits and `.-_`"));
@@ -38,7 +39,7 @@ pub(super) fn selector(pool: &str, section: &Section<'_>) -> Option<Selector> {
             "is missing, and so are tags and addresses; every address of every proxy is \"0.0.0.0/0\" and \"::/0\"",
         );
     }
-    Some(Selector { pool: pool.into(), tags, addresses })
+    Some(Selector { pool: pool.into(), tags, addresses, warmup })
 }
 
 /// How announced proxies are used.

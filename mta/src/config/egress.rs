@@ -71,7 +71,7 @@ fn source(name: &str, section: &Section<'_>, known: &Named<Proxy>, hostname: &st
     if let Some(name) = ehlo_name.as_deref().filter(|name| !super::is_host_name(name)) {
         section.complain("ehlo_name", format!("{name:?} is not a host name"));
     }
-    let warmup = super::warmup::build(section).map(Arc::new);
+    let warmup = super::warmup::build(name, section).into_iter().collect();
     let ways = ways(section, proxy, proxies, known)?;
     let must_name = |way: &Way| way.proxy().is_some_and(|proxy| proxy.dialect != Dialect::Connect);
     if address.is_none() && ways.iter().any(must_name) {
@@ -104,7 +104,14 @@ fn ways(section: &Section<'_>, one: Option<String>, several: Vec<String>, known:
 
 fn implicit_source(hostname: &str) -> Source {
     let ways = vec![Way::Direct];
-    Source { name: IMPLICIT.into(), address: None, ehlo_name: hostname.into(), names_itself: false, ways, warmup: None }
+    Source {
+        name: IMPLICIT.into(),
+        address: None,
+        ehlo_name: hostname.into(),
+        names_itself: false,
+        ways,
+        warmup: Vec::new(),
+    }
 }
 
 fn pool(

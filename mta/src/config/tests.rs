@@ -289,3 +289,33 @@ fn a_rule_over_answers_that_could_not_work_is_told_where_it_stands() {
         assert!(told.starts_with(line) && told.contains(what), "{to}: {told}");
     }
 }
+
+#[test]
+fn a_plan_of_warm_up_is_dated_by_its_section_or_for_what_is_found_by_each_address() {
+    let redis = "[redis]\naddress = [\"127.0.0.1:6379\"]\n";
+    let of_source =
+        "[source.a]\n[source.a.warmup]\nstart = \"2026-12-01\"\nmessages = [5, 10]\nby = { google = [1] }\n";
+    let of_found = "[pool.p.discover]\ntag = \"new\"\n[pool.p.discover.warmup]\nmessages = [5, 10]\n";
+    let root = "default_pool = \"own\"\n";
+    let text = format!("{root}{MINIMAL}{redis}{of_source}[pool.own]\nsources = {{ a = 1 }}\n{of_found}");
+    let config = built(&text);
+    let source = &config.pools.iter().find(|pool| &*pool.name == "own").expect("the pool").members[0].0;
+    assert_eq!((&*source.warmup[0].of, source.warmup[0].start, source.warmup[0].plan.days()), ("a", 20_788, 2));
+    let found = config.discovery.selectors[0].warmup.as_ref().expect("a plan");
+    assert_eq!((found.start, &found.plan.messages[..]), (None, &[5, 10][..]));
+    let dated = text.replace("discover.warmup]\n", "discover.warmup]\nstart = \"2026-12-02\"\n");
+    assert_eq!(built(&dated).discovery.selectors[0].warmup.as_ref().and_then(|w| w.start), Some(20_789));
+    for (from, to, what) in [
+        ("start = \"2026-12-01\"\n", "", "source.a.warmup.start: is missing"),
+        (
+            "discover.warmup]\nmessages = [5, 10]",
+            "discover.warmup]\nby = { google = [1] }",
+            "pool.p.discover.warmup.messages: is missing",
+        ),
+        ("discover.warmup]\n", "discover.warmup]\nstart = \"tomorrow\"\n", "pool.p.discover.warmup.start: "),
+        ("discover.warmup]\n", "discover.warmup]\nbegin = \"2026-12-02\"\n", "pool.p.discover.warmup.begin"),
+    ] {
+        let told = complaints(&text.replace(from, to));
+        assert!(told.len() == 1 && told[0].contains(what), "{told:?}");
+    }
+}

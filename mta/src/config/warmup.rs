@@ -1,10 +1,10 @@
-//! `[source.NAME.warmup]`: the plan by which a new address sends more from day to day. Floor 5.
-
-use std::collections::BTreeMap;
+//! `[source.NAME.warmup]` and `[pool.NAME.discover.warmup]`: the plan by which a new address sends more from day to day.
+//! Floor 5.
 
 use egret_shared::config::Section;
 
-use crate::routing::warmup::{Day, Warmup};
+use crate::routing::discover::FoundWarmup;
+use crate::routing::warmup::{Day, Plan, Warmup};
 
 /// A day as it is written: `"2026-12-01"`.
 struct Date(Day);
@@ -21,13 +21,32 @@ impl std::str::FromStr for Date {
 
 egret_shared::config_value_from_str!(Date => "a date");
 
-/// The plan of a source, if its section holds one.
-pub(super) fn build(source: &Section<'_>) -> Option<Warmup> {
+/// The plan of the source `name`, if its section holds one.
+pub(super) fn build(name: &str, source: &Section<'_>) -> Option<Warmup> {
     let section = source.section("warmup");
     let start = section.optional::<Date>(
         "start",
         "The first day of the plan (UTC), like \"2026-12-01\"; before it the source sends nothing, after the last day as much as it can.",
     );
+    let plan = plan(&section);
+    if section.is_present() && start.is_none() && !section.skip("start") {
+        section.complain("start", "is missing; write the first day, like \"2026-12-01\"");
+    }
+    Some(Warmup { of: name.into(), start: start?.0, plan: plan?.into() })
+}
+
+/// The plan of addresses that are found, if the section of how they are found holds one.
+pub(super) fn of_found(discover: &Section<'_>) -> Option<FoundWarmup> {
+    let section = discover.section("warmup");
+    let start = section.optional::<Date>(
+        "start",
+        "The first day of the plan (UTC), like \"2026-12-01\", for all addresses that are found; without it each begins on the day on which the fleet first saw it here. Addresses that are warm already need it.",
+    );
+    let plan = plan(&section);
+    Some(FoundWarmup { start: start.map(|date| date.0), plan: plan?.into() })
+}
+
+fn plan(section: &Section<'_>) -> Option<Plan> {
     let messages = section.with_default::<Vec<u64>>(
         "messages",
         "[]",
@@ -40,12 +59,8 @@ pub(super) fn build(source: &Section<'_>) -> Option<Warmup> {
     if !section.is_present() {
         return None;
     }
-    if start.is_none() && !section.skip("start") {
-        section.complain("start", "is missing; write the first day, like \"2026-12-01\"");
-    }
     if messages.is_empty() {
         section.complain("messages", "is missing; write how many messages each day may have, like [50, 100, 200]");
     }
-    let by: BTreeMap<_, _> = by.into_iter().collect();
-    Some(Warmup { start: start?.0, messages, by })
+    Some(Plan { messages, by: by.into_iter().collect() })
 }

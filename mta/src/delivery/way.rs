@@ -250,7 +250,7 @@ mod tests {
             address: Some([192, 0, 2, 1].into()),
             ehlo_name: "a.test".into(),
             names_itself: true,
-            warmup: None,
+            warmup: Vec::new(),
             ways: vec![Way::Direct],
         };
         assert_eq!(username("egress-{source}", &source), Ok("egress-192.0.2.1".to_owned()));

@@ -1,11 +1,12 @@
-//! The last good document of a URL, and the proxies that were announced last, kept in the spool's directory so that a
-//! start needs neither server. Floor 3. Touches files.
+//! The last good document of a URL, the proxies that were announced last, and on which days their addresses were there
+//! first, kept in the spool's directory so that a start needs no server. Floor 3. Touches files.
 //! Always: the file is whole, the old one or the new one, whenever the power fails.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use egret_shared::registry::first_days::FirstDays;
 use egret_shared::registry::record::{ProxyRecord, Record as _};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 const NAME: &str = "egress-url.toml";
 /// The name of the file of proxies.
 const PROXIES: &str = "announced-proxies.json";
+
+/// The name of the file of first days.
+const FIRST_DAYS: &str = "first-days.json";
 
 /// Proxies that were announced.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +43,21 @@ pub fn write_proxies(directory: &Path, redis: &str, proxies: &[ProxyRecord]) -> 
         serde_json::to_vec(&Announced { redis: redis.to_owned(), proxies }).map_err(|error| error.to_string())?;
     let told = |error: io::Error| format!("{}: {error}", directory.join(PROXIES).display());
     replace(directory, PROXIES, &text).map_err(told)
+}
+
+/// The first days of addresses; none if nothing is kept, or it cannot be read. Whichever Redis they were agreed on by: an
+/// address that is warm is so also when Redis is another one.
+pub fn read_first_days(directory: &Path) -> FirstDays {
+    FirstDays::read(&fs::read_to_string(directory.join(FIRST_DAYS)).unwrap_or_default())
+}
+
+/// Keeps them. Blocks.
+///
+/// # Errors
+/// What the operating system says; the text names the file.
+pub fn write_first_days(directory: &Path, text: &str) -> Result<(), String> {
+    let told = |error: io::Error| format!("{}: {error}", directory.join(FIRST_DAYS).display());
+    replace(directory, FIRST_DAYS, text.as_bytes()).map_err(told)
 }
 
 /// Where the document is kept.
@@ -92,6 +111,18 @@ mod tests {
         write(&path, "http://a/", "x = 1\n").expect("kept");
         assert!(read(&path, "http://a/").is_some_and(|text| text.ends_with("\nx = 1\n")));
         assert_eq!(read(&path, "http://b/"), None);
+    }
+
+    #[test]
+    fn first_days_that_are_kept_are_there_and_damage_is_as_if_there_were_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut days = FirstDays::default();
+        days.see(&[[192, 0, 2, 1].into()].into(), 100);
+        days.suppose();
+        write_first_days(directory.path(), &days.write()).expect("kept");
+        assert_eq!(read_first_days(directory.path()).all(), days.all());
+        fs::write(directory.path().join(FIRST_DAYS), "{").expect("written");
+        assert!(read_first_days(directory.path()).is_empty());
     }
 
     #[test]

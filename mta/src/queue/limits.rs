@@ -14,7 +14,7 @@ use super::meter::{Reached, Waiter};
 use super::ready::{Limited, Ready};
 use super::words::{Act, EntryKey};
 use crate::dns::site::Site;
-use crate::routing::warmup::{Quota, day_of};
+use crate::routing::warmup::{Quota, day_of, quotas};
 
 /// A path that must wait longer than this gives what waits in its ready queue to the other sources of the pool.
 pub(super) const LONG_WAIT: Duration = Duration::from_secs(5);
@@ -31,21 +31,23 @@ impl Engine {
 
     /// What the choice of a path for one message takes.
     pub(super) fn take_choice(&mut self, key: ReadyKey, now: UnixMs) -> Result<(), Reached> {
-        let (ready, quota) = (&self.ready[key], self.quota_of(key, now));
+        let (ready, quotas) = (&self.ready[key], self.quotas_of(key, now));
         self.meter.take(&ready.budget.choosing, now)?;
-        if let Some(quota) = quota {
-            let taken = self.meter.take_quota(&quota, now);
-            taken.inspect_err(|_| self.meter.give_back(&ready.budget.choosing, now))?;
+        for (at, quota) in quotas.iter().enumerate() {
+            self.meter.take_quota(quota, now).inspect_err(|_| {
+                quotas[..at].iter().for_each(|taken| self.meter.give_back_quota(taken, now));
+                self.meter.give_back(&ready.budget.choosing, now);
+            })?;
         }
         self.ready[key].unchosen = None;
         Ok(())
     }
 
-    /// The quota of today, if the source of a path is being warmed up.
-    fn quota_of(&self, key: ReadyKey, now: UnixMs) -> Option<Quota> {
-        let ready = self.ready.get(key)?;
-        let (source, site) = (&ready.source, self.sites.get(ready.site)?);
-        source.warmup.as_ref()?.quota(&source.name, &site.site.name, ready.budget.provider.as_deref(), day_of(now))
+    /// The quotas of today, if the source of a path is being warmed up.
+    fn quotas_of(&self, key: ReadyKey, now: UnixMs) -> Vec<Quota> {
+        let Some(ready) = self.ready.get(key) else { return Vec::new() };
+        let Some(site) = self.sites.get(ready.site) else { return Vec::new() };
+        quotas(&ready.source.warmup, &site.site.name, ready.budget.provider.as_deref(), day_of(now))
     }
 
     /// A path may not send now.
@@ -102,7 +104,7 @@ impl Engine {
 
     /// What an entry took on its way into a ready queue that it leaves without a try.
     pub(super) fn untake(&self, ready: ReadyKey, entry: EntryKey, now: UnixMs) {
-        if let Some(quota) = self.quota_of(ready, now) {
+        for quota in self.quotas_of(ready, now) {
             self.meter.give_back_quota(&quota, now);
         }
         if let Some(ready) = self.ready.get(ready) {

@@ -80,7 +80,7 @@ fn source(name: &str) -> Arc<Source> {
         address: Some([127, 0, 0, 1].into()),
         ehlo_name: name,
         names_itself: true,
-        warmup: None,
+        warmup: Vec::new(),
         ways: vec![Way::Direct],
     })
 }

@@ -1,9 +1,9 @@
 //! Pools whose sources are found at run time: the addresses that proxies announce. Pure. Floor 1.
 //! Always: what a proxy announces leads mail only to it, within the networks and with the credentials that the configuration
 //! names; a source that the configuration defines is never replaced; the same announcements give the same pools, in the
-//! same order.
+//! same order; an address whose warm-up begins on a day that is not known yet is in no pool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use egret_shared::registry::record::{Endpoint, ProxyRecord};
 
 use super::pool::Pool;
 use super::source::{Credentials, Dialect, Proxy, Source, Way};
+use super::warmup::{Day, Plan, Warmup};
 
 /// Which announced addresses are in a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,17 @@ pub struct Selector {
     pub tags: Vec<String>,
     /// The address must be in one of these, if there are any.
     pub addresses: Vec<Range>,
+    /// How addresses that are found are warmed up.
+    pub warmup: Option<FoundWarmup>,
+}
+
+/// How addresses that are found are warmed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundWarmup {
+    /// The first day of all; without it each begins on its own.
+    pub start: Option<Day>,
+    /// How much from then on.
+    pub plan: Arc<Plan>,
 }
 
 impl Selector {
@@ -84,15 +96,62 @@ pub struct Discovered {
     pub twice: BTreeMap<IpAddr, Vec<String>>,
     /// Proxies that are not used, and why.
     pub unused: BTreeMap<String, String>,
+    /// Addresses whose warm-up begins on a day of their own, whether it is known or not.
+    pub dated: BTreeSet<IpAddr>,
 }
 
 impl Discovery {
-    /// The pools of `defined`, with what `announced` adds to them.
-    pub fn pools(&self, defined: &[Pool], announced: &[ProxyRecord]) -> Discovered {
+    /// The pools of `defined`, with what `announced` adds to them; `first_day` says when an address was there first.
+    pub fn pools(
+        &self,
+        defined: &[Pool],
+        announced: &[ProxyRecord],
+        first_day: impl Fn(IpAddr) -> Option<Day>,
+    ) -> Discovered {
         let mut found = Discovered { pools: defined.to_vec(), ..Discovered::default() };
         if self.selectors.is_empty() {
             return found;
         }
+        let holders = self.holders(announced, &mut found);
+        let sources: Vec<&Arc<Source>> = defined.iter().flat_map(|p| &p.members).map(|(source, _)| source).collect();
+        let taken: BTreeSet<&str> = sources.iter().map(|source| &*source.name).collect();
+        let mut by_address: BTreeMap<IpAddr, Vec<&Source>> = BTreeMap::new();
+        for source in &sources {
+            if let Some(address) = source.address {
+                by_address.entry(address).or_default().push(source);
+            }
+        }
+        for (address, ways) in holders {
+            if ways.len() > 1 {
+                found.twice.insert(address, ways.iter().map(|(record, _)| record.name.clone()).collect());
+            }
+            let wanting = |selector: &&Selector| ways.iter().any(|(record, _)| selector.wants(record, address));
+            let selectors: Vec<&Selector> = self.selectors.iter().filter(wanting).collect();
+            let source = self.source(address, ways.iter().map(|(_, way)| way.clone()).collect());
+            if taken.contains(&*source.name) {
+                continue;
+            }
+            let warmup = match by_address.get(&address) {
+                Some(defined) => Some(plans_of(defined)),
+                None => plans(&selectors, address, &first_day, &mut found.dated),
+            };
+            // Until its day is known it could send too much.
+            let Some(warmup) = warmup else { continue };
+            let source = Arc::new(Source { warmup, ..source });
+            let wants = |pool: &&mut Pool| selectors.iter().any(|selector| selector.pool == pool.name);
+            for pool in found.pools.iter_mut().filter(wants) {
+                pool.members.push((source.clone(), 1));
+            }
+        }
+        found
+    }
+
+    /// Who holds each address, in the order of the names. Proxies that are not used are told.
+    fn holders<'r>(
+        &self,
+        announced: &'r [ProxyRecord],
+        found: &mut Discovered,
+    ) -> BTreeMap<IpAddr, Vec<(&'r ProxyRecord, Way)>> {
         let mut sorted: Vec<&ProxyRecord> = announced.iter().collect();
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
         let mut holders: BTreeMap<IpAddr, Vec<(&ProxyRecord, Way)>> = BTreeMap::new();
@@ -108,29 +167,21 @@ impl Discovery {
                 holders.entry(address.address).or_default().push((record, Way::Proxy(proxy.clone())));
             }
         }
-        let taken: Vec<Arc<str>> =
-            defined.iter().flat_map(|p| &p.members).map(|(source, _)| source.name.clone()).collect();
-        for (address, ways) in holders {
-            if ways.len() > 1 {
-                found.twice.insert(address, ways.iter().map(|(record, _)| record.name.clone()).collect());
-            }
-            let wanting = |selector: &&Selector| ways.iter().any(|(record, _)| selector.wants(record, address));
-            let pools: Vec<&Arc<str>> = self.selectors.iter().filter(wanting).map(|selector| &selector.pool).collect();
-            let source = Arc::new(self.source(address, ways.iter().map(|(_, way)| way.clone()).collect()));
-            if !taken.contains(&source.name) {
-                for pool in found.pools.iter_mut().filter(|pool| pools.contains(&&pool.name)) {
-                    pool.members.push((source.clone(), 1));
-                }
-            }
-        }
-        found
+        holders
     }
 
     fn source(&self, address: IpAddr, ways: Vec<Way>) -> Source {
         let text = address.to_string();
         let own = self.ehlo_name.as_ref().map(|name| name.replace("{address}", &with_hyphens(&text)));
         let ehlo_name = own.as_deref().unwrap_or(&self.hostname).into();
-        Source { name: text.into(), address: Some(address), ehlo_name, names_itself: own.is_some(), ways, warmup: None }
+        Source {
+            name: text.into(),
+            address: Some(address),
+            ehlo_name,
+            names_itself: own.is_some(),
+            ways,
+            warmup: Vec::new(),
+        }
     }
 
     /// The proxy behind a record.
@@ -155,6 +206,30 @@ impl Discovery {
         let name = record.name.as_str().into();
         Ok(Arc::new(Proxy { name, address, dialect: self.dialect, credentials, tls, admin }))
     }
+}
+
+/// The plans of an address that the configuration has given to sources of its own: theirs hold, and count both together.
+fn plans_of(defined: &[&Source]) -> Vec<Warmup> {
+    defined.iter().flat_map(|source| source.warmup.iter().cloned()).collect()
+}
+
+/// The plans by which an address is found; `None` if it is not known when one of them begins.
+fn plans(
+    selectors: &[&Selector],
+    address: IpAddr,
+    first_day: impl Fn(IpAddr) -> Option<Day>,
+    dated: &mut BTreeSet<IpAddr>,
+) -> Option<Vec<Warmup>> {
+    let of: Arc<str> = address.to_string().into();
+    let plans = selectors.iter().filter_map(|selector| selector.warmup.as_ref());
+    let mut begins = |found: &FoundWarmup| {
+        let start = found.start.or_else(|| {
+            dated.insert(address);
+            first_day(address)
+        })?;
+        Some(Warmup { of: of.clone(), start, plan: found.plan.clone() })
+    };
+    plans.map(&mut begins).collect()
 }
 
 /// An address as a label of a DNS name.
@@ -188,8 +263,9 @@ mod tests {
 
     fn discovery() -> Discovery {
         let range = |text: &str| text.parse().expect("a range");
-        let warm = Selector { pool: "warm".into(), tags: vec!["warm".to_owned()], addresses: Vec::new() };
-        let net = Selector { pool: "net".into(), tags: Vec::new(), addresses: vec![range("192.0.2.0/28")] };
+        let selector = |pool: &str, tags, addresses| Selector { pool: pool.into(), tags, addresses, warmup: None };
+        let warm = selector("warm", vec!["warm".to_owned()], Vec::new());
+        let net = selector("net", Vec::new(), vec![range("192.0.2.0/28")]);
         Discovery {
             selectors: vec![warm, net],
             ehlo_name: Some("{address}.out.test".to_owned()),
@@ -199,6 +275,10 @@ mod tests {
             tls: None,
             networks: vec![range("10.0.0.0/8")],
         }
+    }
+
+    fn undated(_: IpAddr) -> Option<Day> {
+        None
     }
 
     fn members(found: &Discovered, pool: &str) -> Vec<(String, String)> {
@@ -221,13 +301,17 @@ mod tests {
     fn pools_get_what_fits_and_an_address_of_two_proxies_has_two_ways() {
         let b = proxy("b", &["warm", "eu"], &[("192.0.2.1", "held"), ("192.0.2.99", "held"), ("192.0.2.3", "missing")]);
         let a = proxy("a", &[], &[("192.0.2.1", "held"), ("192.0.2.2", "held"), ("2001:db8::1", "held")]);
-        let found = discovery().pools(&defined(), &[b.clone(), a.clone()]);
+        let found = discovery().pools(&defined(), &[b.clone(), a.clone()], undated);
         assert_eq!(members(&found, "warm"), [pair("192-0-2-1.out.test", "a b"), pair("192-0-2-99.out.test", "b")]);
         assert_eq!(members(&found, "net"), [pair("192-0-2-1.out.test", "a b"), pair("192-0-2-2.out.test", "a")]);
         assert_eq!(found.twice.into_values().collect::<Vec<_>>(), [["a", "b"]]);
-        assert_eq!(discovery().pools(&defined(), &[a.clone(), b.clone()]).pools, found.pools, "the order says nothing");
+        assert_eq!(
+            discovery().pools(&defined(), &[a.clone(), b.clone()], undated).pools,
+            found.pools,
+            "the order says nothing"
+        );
         let drains = ProxyRecord { draining: true, ..a };
-        let found = discovery().pools(&defined(), &[drains, b]);
+        let found = discovery().pools(&defined(), &[drains, b], undated);
         assert_eq!(members(&found, "net"), [pair("192-0-2-1.out.test", "b")]);
         assert_eq!(found.unused["a"], "it drains");
     }
@@ -236,16 +320,69 @@ mod tests {
     fn a_proxy_where_none_should_be_gets_nothing_and_what_is_defined_stays() {
         let mut stranger = proxy("x", &["warm"], &[("192.0.2.1", "held")]);
         stranger.endpoints[0].address = ([198, 51, 100, 1], 1080).into();
-        let found = discovery().pools(&defined(), &[stranger]);
+        let found = discovery().pools(&defined(), &[stranger], undated);
         assert!(
             found.pools.iter().all(|pool| pool.members.is_empty()) && found.unused["x"].contains("discover.networks")
         );
         let own = Arc::new(discovery().source([192, 0, 2, 1].into(), vec![Way::Direct]));
         let mut pools = defined();
         pools[0].members.push((own.clone(), 3));
-        let found = discovery().pools(&pools, &[proxy("a", &["warm"], &[("192.0.2.1", "held")])]);
+        let found = discovery().pools(&pools, &[proxy("a", &["warm"], &[("192.0.2.1", "held")])], undated);
         assert_eq!(found.pools[0].members, [(own, 3)]);
         assert!(found.pools[1].members.is_empty(), "one name is one source");
+    }
+
+    /// Warms up what the pools find: `warm` from the first day of each address on, `net` from day `start` on.
+    fn warming(start: Option<Day>) -> Discovery {
+        let found = |start, messages: &[u64]| {
+            let plan = Plan { messages: messages.to_vec(), by: [].into() };
+            Some(FoundWarmup { start, plan: plan.into() })
+        };
+        let mut discovery = discovery();
+        discovery.selectors[0].warmup = found(None, &[5, 10]);
+        discovery.selectors[1].warmup = start.and_then(|start| found(Some(start), &[7]));
+        discovery
+    }
+
+    /// Of each member of a pool the days on which its plans begin, and by whose name they are counted.
+    fn begins(found: &Discovered, pool: &str) -> Vec<Vec<(String, Day)>> {
+        let pool = found.pools.iter().find(|p| *p.name == *pool).expect("the pool");
+        let told = |plan: &Warmup| (plan.of.to_string(), plan.start);
+        pool.members.iter().map(|(source, _)| source.warmup.iter().map(told).collect()).collect()
+    }
+
+    #[test]
+    fn an_address_is_warmed_up_from_its_first_day_on_and_before_that_is_known_it_is_in_no_pool() {
+        let announced = [proxy("a", &["warm"], &[("192.0.2.1", "held"), ("192.0.2.99", "held")])];
+        let known = |address: IpAddr| (address == IpAddr::from([192, 0, 2, 99])).then_some(40);
+        let found = warming(None).pools(&defined(), &announced, known);
+        assert_eq!(begins(&found, "warm"), [[("192.0.2.99".to_owned(), 40)]]);
+        assert!(begins(&found, "net").is_empty(), "an address is warmed up, not its use by one pool");
+        assert_eq!(found.dated.len(), 2, "also the one whose day is not known is asked about");
+        let found = warming(Some(50)).pools(&defined(), &announced, |_| Some(40));
+        let one = |of: &str, start| (of.to_owned(), start);
+        assert_eq!(begins(&found, "net"), [[one("192.0.2.1", 40), one("192.0.2.1", 50)]], "each plan holds");
+        assert_eq!(found.pools[0].members[0].0, found.pools[1].members[0].0, "one source");
+        let mut all = warming(Some(50));
+        all.selectors.remove(0);
+        let found = all.pools(&defined(), &announced, undated);
+        assert_eq!(begins(&found, "net"), [[one("192.0.2.1", 50)]]);
+        assert!(found.dated.is_empty(), "nobody needs to be asked");
+    }
+
+    #[test]
+    fn what_is_said_of_a_source_of_that_address_holds_and_both_are_counted_together() {
+        let announced = [proxy("a", &["warm"], &[("192.0.2.1", "held"), ("192.0.2.2", "held")])];
+        let plan = Warmup { of: "a1".into(), start: 30, plan: Plan::default().into() };
+        let source = |last: u8, name: &str, warmup: Vec<Warmup>| {
+            let source = discovery().source([192, 0, 2, last].into(), vec![Way::Direct]);
+            (Arc::new(Source { name: name.into(), warmup, ..source }), 1)
+        };
+        let own = Pool { name: "own".into(), members: vec![source(1, "a1", vec![plan]), source(2, "a2", Vec::new())] };
+        let pools: Vec<Pool> = defined().into_iter().chain([own]).collect();
+        let found = warming(None).pools(&pools, &announced, undated);
+        assert_eq!(begins(&found, "warm"), [vec![("a1".to_owned(), 30)], vec![]]);
+        assert!(found.dated.is_empty(), "nobody needs to be asked");
     }
 
     #[test]

@@ -175,7 +175,7 @@ mod tests {
             }))
         };
         let ways = proxies.iter().map(way).collect();
-        Source { name: name.into(), address: None, ehlo_name: "e".into(), names_itself: true, ways, warmup: None }
+        Source { name: name.into(), address: None, ehlo_name: "e".into(), names_itself: true, ways, warmup: Vec::new() }
     }
 
     fn fault(party: Party) -> Fault {

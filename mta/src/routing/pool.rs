@@ -84,7 +84,7 @@ mod tests {
                 address: None,
                 ehlo_name: name,
                 names_itself: true,
-                warmup: None,
+                warmup: Vec::new(),
                 ways: vec![Way::Direct],
             })
         };

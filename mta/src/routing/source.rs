@@ -20,8 +20,8 @@ pub struct Source {
     pub names_itself: bool,
     /// How it is reached: the first way that does not rest is used. At least one.
     pub ways: Vec<Way>,
-    /// How much it sends on each day until it is warm.
-    pub warmup: Option<Arc<Warmup>>,
+    /// How much it sends on each day until it is warm; nothing if it is. Of several plans each one holds.
+    pub warmup: Vec<Warmup>,
 }
 
 /// How a source is reached.

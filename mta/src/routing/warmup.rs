@@ -1,26 +1,34 @@
 //! How much a new source may send on each day, until it is warm. Pure: told the day. Floor 0.
-//! Always: before its first day a source sends nothing under its plan, after the last one as much as it can.
+//! Always: before its first day a source sends nothing under its plan, after the last one as much as it can; of several
+//! plans each one holds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
+pub use egret_shared::registry::first_days::Day;
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
 
-/// A day, counted from 1970-01-01 (UTC).
-pub type Day = u32;
-
-/// A source's plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warmup {
-    /// The first day.
-    pub start: Day,
+/// How much, from day to day.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
     /// Messages to each site on each day from the first on.
     pub messages: Vec<u64>,
     /// Other numbers, by provider or by site; those of a provider are for all its sites together.
     pub by: BTreeMap<String, Vec<u64>>,
+}
+
+/// A source's plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warmup {
+    /// The source by whose name the fleet counts what is sent.
+    pub of: Arc<str>,
+    /// The first day.
+    pub start: Day,
+    /// How much from then on.
+    pub plan: Arc<Plan>,
 }
 
 /// What may be sent in a day, and under which name the fleet counts it.
@@ -44,48 +52,92 @@ pub fn end_of(day: Day) -> UnixMs {
     UnixMs((u64::from(day) + 1).saturating_mul(DAY_MS))
 }
 
+impl Plan {
+    /// How many days it has.
+    pub fn days(&self) -> usize {
+        self.by.values().chain([&self.messages]).map(Vec::len).max().unwrap_or(0)
+    }
+}
+
 impl Warmup {
-    /// What `source` may send to a site, of a provider if one is known, on a day; `None` is as much as it can.
-    pub fn quota(&self, source: &str, site: &str, provider: Option<&str>, day: Day) -> Option<Quota> {
-        let of_provider = provider.and_then(|name| Some((name, self.by.get(name)?)));
-        let (scope, messages) = of_provider
-            .or_else(|| Some((site, self.by.get(site)?)))
-            .unwrap_or((provider.unwrap_or(site), &self.messages));
+    /// What the source may send to a site, of a provider if one is known, on a day; `None` is as much as it can.
+    pub fn quota(&self, site: &str, provider: Option<&str>, day: Day) -> Option<Quota> {
+        let Plan { messages, by } = &*self.plan;
+        let of_provider = provider.and_then(|name| Some((name, by.get(name)?)));
+        let (scope, messages) =
+            of_provider.or_else(|| Some((site, by.get(site)?))).unwrap_or((provider.unwrap_or(site), messages));
         let most = match day.checked_sub(self.start) {
             None => 0,
             Some(passed) => *messages.get(passed as usize)?,
         };
-        Some(Quota { name: format!("warmup {source}->{scope}").into(), day, most })
+        Some(Quota { name: format!("warmup {}->{scope}", self.of).into(), day, most })
     }
 
-    /// Whether the plan says nothing any more from a day on.
-    pub fn is_over(&self, day: Day) -> bool {
-        let days = self.by.values().chain([&self.messages]).map(Vec::len).max().unwrap_or(0);
-        day.checked_sub(self.start).is_some_and(|passed| passed as usize >= days)
+    /// Which day of the plan it is, counted from one: zero before the first, `None` after the last.
+    pub fn day_of_plan(&self, day: Day) -> Option<usize> {
+        let at = day.checked_sub(self.start).map_or(0, |passed| passed as usize + 1);
+        (at <= self.plan.days()).then_some(at)
     }
+}
+
+/// What each of the plans lets through; of those that are counted under one name the least.
+pub fn quotas(plans: &[Warmup], site: &str, provider: Option<&str>, day: Day) -> Vec<Quota> {
+    let mut quotas: Vec<Quota> = Vec::new();
+    for quota in plans.iter().filter_map(|plan| plan.quota(site, provider, day)) {
+        match quotas.iter_mut().find(|known| known.name == quota.name) {
+            Some(known) => known.most = known.most.min(quota.most),
+            None => quotas.push(quota),
+        }
+    }
+    quotas
+}
+
+/// A day as people write it: `2026-12-01`.
+pub fn date(day: Day) -> String {
+    let span = jiff::Span::new().try_days(i64::from(day));
+    let date = span.and_then(|days| jiff::civil::date(1970, 1, 1).checked_add(days));
+    // No clock says such a day.
+    date.map_or_else(|_| format!("day {day}"), |date| date.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn warmup(messages: &[u64], by: &[(&str, &[u64])]) -> Warmup {
+        let by = by.iter().map(|(name, messages)| ((*name).to_owned(), messages.to_vec())).collect();
+        Warmup { of: "a1".into(), start: 100, plan: Plan { messages: messages.to_vec(), by }.into() }
+    }
+
     #[test]
     fn a_plan_says_how_much_by_day_and_by_provider() {
-        let plan = Warmup {
-            start: 100,
-            messages: vec![10, 20, 40],
-            by: [("google".to_owned(), vec![5, 6, 7, 8]), ("mx.b.test".to_owned(), vec![1])].into(),
-        };
-        let most = |site, provider, day| plan.quota("a1", site, provider, day).map(|quota| quota.most);
+        let plan = warmup(&[10, 20, 40], &[("google", &[5, 6, 7, 8]), ("mx.b.test", &[1])]);
+        let most = |site, provider, day| plan.quota(site, provider, day).map(|quota| quota.most);
         assert_eq!([99, 100, 102, 103].map(|day| most("mx.a.test", None, day)), [Some(0), Some(10), Some(40), None]);
         assert_eq!([100, 103, 104].map(|day| most("mx.a.test", Some("google"), day)), [Some(5), Some(8), None]);
         assert_eq!(most("mx.b.test", Some("other"), 100), Some(1), "a site's own numbers");
-        let name = |provider| plan.quota("a1", "mx.a.test", provider, 100).map(|quota| quota.name.to_string());
+        let name = |provider| plan.quota("mx.a.test", provider, 100).map(|quota| quota.name.to_string());
         assert_eq!(name(Some("google")).as_deref(), Some("warmup a1->google"), "all sites of a provider together");
         assert_eq!(name(Some("yahoo")).as_deref(), Some("warmup a1->yahoo"));
         assert_eq!(name(None).as_deref(), Some("warmup a1->mx.a.test"));
-        assert!(!plan.is_over(103) && plan.is_over(104));
+        assert_eq!([99, 100, 103, 104].map(|day| plan.day_of_plan(day)), [Some(0), Some(1), Some(4), None]);
         assert_eq!(day_of(end_of(20_000)), 20_001);
         assert_eq!(day_of(UnixMs(end_of(20_000).0 - 1)), 20_000);
+        assert_eq!(date(20_784), "2026-11-27");
+    }
+
+    #[test]
+    fn of_several_plans_each_holds() {
+        let wide = warmup(&[10, 20, 40], &[("google", &[5])]);
+        let late = Warmup { start: 101, ..warmup(&[30, 30], &[("mx.a.test", &[2, 2])]) };
+        let told = |provider, day| {
+            let all = quotas(&[wide.clone(), late.clone()], "mx.a.test", provider, day);
+            all.iter().map(|quota| (quota.name.replace("warmup a1->", ""), quota.most)).collect::<Vec<_>>()
+        };
+        let is = |all: &[(&str, u64)]| all.iter().map(|(name, most)| ((*name).to_owned(), *most)).collect::<Vec<_>>();
+        assert_eq!(told(None, 101), is(&[("mx.a.test", 2)]), "one name, the least");
+        assert_eq!(told(Some("google"), 100), is(&[("google", 5), ("mx.a.test", 0)]));
+        assert_eq!(told(Some("yahoo"), 102), is(&[("yahoo", 40), ("mx.a.test", 2)]));
+        assert_eq!(told(None, 103), is(&[]), "both are over");
     }
 }

@@ -177,7 +177,7 @@ impl Bench {
             address: Some(self.source),
             ehlo_name: "out.a.test".into(),
             names_itself: self.names_itself,
-            warmup: None,
+            warmup: Vec::new(),
             ways: Vec::new(),
         };
         let path = Path {

@@ -41,6 +41,10 @@ impl Registry {
         Self(redis)
     }
 
+    pub(super) fn redis(&self) -> &Redis {
+        &self.0
+    }
+
     fn names_key<R: Record>(&self) -> String {
         self.0.key(&format!("{{registry}}:{}s", R::KIND))
     }

@@ -5,6 +5,7 @@
 
 mod clocks;
 mod faults;
+mod first_days;
 mod fleet;
 mod places;
 mod registry;

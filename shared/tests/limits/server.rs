@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use egret_shared::clock::Clock;
 use egret_shared::limits::{Count, FleetOptions, Health, Lease, Limits, Manner, Refusal, Throttle, When};
-use egret_shared::redis::{Redis, RedisOptions, Value, cmd};
+use egret_shared::redis::{Mode, Redis, RedisOptions, Value, cmd};
 use tokio_util::sync::CancellationToken;
 
 /// A port that was free a moment ago.
@@ -130,6 +130,23 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A cluster of three servers that answers.
+pub async fn cluster() -> (Vec<Server>, RedisOptions) {
+    let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+    let servers: Vec<Server> = (0..3).map(|_| Server::start(&args)).collect();
+    let places: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    let mut make = Command::new("redis-cli");
+    make.args(["--cluster", "create"]).args(&places).args(["--cluster-yes"]).stdout(Stdio::null());
+    assert!(make.status().expect("redis-cli").success());
+    for server in &servers {
+        while !format!("{:?}", server.say(&["CLUSTER", "INFO"]).await).contains("cluster_state:ok") {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+    let addresses = servers.iter().map(|server| ("127.0.0.1".to_owned(), server.port)).collect();
+    (servers, RedisOptions { mode: Mode::Cluster, addresses, ..RedisOptions::one("", 0) })
 }
 
 /// A node of a fleet.

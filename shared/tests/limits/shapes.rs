@@ -1,10 +1,8 @@
 //! Redis behind sentinels, as a cluster, and with TLS.
 
-use std::process::{Command, Stdio};
-
 use egret_shared::redis::{Mode, RedisOptions, Value};
 
-use super::server::{Node, Server, count, free_port, say, throttle, until};
+use super::server::{Node, Server, cluster, count, free_port, say, throttle, until};
 
 #[tokio::test]
 async fn sentinels_name_a_new_master_and_limits_follow() {
@@ -61,23 +59,6 @@ async fn sentinels_name_a_new_master_and_limits_follow() {
     assert!(a.try_hold(&two).is_err() && b.try_hold(&two).is_err(), "what is held was told to the new master");
     drop(held.0);
     drop(b.hold(&two).await);
-}
-
-/// A cluster of three servers that answers.
-pub async fn cluster() -> (Vec<Server>, RedisOptions) {
-    let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-    let servers: Vec<Server> = (0..3).map(|_| Server::start(&args)).collect();
-    let places: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
-    let mut make = Command::new("redis-cli");
-    make.args(["--cluster", "create"]).args(&places).args(["--cluster-yes"]).stdout(Stdio::null());
-    assert!(make.status().expect("redis-cli").success());
-    for server in &servers {
-        while !format!("{:?}", server.say(&["CLUSTER", "INFO"]).await).contains("cluster_state:ok") {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    }
-    let addresses = servers.iter().map(|server| ("127.0.0.1".to_owned(), server.port)).collect();
-    (servers, RedisOptions { mode: Mode::Cluster, addresses, ..RedisOptions::one("", 0) })
 }
 
 #[tokio::test]

@@ -10,8 +10,7 @@ use egret_shared::sockets::ledger::Draft;
 use egret_shared::sockets::store::Store;
 use egret_shared::sockets::watch::Answer;
 
-use crate::server::{Server, say};
-use crate::shapes::cluster;
+use crate::server::{Server, cluster, say};
 
 fn ends(ports: std::ops::Range<u16>) -> Vec<SocketAddr> {
     ports.map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect()

@@ -2,6 +2,7 @@
 
 mod floors;
 mod text;
+mod warmup;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -125,7 +126,7 @@ async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
                 "by": if part.queue.routing().is_some() { "rule" } else { "domain" },
             })),
             "routing_domain": part.queue.routing().filter(|routing| is_domain(routing)),
-            "pool": pool(config, part, way.site.as_deref()),
+            "pool": pool(config, part, way.site.as_deref(), (&*way.shaped(&shaper), &shaper)),
             "destination": way.told,
             "options": options(&shaper, &sources, &way.shaped(&shaper)),
             "floors": floors::of(&config.floors, &shaper, &sources, &way.shaped(&shaper), part),
@@ -182,7 +183,7 @@ fn removed(config: &Config, assigned: &[Assigned]) -> Vec<String> {
 }
 
 /// The sources of the part's pool, and whether each can reach an address of the site.
-fn pool(config: &Config, part: &Part, site: Option<&Site>) -> Value {
+fn pool(config: &Config, part: &Part, site: Option<&Site>, (shaped, shaper): (&Site, &Shaper)) -> Value {
     let Some(pool) = config.pools.iter().find(|pool: &&Pool| pool.name == part.pool) else { return Value::Null };
     let total: u32 = pool.members.iter().map(|(_, weight)| weight).sum();
     let fits = |source: &Source| site.map(|site| source.address.is_none_or(|from| site.has_family_of(from)));
@@ -190,10 +191,11 @@ fn pool(config: &Config, part: &Part, site: Option<&Site>) -> Value {
         let proxies: Vec<&str> = source.ways.iter().filter_map(Way::proxy).map(|proxy| &*proxy.name).collect();
         json!({
             "source": source.name, "address": source.address, "proxies": proxies,
-            "weight": weight, "of": total, "fits": fits(source),
+            "weight": weight, "of": total, "fits": fits(source), "warmup": warmup::of(source, shaped, shaper),
         })
     };
-    json!({ "name": pool.name, "sources": pool.members.iter().map(source).collect::<Vec<_>>() })
+    let sources: Vec<_> = pool.members.iter().map(source).collect();
+    json!({ "name": pool.name, "sources": sources, "found": warmup::found(config, part) })
 }
 
 /// Where a part would go.

@@ -50,6 +50,13 @@ fn recipient(one: &Value, text: &mut String) {
     }
     for source in each(&one["pool"]["sources"]) {
         let _ = writeln!(text, "  source    {}", source_line(source));
+        for plan in each(&source["warmup"]) {
+            let [limit, day] = ["limit", "day"].map(|key| words(&plan[key]));
+            let _ = writeln!(text, "  warm-up   {limit}: at most {} on {day}", plan["most"]);
+        }
+    }
+    if one["pool"]["found"].is_object() {
+        let _ = writeln!(text, "  source    {}", found_line(&one["pool"]["found"]));
     }
     let destination = &one["destination"];
     if let Some(site) = destination["site"].as_str() {
@@ -101,6 +108,20 @@ fn source_line(source: &Value) -> String {
     format!("{} ({address}) {way}: {} of {}{fits}", words(&source["source"]), source["weight"], source["of"])
 }
 
+/// The addresses that a pool finds: which those are now, a running MTA knows.
+fn found_line(found: &Value) -> String {
+    let all = |key: &str| each(&found[key]).filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+    let tagged = if all("tags").is_empty() { String::new() } else { format!(" tagged {}", all("tags")) };
+    let within = if all("addresses").is_empty() { String::new() } else { format!(" in {}", all("addresses")) };
+    let warmup = &found["warmup"];
+    let warmed = match (warmup.is_object(), warmup["start"].as_str()) {
+        (false, _) => String::new(),
+        (true, Some(start)) => format!(", warmed up for {} days from {start} on", warmup["days"]),
+        (true, None) => format!(", each warmed up for {} days from the day it is seen first", warmup["days"]),
+    };
+    format!("the addresses of proxies{tagged}{within}{warmed}; `egret-mta fleet` shows them")
+}
+
 fn destination_line(destination: &Value) -> String {
     let by = destination["by"].as_str().map_or_else(String::new, |by| format!(" (by {by})"));
     for (key, what) in [("bounces", "bounces"), ("waits", "waits")] {
@@ -116,4 +137,29 @@ fn destination_line(destination: &Value) -> String {
     };
     let hosts: Vec<String> = each(&destination["hosts"]).map(host).collect();
     format!("{}{by}", hosts.join(", then ")).trim_start().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_pool_finds_and_what_is_warmed_up_is_told() {
+        let found = json!({ "tags": ["new", "eu"], "addresses": [], "warmup": { "start": null, "days": 9 } });
+        let plan = json!({ "limit": "warmup a1->mx.b.test", "day": "2026-12-01", "most": 50 });
+        let source = json!({ "source": "a1", "address": "192.0.2.1", "weight": 1, "of": 1, "warmup": [plan] });
+        let told = of(&json!({ "recipients": [{ "pool": { "name": "p", "sources": [source], "found": found } }] }));
+        for line in [
+            "  warm-up   warmup a1->mx.b.test: at most 50 on 2026-12-01\n",
+            "  source    the addresses of proxies tagged new, eu, each warmed up for 9 days from the day it is seen first; `egret-mta fleet` shows them\n",
+        ] {
+            assert!(told.contains(line), "{line} in\n{told}");
+        }
+        let dated =
+            json!({ "tags": [], "addresses": ["192.0.2.0/28"], "warmup": { "start": "2026-12-01", "days": 9 } });
+        assert!(found_line(&dated).starts_with("the addresses of proxies in 192.0.2.0/28, warmed up for 9 days from"));
+        assert!(found_line(&json!({ "tags": ["x"], "addresses": [] })).contains("proxies tagged x; "));
+    }
 }

@@ -8,6 +8,7 @@ use egret_shared::clock::UnixMs;
 use serde::Serialize;
 
 use crate::queue::engine::Engine;
+use crate::routing::warmup::{Day, Warmup, date, day_of};
 
 /// A source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +27,31 @@ pub struct SourceView {
     pub is_usable: bool,
     /// Its sessions.
     pub sessions: usize,
+    /// Where it stands in its plans, until it is warm.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warmup: Vec<WarmupView>,
+}
+
+/// Where a source stands in a plan of warm-up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WarmupView {
+    /// The first day, like "2026-12-01".
+    pub start: String,
+    /// Which day of the plan it is, from one; zero before the first.
+    pub day: usize,
+    /// How many days it has.
+    pub days: usize,
+    /// How many messages to each site today, where the plan has no other number for it; as many as it can if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u64>,
+}
+
+impl WarmupView {
+    fn of(warmup: &Warmup, today: Day) -> Option<Self> {
+        let day = warmup.day_of_plan(today)?;
+        let messages = day.checked_sub(1).map_or(Some(0), |at| warmup.plan.messages.get(at).copied());
+        Some(Self { start: date(warmup.start), day, days: warmup.plan.days(), messages })
+    }
 }
 
 /// A way of a source.
@@ -64,6 +90,7 @@ impl Engine {
                     ways: source.ways.iter().map(way).collect(),
                     is_usable: self.health.usable(source, now),
                     sessions: sessions.get(&*source.name).copied().unwrap_or(0),
+                    warmup: source.warmup.iter().filter_map(|plan| WarmupView::of(plan, day_of(now))).collect(),
                 }
             });
             view.pools.insert(pool.name.clone(), *weight);

@@ -3,7 +3,7 @@
 use egret_shared::limits::Throttle;
 
 use super::*;
-use crate::routing::warmup::{Warmup, day_of, end_of};
+use crate::routing::warmup::{Plan, Warmup, day_of, end_of};
 
 fn limits(change: impl FnOnce(&mut PathLimits)) -> Arc<PathLimits> {
     let mut limits = PathLimits::default();
@@ -119,10 +119,15 @@ fn a_source_is_chosen_no_more_often_than_it_may_and_others_take_the_rest() {
     assert_eq!(world.deliver(), 1);
 }
 
+/// A source that is warmed up from the beginning on, by these plans.
+fn being_warmed(plans: &[&Plan]) -> Arc<Source> {
+    let warmup = |plan: &&Plan| Warmup { of: "cold".into(), start: day_of(START), plan: Arc::new((*plan).clone()) };
+    Arc::new(Source { warmup: plans.iter().map(warmup).collect(), ..Arc::unwrap_or_clone(source("cold")) })
+}
+
 #[test]
 fn a_source_that_is_warmed_up_sends_its_part_of_the_day_and_the_others_the_rest() {
-    let warm = Warmup { start: day_of(START), messages: vec![3, 6], by: [("b.test".to_owned(), vec![1])].into() };
-    let cold = Arc::new(Source { warmup: Some(Arc::new(warm)), ..Arc::unwrap_or_clone(source("cold")) });
+    let cold = being_warmed(&[&Plan { messages: vec![3, 6], by: [("b.test".to_owned(), vec![1])].into() }]);
     let mut world = World::new(1, 4);
     world.engine.set_pools(
         vec![Pool { name: "p".into(), members: vec![(source("s0"), 1), (cold, 1)] }],
@@ -152,8 +157,9 @@ fn a_source_that_is_warmed_up_sends_its_part_of_the_day_and_the_others_the_rest(
 
 #[test]
 fn what_a_broken_source_gives_back_was_not_sent_by_its_plan() {
-    let warm = Warmup { start: day_of(START), messages: vec![2], by: [].into() };
-    let cold = Arc::new(Source { warmup: Some(Arc::new(warm)), ..Arc::unwrap_or_clone(source("cold")) });
+    // A second plan counts under the same name for one site, and under another one for the next.
+    let other = Plan { messages: vec![9], by: [("google".to_owned(), vec![1])].into() };
+    let cold = being_warmed(&[&Plan { messages: vec![2], by: [].into() }, &other]);
     let mut world = World::new(1, 1);
     let pool = Pool { name: "p".into(), members: vec![(cold, 1)] };
     world.engine.set_pools(vec![pool], "p".into(), world.now, &mut Vec::new());
