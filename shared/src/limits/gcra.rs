@@ -50,10 +50,15 @@ impl Gcra {
         self.0 = self.0.max(now) + rate.interval();
     }
 
-    /// Counts so many, but never more than a burst.
+    /// Counts so many, but only what is left of a burst.
     pub fn count_within(&mut self, rate: &Rate, count: u32, now: Instant) {
         let next = self.0.max(now) + rate.interval().saturating_mul(count);
-        self.0 = next.min(Self::spent(rate, now).0);
+        self.0 = self.0.max(next.min(Self::spent(rate, now).0));
+    }
+
+    /// A whole burst has come through, at least.
+    pub fn at_least_spent(&mut self, rate: &Rate, now: Instant) {
+        self.0 = self.0.max(Self::spent(rate, now).0);
     }
 
     /// A throttle that has let `count` through, of which the first may come at `next`.

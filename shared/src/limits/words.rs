@@ -93,7 +93,7 @@ pub enum Ask {
         burst: u64,
         /// How many times are wanted.
         tokens: i64,
-        /// They were used already, and are only to be counted; afterwards so much of the burst is used, at least.
+        /// They were used already, and are only to be counted; afterwards so many are used, at least.
         used: Option<u64>,
     },
     /// Places of a count.

@@ -236,7 +236,7 @@ impl RateAccount {
         self.sharers = nodes;
         if self.full_at.is_some_and(|at| now < at + KEEP) {
             // Others have been given times since the store was heard of last.
-            self.seen = Gcra::spent(&self.rate, now);
+            self.seen.at_least_spent(&self.rate, now);
         }
         let share = share(&self.rate, nodes);
         let interval = share.interval();
@@ -248,7 +248,8 @@ impl RateAccount {
     /// What the store should know: it may have lost what it knew, and nodes that go by their shares may not have told it
     /// yet. So it is told what it said itself the last time, and what others are likely to have used since.
     pub(super) fn back(&mut self, name: &Arc<str>, now: Instant) -> Option<Ask> {
-        let level = self.seen.backlog(&self.rate, now).min(self.rate.burst);
+        // More than a burst is used where nodes that wait have times in the future.
+        let level = self.seen.backlog(&self.rate, now);
         let own = level.div_ceil(u64::from(self.sharers.max(1)));
         let used = std::mem::take(&mut self.untold).min(own);
         let used = i64::try_from(used).unwrap_or(i64::MAX);

@@ -91,8 +91,9 @@ impl Purse {
                     state.standing = Standing::Joined;
                     // If that was a while ago, the others have told what they hold, and this node had left the shard
                     // before: then nobody is to be waited for.
-                    if lost && *age < QUIET && self.quiet(now).is_none() {
-                        self.quiet = Some((now + (QUIET - *age), before));
+                    let rest = QUIET.saturating_sub(*age);
+                    if lost && !rest.is_zero() && self.quiet(now).is_none() {
+                        self.quiet = Some((now + rest, before));
                         self.rates.accounts.values_mut().for_each(|account| account.share_from(before, now));
                     }
                     self.joined(*shard, lost, now);

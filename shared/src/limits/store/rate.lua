@@ -1,6 +1,6 @@
 -- Keeps the next times of a rate free for a node. KEYS[2]: the rate.
 -- ARGV[3]: the interval in microseconds; ARGV[4]: the burst; ARGV[5]: how many times, or so many back if below
--- zero; ARGV[6]: empty, or they were used already, and this is how much of the burst is used then, at least.
+-- zero; ARGV[6]: empty, or they were used already, and this is how many are used then, at least.
 if not lives(me) then return {-1} end
 local interval, burst, tokens = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local known = redis.call('HMGET', KEYS[2], 'tat', 'interval')
@@ -23,7 +23,7 @@ if tokens > 0 then
 else
   tat = math.max(tat + tokens * interval, 0)
 end
-if ARGV[6] ~= '' then tat = math.max(tat, now + math.min(tonumber(ARGV[6]), burst) * interval) end
+if ARGV[6] ~= '' then tat = math.max(tat, now + tonumber(ARGV[6]) * interval) end
 redis.call('HSET', KEYS[2], 'tat', string.format('%.1f', tat), 'interval', ARGV[3], 'burst', ARGV[4])
 redis.call('PEXPIRE', KEYS[2], math.max(math.ceil((tat - now) / 1000), 0) + 60000)
 return {0, granted, math.floor(first)}

@@ -210,7 +210,7 @@ fn rate(state: &mut (f64, f64), interval: f64, burst: f64, tokens: f64, used: Op
         tat = (tat + tokens * interval).max(0.0);
     }
     if let Some(level) = used {
-        tat = tat.max(now + (level as f64).min(burst) * interval);
+        tat = tat.max(now + level as f64 * interval);
     }
     *state = ((tat * 10.0).round() / 10.0, interval);
     Answer::Rate { granted: granted as u64, first: first.floor() as i64 }

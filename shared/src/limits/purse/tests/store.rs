@@ -113,7 +113,7 @@ impl FakeStore {
         let first = base + interval - burst * interval - now;
         let soon = ((first.max(0.0) + 200_000.0 - first) / interval).floor() + 1.0;
         let granted = if used.is_some() { tokens } else { tokens.min(soon) };
-        let level = used.map_or(0.0, |level| now + (level as f64).min(burst) * interval);
+        let level = used.map_or(0.0, |level| now + level as f64 * interval);
         self.rates.insert(name.clone(), ((base + granted * interval).max(level), interval));
         (granted as u64, first.floor() as i64)
     }
