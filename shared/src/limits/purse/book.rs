@@ -24,6 +24,8 @@ impl<K: Eq + Hash + Clone, A> Book<K, A> {
     pub(super) fn make_room(&mut self, is_idle: impl Fn(&A) -> bool) {
         if self.accounts.len() >= self.sweep_at {
             self.accounts.retain(|_, account| !is_idle(account));
+            // Limits in memory are never looked at, and should not be remembered for that.
+            self.active.retain(|key| self.accounts.contains_key(key));
             self.sweep_at = (self.accounts.len() * 2).max(SWEEP_ABOVE);
         }
     }
@@ -39,5 +41,21 @@ impl<K: Eq + Hash + Clone, A> Book<K, A> {
     pub(super) fn each_active(&mut self, mut look: impl FnMut(&K, &mut A) -> bool) {
         let accounts = &mut self.accounts;
         self.active.retain(|key| accounts.get_mut(key).is_some_and(|account| look(key, account)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forgotten_is_not_active_either() {
+        let mut book = Book::new();
+        for key in 0..10 * SWEEP_ABOVE {
+            book.make_room(|_| true);
+            book.accounts.insert(key, ());
+            book.is_active(&key);
+        }
+        assert!(book.accounts.len() <= SWEEP_ABOVE && book.active.len() <= SWEEP_ABOVE);
     }
 }
