@@ -52,7 +52,7 @@ mod tests {
     fn what_is_forgotten_is_not_active_either() {
         let mut book = Book::new();
         for key in 0..10 * SWEEP_ABOVE {
-            book.make_room(|_| true);
+            book.make_room(|()| true);
             book.accounts.insert(key, ());
             book.is_active(&key);
         }
