@@ -73,8 +73,9 @@ async fn where_it_is_that_of_nodes_whose_clocks_differ_each_keeps_its_limits_for
     // To the one that is early the others are long dead, and what they hold is free.
     assert!(held.iter().all(|held| held.len() <= 4), "{held:?}");
     assert!(held.iter().map(Vec::len).sum::<usize>() >= 4, "{held:?}");
-    // In the two minutes that clocks differ the rate allows less than one.
-    assert!((20..=22).contains(&taken), "{taken} of 20");
+    // In the two minutes that clocks differ the rate allows less than one: so much more may go, or the last one may be kept
+    // for a node whose clock says that its time is two minutes off.
+    assert!((19..=22).contains(&taken), "{taken} of 20");
     drop(held);
     for node in &nodes {
         drop(node.hold(&[count("four", 4)]).await);
