@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
+use egret_shared::limits::Closed;
 
 use super::classes::Turn;
 use super::engine::{Engine, ReadyKey, Session, Timer};
@@ -25,7 +26,7 @@ enum Passed {
     /// A limit has no room.
     Refused(Refused),
     /// What is kept for it has no place, and it is too early for one of those that are left for all.
-    OwnPlaces(usize),
+    OwnPlaces(Closed),
 }
 
 impl Session {
@@ -145,7 +146,7 @@ impl Engine {
         let mut paid = Vec::new();
         let lease = self.meter.admit_part(&budget.opening, places, own, now, &mut paid).map_err(|refused| {
             match (patience, refused) {
-                (Some(_), Refused::Places(closed)) => Passed::OwnPlaces(closed.limit),
+                (Some(_), Refused::Places(closed)) => Passed::OwnPlaces(closed),
                 (_, refused) => Passed::Refused(refused),
             }
         })?;
@@ -184,8 +185,9 @@ impl Engine {
         let until = match passed {
             Passed::Later(at) => return self.wake_ready_at(key, *at),
             Passed::Full => return,
-            Passed::OwnPlaces(_) | Passed::Refused(Refused::Places(_)) => None,
-            Passed::Refused(Refused::Messages(closed)) => closed.at.map(|at| self.meter.time(at, now)),
+            Passed::OwnPlaces(closed) | Passed::Refused(Refused::Places(closed) | Refused::Messages(closed)) => {
+                closed.at.map(|at| self.meter.time(at, now))
+            }
             Passed::Refused(Refused::Opening(reached)) => reached.until,
         };
         for at in 0.. {
@@ -211,7 +213,7 @@ impl Engine {
         let own = self.ready.get(key)?.budget.parted.as_ref()?.at(group);
         match passed {
             Passed::Later(_) | Passed::Full => None,
-            Passed::OwnPlaces(limit) => Some(own.own_places.as_ref()?.get(*limit)?.get(at)?.0.clone()),
+            Passed::OwnPlaces(closed) => Some(own.own_places.as_ref()?.get(closed.limit)?.get(at)?.0.clone()),
             Passed::Refused(Refused::Places(closed)) => Some(own.places.get(closed.limit)?.get(at)?.0.clone()),
             Passed::Refused(Refused::Messages(closed)) => Some(own.messages.get(closed.limit)?.get(at)?.0.clone()),
             Passed::Refused(Refused::Opening(reached)) => (at == 0).then(|| reached.name.clone()),

@@ -1,6 +1,7 @@
 //! What is said about limits: a refusal, and the words between a node and the store that all nodes share.
 //! Pure. Floor 0.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,8 +41,9 @@ pub struct Manner {
     pub max_batch_share: f64,
     /// How many nodes there are, as long as the store has not told.
     pub nodes: u32,
-    /// Where this node stands among those that go by their shares of a rate, above 0 and up to 1: its first time comes
-    /// after that part of the time from one to the next. All that have the same place would send at the same moment.
+    /// Where this node stands among those that go by their shares, above 0 and up to 1: its first time of a rate comes
+    /// after that part of the time from one to the next, and where places are fewer than nodes it has its turn by that.
+    /// All that have the same place would send at the same moment.
     pub place: f64,
 }
 
@@ -49,8 +51,10 @@ impl Manner {
     /// The same for the node of that name, with a place that others hardly have.
     #[must_use]
     pub fn of_node(self, node: &str) -> Self {
-        let place = f64::from(crc32c::crc32c(node.as_bytes())) / f64::from(u32::MAX);
-        Self { place, ..self }
+        // Names that are alike must not be near one another.
+        let mut hasher = DefaultHasher::new();
+        hasher.write(node.as_bytes());
+        Self { place: hasher.finish() as f64 / u64::MAX as f64, ..self }
     }
 }
 
@@ -145,6 +149,8 @@ pub enum Answer {
         epoch: u64,
         /// How long the store has had it.
         age: Duration,
+        /// How many of the nodes come before this one by their names, if it has asked to become known.
+        before: Option<u32>,
     },
     /// To [`Ask::Leave`].
     Left,

@@ -27,6 +27,9 @@ pub use parts::Parts;
 use quota::QuotaAccount;
 use rate::RateAccount;
 
+/// Who waits for a share looks again so soon: the store may be back, and the wait by the whole limit much shorter.
+const LOOK: Duration = Duration::from_secs(10);
+
 /// Who decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -84,6 +87,14 @@ pub struct Purse {
     turn: u64,
     /// Until then other nodes may still be telling the store what they hold: places go by shares among so many.
     quiet: Option<(Instant, u32)>,
+    /// Until then nobody takes a place that the store had not granted: others may have it.
+    still_until: Option<Instant>,
+    /// When it was told where it stands among the others, if they are as many as then.
+    placed_at: Option<Instant>,
+    /// When the store was last found to be away.
+    away_since: Option<Instant>,
+    /// The latest time that was handed in.
+    latest: Option<Instant>,
 }
 
 impl Purse {
@@ -113,6 +124,10 @@ impl Purse {
             woken: HashSet::new(),
             turn: 0,
             quiet: None,
+            still_until: None,
+            placed_at: None,
+            away_since: None,
+            latest: None,
         }
     }
 
@@ -207,12 +222,24 @@ impl Purse {
         self.quiet.filter(|(until, _)| now < *until).map(|(_, nodes)| nodes)
     }
 
+    /// Until when places stay where they are, if they do.
+    fn still(&self, now: Instant) -> Option<Instant> {
+        self.still_until.filter(|until| now < *until)
+    }
+
+    /// Among how many nodes all goes by shares, if the store is away.
+    fn sharers(&self) -> Option<u32> {
+        if let Mode::Away { nodes } = self.mode { Some(nodes) } else { None }
+    }
+
     fn count(&mut self, name: &Arc<str>, count: Count, now: Instant) -> (Mode, &mut CountAccount) {
         let mode = self.mode_at(count.local, now);
+        self.latest = self.latest.max(Some(now));
         let book = if count.local { &mut self.own_counts } else { &mut self.counts };
         if !book.accounts.contains_key(name) {
             book.make_room(CountAccount::is_idle);
-            book.accounts.insert(name.clone(), CountAccount::new(count.count, now));
+            let turns = (self.manner.place, self.away_since.unwrap_or(now));
+            book.accounts.insert(name.clone(), CountAccount::new(count.count, turns, now));
         }
         if !count.local {
             book.is_active(name);
@@ -227,10 +254,10 @@ impl Purse {
     /// # Errors
     /// One that has no place; then nothing was taken, and it is woken when there is one.
     pub fn hold(&mut self, counts: &[(Arc<str>, Count)], now: Instant) -> Result<(), Refusal> {
-        let mut refusal = None;
+        let (mut refusal, still) = (None, self.still(now));
         for (name, count) in counts {
             let (mode, account) = self.count(name, *count, now);
-            let Err(when) = account.may(mode) else { continue };
+            let Err(when) = account.may(mode, still, now) else { continue };
             account.waiting = true;
             if !count.local {
                 self.count_is_due(name, now);
@@ -256,10 +283,11 @@ impl Purse {
 
     /// A place is free again.
     pub fn release(&mut self, name: &Arc<str>, local: bool) {
-        let mode = self.mode_of(local);
+        let (mode, sharers) = (self.mode_of(local), self.sharers());
         let book = if local { &mut self.own_counts } else { &mut self.counts };
-        let Some(account) = book.accounts.get_mut(name) else { return };
-        if account.release(mode) {
+        let Some((account, now)) = book.accounts.get_mut(name).zip(self.latest) else { return };
+        let is_for_another = account.release(mode, self.quiet.is_some(), now);
+        if is_for_another || (!local && sharers.is_some() && account.yields(sharers, now)) {
             self.woken.insert(name.clone());
         }
         if mode == Mode::Shared && !account.asked && !account.due {
@@ -268,9 +296,12 @@ impl Purse {
         }
     }
 
-    /// Whether this node should give up a place of that name because others wait longer.
+    /// Whether this node should give up a place of that name: others wait longer, or it has more than its share while the
+    /// store is away.
     pub fn yields(&self, name: &str) -> bool {
-        self.counts.accounts.get(name).is_some_and(CountAccount::yields)
+        let sharers = self.sharers();
+        let account = self.counts.accounts.get(name).zip(self.latest);
+        account.is_some_and(|(account, now)| account.yields(sharers, now))
     }
 
     /// Takes one of the quota of a day.

@@ -82,8 +82,8 @@ impl Purse {
         let mut closed = None;
         for (limit, parts) in limits.iter().enumerate() {
             match self.first_count(parts, now) {
-                Some(part) => taken.push(part),
-                None => closed = Some(Closed { limit, at: None }),
+                Ok(part) => taken.push(part),
+                Err(at) => closed = Some(longer(closed, Closed { limit, at })),
             }
         }
         if let Some(closed) = closed {
@@ -96,12 +96,15 @@ impl Purse {
         Ok(())
     }
 
-    /// The first part that has a place. If none has, each is asked of the store.
-    fn first_count(&mut self, parts: &[(Arc<str>, Count)], now: Instant) -> Option<(Arc<str>, Count)> {
+    /// The first part that has a place, or when one may have. If none has, each is asked of the store.
+    fn first_count(&mut self, parts: &[(Arc<str>, Count)], now: Instant) -> Result<(Arc<str>, Count), Option<Instant>> {
+        let (mut at, still) = (None, self.still(now));
         for (name, count) in parts {
             let (mode, account) = self.count(name, *count, now);
-            if account.may(mode).is_ok() {
-                return Some((name.clone(), *count));
+            match account.may(mode, still, now) {
+                Ok(()) => return Ok((name.clone(), *count)),
+                Err(When::At(until)) => at = Some(until),
+                Err(When::Woken) => {}
             }
         }
         for (name, count) in parts {
@@ -110,14 +113,14 @@ impl Purse {
                 self.count_is_due(name, now);
             }
         }
-        None
+        Err(at)
     }
 }
 
 /// Of two limits the one that is closed for longer.
 fn longer(one: Option<Closed>, other: Closed) -> Closed {
     match one {
-        Some(one) if one.at.is_none() || (other.at.is_some() && one.at >= other.at) => one,
+        Some(one) if other.at.is_some() && (one.at.is_none() || one.at >= other.at) => one,
         _ => other,
     }
 }

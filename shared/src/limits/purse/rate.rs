@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::words::{Ask, When};
 use super::super::{Gcra, Manner, Rate};
 use super::pace::Pace;
-use super::{Mode, earlier};
+use super::{LOOK, Mode, earlier};
 
 /// What is not used for so long goes back.
 const KEEP: Duration = Duration::from_secs(1);
@@ -40,8 +40,6 @@ pub(super) struct RateAccount {
     sharers: u32,
     /// How many went by the share that the store was not told of.
     untold: u64,
-    /// Where the node stands among those that have a share.
-    place: f64,
     /// Somebody was refused and waits for an answer.
     pub(super) wanted: bool,
     /// Somebody was refused since the store was asked: there is more to send than there are times.
@@ -67,7 +65,6 @@ impl RateAccount {
             share: Gcra::new(now),
             sharers: 1,
             untold: 0,
-            place,
             wanted: false,
             starved: false,
             asked: false,
@@ -76,7 +73,7 @@ impl RateAccount {
             keep_until: now,
         };
         if let Mode::Away { nodes } = mode {
-            account.away(nodes, now);
+            account.away(nodes, place, now);
         }
         account
     }
@@ -100,7 +97,7 @@ impl RateAccount {
         match mode {
             Mode::Alone => try_gcra(&self.own, &self.rate),
             _ if self.grants.iter().any(|grant| grant.next <= now) => Ok(()),
-            Mode::Away { nodes } => try_gcra(&self.share, &share(&self.rate, nodes)),
+            Mode::Away { nodes } => try_gcra(&self.share, &share(&self.rate, nodes)).map_err(|when| soon(when, now)),
             Mode::Shared => Err(self.grants.first().map_or(When::Woken, |grant| When::At(grant.next))),
         }
     }
@@ -225,14 +222,14 @@ impl RateAccount {
     }
 
     /// The store is away: go on with a share.
-    pub(super) fn away(&mut self, nodes: u32, now: Instant) {
+    pub(super) fn away(&mut self, nodes: u32, place: f64, now: Instant) {
         self.asked = false;
-        self.share_from(nodes, now);
+        self.share_from(nodes, place, now);
     }
 
-    /// A share counts from now on. It starts empty; nodes that begin together do not send at the same moment, and what
-    /// the store keeps for this node is the first of it.
-    pub(super) fn share_from(&mut self, nodes: u32, now: Instant) {
+    /// A share counts from now on, `place` being where the node stands among those that have one. It starts empty; nodes
+    /// that begin together do not send at the same moment, and what the store keeps for this node is the first of it.
+    pub(super) fn share_from(&mut self, nodes: u32, place: f64, now: Instant) {
         self.sharers = nodes;
         if self.full_at.is_some_and(|at| now < at + KEEP) {
             // Others have been given times since the store was heard of last.
@@ -240,7 +237,7 @@ impl RateAccount {
         }
         let share = share(&self.rate, nodes);
         let interval = share.interval();
-        let begun = earlier(now, interval.mul_f64(1.0 - self.place));
+        let begun = earlier(now, interval.mul_f64(1.0 - place));
         let at_hand = u32::try_from(self.at_hand()).unwrap_or(u32::MAX);
         self.share = Gcra::spent(&share, begun + interval.saturating_mul(at_hand));
     }
@@ -260,6 +257,11 @@ impl RateAccount {
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         self.own.is_idle(now) && self.grants.is_empty() && !self.asked && !self.wanted
     }
+}
+
+/// That time, or before it when to look again.
+fn soon(when: When, now: Instant) -> When {
+    if let When::At(at) = when { When::At(at.min(now + LOOK)) } else { when }
 }
 
 /// A node's share of a rate, if `nodes` have it together.

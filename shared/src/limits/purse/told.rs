@@ -9,8 +9,14 @@ use super::{Key, Mode, Purse, RateAccount, Standing};
 
 /// A shard in which nothing was asked for so long is left.
 const LEAVE_AFTER: Duration = Duration::from_secs(120);
-/// So long after the store was away, or lost what it knew, it may not yet know what other nodes hold.
-const QUIET: Duration = Duration::from_millis(2500);
+/// So long after the store was away, or lost what it knew, it may not yet know what other nodes hold: who looks for it does
+/// so every two seconds at the latest, and a busy machine takes its time.
+const QUIET: Duration = Duration::from_secs(4);
+/// When the store is away, who has more places than a share gives up the rest, and nodes notice at different times: so long
+/// nobody takes more than the store had granted.
+const STILL: Duration = Duration::from_millis(500);
+/// So long a node takes for granted where it stands among the others, if they are as many as before.
+const PLACED_FOR: Duration = Duration::from_secs(60);
 
 impl Purse {
     /// What to ask of the store now. Each question must come back by [`Purse::answered`] or [`Purse::lost`].
@@ -42,10 +48,18 @@ impl Purse {
         let state = &mut self.shards[usize::from(shard)];
         state.used = Some(now);
         if state.standing == Standing::Stranger {
-            state.standing = Standing::Joining;
-            asks.push(Ask::Live { shard, join: true });
+            if shard != 0 && self.shards[0].standing == Standing::Joined {
+                // In a shard that is new to this node it does not see that the store has just lost what others hold there.
+                self.join(0, asks);
+            }
+            self.join(shard, asks);
         }
-        state.standing == Standing::Joined
+        self.shards[usize::from(shard)].standing == Standing::Joined
+    }
+
+    fn join(&mut self, shard: u8, asks: &mut Vec<Ask>) {
+        self.shards[usize::from(shard)].standing = Standing::Joining;
+        asks.push(Ask::Live { shard, join: true });
     }
 
     fn ask(&mut self, key: &Key, now: Instant) -> Option<Ask> {
@@ -81,20 +95,26 @@ impl Purse {
                 }
                 self.unanswered(ask, now);
             }
-            (Ask::Live { shard, join }, Answer::Live { nodes, epoch, age }) => {
+            (Ask::Live { shard, join }, Answer::Live { nodes, epoch, age, before: first }) => {
                 let before = self.nodes();
                 let state = &mut self.shards[usize::from(*shard)];
+                if *shard == 0 && state.nodes != *nodes {
+                    self.placed_at = None;
+                }
+                if let Some(first) = first.filter(|_| *shard == 0) {
+                    self.placed_at = Some(now);
+                    self.manner.place = (f64::from(first) + 0.5) / f64::from(*nodes).max(1.0);
+                }
                 state.nodes = *nodes;
                 let lost = state.epoch.is_some_and(|known| known != *epoch);
                 state.epoch = Some(*epoch);
-                if *join && state.standing == Standing::Joining {
+                if *join && (state.standing == Standing::Joining || (lost && state.standing == Standing::Joined)) {
                     state.standing = Standing::Joined;
                     // If that was a while ago, the others have told what they hold, and this node had left the shard
                     // before: then nobody is to be waited for.
                     let rest = QUIET.saturating_sub(*age);
-                    if lost && !rest.is_zero() && self.quiet(now).is_none() {
-                        self.quiet = Some((now + rest, before));
-                        self.rates.accounts.values_mut().for_each(|account| account.share_from(before, now));
+                    if lost && !rest.is_zero() {
+                        self.is_quiet_for(rest, before, now);
                     }
                     self.joined(*shard, lost, now);
                 }
@@ -131,6 +151,21 @@ impl Purse {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The store lost what it knew, and others may still be telling it theirs. That ends for all nodes at the same time,
+    /// so that none asks for a part of the whole while others go on by their shares.
+    fn is_quiet_for(&mut self, rest: Duration, nodes: u32, now: Instant) {
+        match &mut self.quiet {
+            Some((until, _)) if *until > now => *until = (*until).min(now + rest),
+            quiet => {
+                *quiet = Some((now + rest, nodes));
+                // Nodes notice it within a second, and what each of them holds is all that is known of places.
+                self.still_until = Some(now + rest);
+                let place = self.manner.place;
+                self.rates.accounts.values_mut().for_each(|account| account.share_from(nodes, place, now));
+            }
         }
     }
 
@@ -224,7 +259,9 @@ impl Purse {
                 state.standing = Standing::Stranger;
                 asks.push(Ask::Leave { shard: at });
             } else {
-                asks.push(Ask::Live { shard: at, join: false });
+                // Where it stands among the others may have changed.
+                let is_placed = self.placed_at.is_some_and(|placed| now < placed + PLACED_FOR);
+                asks.push(Ask::Live { shard: at, join: at == 0 && !is_placed });
             }
         }
         self.ready.extend(asks);
@@ -272,19 +309,20 @@ impl Purse {
         }
         let nodes = self.nodes();
         self.mode = Mode::Away { nodes };
+        (self.away_since, self.still_until) = (Some(now), Some(now + STILL));
         self.shards.iter_mut().for_each(|shard| shard.standing = Standing::Stranger);
         self.due.clear();
         self.ready.retain(|ask| matches!(ask, Ask::Rate { used: Some(_), .. } | Ask::Quota { most: u64::MAX, .. }));
         for (name, account) in &mut self.rates.accounts {
             account.due = false;
-            account.away(nodes, now);
+            account.away(nodes, self.manner.place, now);
             if std::mem::take(&mut account.wanted) {
                 self.woken.insert(name.clone());
             }
         }
         for (name, account) in &mut self.counts.accounts {
             account.due = false;
-            if account.away() {
+            if account.away(nodes, self.manner.place, now) {
                 self.woken.insert(name.clone());
             }
         }

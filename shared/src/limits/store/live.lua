@@ -6,4 +6,12 @@ redis.call('PEXPIRE', KEYS[1], 86400000)
 redis.call('SET', KEYS[2], string.format('%.0f', now), 'NX')
 redis.call('PERSIST', KEYS[2])
 local epoch = tonumber(redis.call('GET', KEYS[2]))
-return {redis.call('ZCARD', KEYS[1]), epoch, math.max(now - epoch, 0)}
+-- To one that becomes known, how many come before it by their names: so all of them stand evenly spaced.
+local before = -1
+if ARGV[4] == '1' then
+  before = 0
+  for _, node in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+    if node < me then before = before + 1 end
+  end
+end
+return {redis.call('ZCARD', KEYS[1]), epoch, math.max(now - epoch, 0), before}

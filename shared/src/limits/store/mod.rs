@@ -103,10 +103,11 @@ pub fn answer(ask: &Ask, value: &Value) -> Option<Answer> {
     let numbers = numbers?;
     match (ask, &numbers[..]) {
         (_, [-1]) => Some(Answer::Unknown),
-        (Ask::Live { .. }, [nodes, epoch, age]) => Some(Answer::Live {
+        (Ask::Live { .. }, [nodes, epoch, age, before]) => Some(Answer::Live {
             nodes: u32::try_from(*nodes).ok()?,
             epoch: u64::try_from(*epoch).ok()?,
             age: Duration::from_micros(u64::try_from(*age).ok()?),
+            before: u32::try_from(*before).ok(),
         }),
         (Ask::Leave { .. }, _) => Some(Answer::Left),
         (Ask::Rate { .. }, [0, granted, first]) => {
@@ -194,14 +195,15 @@ mod tests {
         let ask = Ask::Live { shard: 0, join: true };
         let ints = |all: &[i64]| Value::Array(all.iter().map(|n| Value::Int(*n)).collect());
         assert_eq!(answer(&ask, &ints(&[-1])), Some(Answer::Unknown));
-        let live = Answer::Live { nodes: 2, epoch: 9, age: Duration::from_micros(3) };
-        assert_eq!(answer(&ask, &ints(&[2, 9, 3])), Some(live));
+        let live = |before| Answer::Live { nodes: 2, epoch: 9, age: Duration::from_micros(3), before };
+        assert_eq!(answer(&ask, &ints(&[2, 9, 3, 1])), Some(live(Some(1))));
+        assert_eq!(answer(&ask, &ints(&[2, 9, 3, -1])), Some(live(None)));
         for wrong in [
             ints(&[]),
-            ints(&[1, 2]),
-            ints(&[1, 2, 3, 4]),
-            ints(&[-5, 1, 2]),
-            ints(&[1, 2, -1]),
+            ints(&[1, 2, 3]),
+            ints(&[1, 2, 3, 4, 5]),
+            ints(&[-5, 1, 2, 0]),
+            ints(&[1, 2, -1, 0]),
             Value::Nil,
             Value::Array(vec![Value::Okay]),
         ] {

@@ -138,11 +138,11 @@ impl<'s> Fleet<'s> {
         Ok(fleet)
     }
 
-    /// Runs until the end of the day.
+    /// Runs until the end of the day, and tells of each hour of it.
     ///
     /// # Errors
     /// The store does not answer.
-    pub fn run(&mut self, tell: &mut dyn FnMut(u64, &Tally)) -> anyhow::Result<()> {
+    pub fn run(&mut self, tell: &mut dyn FnMut(u64, &Tally, &Check)) -> anyhow::Result<()> {
         let end = u64::try_from(self.setup.day.as_micros())?;
         let step = (end / 24).max(1);
         let mut told = step;
@@ -151,7 +151,7 @@ impl<'s> Fleet<'s> {
                 break;
             }
             if at >= told {
-                tell(told, &self.tally);
+                tell(told, &self.tally, &self.check);
                 told += step;
             }
             self.now = at;
@@ -368,7 +368,8 @@ impl<'s> Fleet<'s> {
         }
         (its.contact, its.heard_at) = (Contact::Quiet, at);
         self.at(at + LISTEN, Event::Listen(node, life));
-        self.close_in_surplus(node, &asks);
+        let counts = asks.iter().filter_map(|ask| if let Ask::Count { name, .. } = ask { Some(name) } else { None });
+        self.close_in_surplus(node, counts);
         self.wake(node);
         self.exchange(node);
         Ok(())

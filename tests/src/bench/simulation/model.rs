@@ -37,7 +37,7 @@ impl Shard {
         }
     }
 
-    fn live(&mut self, life: Life, join: bool, now: u64) -> Answer {
+    fn live(&mut self, life: Life, join: bool, names: &HashMap<Life, String>, now: u64) -> Answer {
         if !join && !self.lives(life, now) {
             return Answer::Unknown;
         }
@@ -50,7 +50,9 @@ impl Shard {
         self.order.insert((now + LIFE, life));
         let epoch = *self.epoch.get_or_insert(now);
         let age = Duration::from_micros(now - epoch);
-        Answer::Live { nodes: u32::try_from(self.until.len()).unwrap_or(u32::MAX), epoch, age }
+        let before = || self.until.keys().filter(|other| names.get(other) < names.get(&life)).count();
+        let before = join.then(|| u32::try_from(before()).unwrap_or(u32::MAX));
+        Answer::Live { nodes: u32::try_from(self.until.len()).unwrap_or(u32::MAX), epoch, age, before }
     }
 }
 
@@ -86,7 +88,7 @@ impl Model {
     fn ask(&mut self, life: Life, ask: &Ask, now: u64) -> Answer {
         let shard = &mut self.shards[usize::from(ask.shard())];
         match ask {
-            Ask::Live { join, .. } => return shard.live(life, *join, now),
+            Ask::Live { join, .. } => return shard.live(life, *join, &self.names, now),
             Ask::Leave { .. } => {
                 shard.forget(life);
                 return Answer::Left;

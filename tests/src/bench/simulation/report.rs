@@ -28,9 +28,16 @@ pub fn simulate(setup: &Setup, store: &mut dyn Asked) -> anyhow::Result<Figures>
     let (started, before) = (Instant::now(), store.cost()?);
     let mut fleet = Fleet::new(setup, &plan, store)?;
     let total = plan.faults.len();
-    fleet.run(&mut |at, tally| {
+    fleet.run(&mut |at, tally, check| {
         let Tally { messages, asked, .. } = tally;
-        eprintln!("{} s: {messages} messages, {} questions, {:.0?}", at / SECOND, asked.all(), started.elapsed());
+        let [places, sent] = [true, false].map(|is_count| check.worst(is_count).map_or(0.0, |(_, seen)| seen.beyond));
+        eprintln!(
+            "{} s: {messages} messages, {} questions; beyond a limit in calm times: {places:.0} places, {sent:.1} \
+             messages; {:.0?}",
+            at / SECOND,
+            asked.all(),
+            started.elapsed()
+        );
     })?;
     let mut figures = Figures::new(format!(
         "{} nodes, {} sources, {} sites, {:.1} million messages a day beside saturated sites, {} s, {total} faults",

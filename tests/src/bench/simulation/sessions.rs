@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use egret_shared::limits::{Ask, Refusal, When};
+use egret_shared::limits::{Refusal, When};
 
 use super::SECOND;
 use super::fleet::{Event, Fleet};
@@ -123,10 +123,9 @@ impl Fleet<'_> {
         path.place_ids.iter().for_each(|id| self.check.freed(*id, self.now));
     }
 
-    /// A session that waits for a time gives up its place if others should have it.
-    pub(super) fn close_in_surplus(&mut self, node: usize, asks: &[Ask]) {
-        for ask in asks {
-            let Ask::Count { name, .. } = ask else { continue };
+    /// Sessions that wait for a time give up places that others should have, one for each of these names.
+    pub(super) fn close_in_surplus<'n>(&mut self, node: usize, names: impl IntoIterator<Item = &'n Arc<str>>) {
+        for name in names {
             let Some(its) = &mut self.nodes[node] else { return };
             if !its.purse.yields(name) {
                 continue;
@@ -152,6 +151,7 @@ impl Fleet<'_> {
             for name in &names {
                 self.wake_line(node, name);
             }
+            self.close_in_surplus(node, &names);
         }
     }
 

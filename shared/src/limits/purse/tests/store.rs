@@ -62,8 +62,10 @@ impl FakeStore {
                 self.live.retain(|_, till| *till > now);
                 self.live.insert(me, now + 15_000_000);
                 let nodes = self.live.keys().filter(|(at, _)| at == shard).count();
+                let before = self.live.keys().filter(|(at, other)| at == shard && **other < *node).count();
+                let before = join.then(|| u32::try_from(before).expect("few"));
                 let (nodes, epoch) = (u32::try_from(nodes).expect("few"), *self.epoch.get_or_insert(now));
-                Answer::Live { nodes, epoch, age: Duration::from_micros(now - epoch) }
+                Answer::Live { nodes, epoch, age: Duration::from_micros(now - epoch), before }
             }
             Ask::Leave { .. } => {
                 self.live.remove(&me);
