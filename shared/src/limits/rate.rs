@@ -35,11 +35,23 @@ const PERIODS: &[(&str, u64)] = &[
 /// The longest period, so that no arithmetic overflows: a year.
 const LONGEST_SECONDS: u64 = 366 * 86_400;
 
+/// By so much two messages may differ in how long they are on their way through a busy machine.
+const JITTER: Duration = Duration::from_millis(10);
+
 impl Rate {
     /// The time from one to the next at an even pace.
     pub fn interval(&self) -> Duration {
         let nanos = self.period.as_nanos() / u128::from(self.count.max(1));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// What to let through so that a destination sees no more than the rate: messages are not equally long on their way,
+    /// so the burst is less by what comes in [`JITTER`], a tenth of it at most. Slow rates stay as they are.
+    #[must_use]
+    pub fn as_seen(self) -> Self {
+        let in_jitter = JITTER.as_nanos() / self.interval().as_nanos().max(1);
+        let less = u64::try_from(in_jitter).unwrap_or(u64::MAX).min(self.burst / 10);
+        Self { burst: self.burst - less, ..self }
     }
 }
 
@@ -89,6 +101,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_fast_rate_has_a_smaller_burst_than_it_may_be_seen_to_have() {
+        let burst = |text: &str| text.parse::<Rate>().expect("a rate").as_seen().burst;
+        assert_eq!(["500/s,max_burst=100", "500/s", "2000/s,max_burst=100"].map(burst), [95, 495, 90]);
+        assert_eq!(["99/s", "500/s,max_burst=9", "100/min", "1/s"].map(burst), [99, 9, 100, 1]);
+    }
 
     #[test]
     fn reads_what_people_write() {

@@ -25,7 +25,9 @@ struct Grant {
 
 #[derive(Debug)]
 pub(super) struct RateAccount {
+    /// What may be let through of the rate `of` configuration.
     pub(super) rate: Rate,
+    of: Rate,
     grants: Vec<Grant>,
     pace: Pace,
     /// What this node used: all there is to know if it is alone.
@@ -54,9 +56,10 @@ pub(super) struct RateAccount {
 }
 
 impl RateAccount {
-    pub(super) fn new(rate: Rate, mode: Mode, place: f64, now: Instant) -> Self {
+    pub(super) fn new(of: Rate, mode: Mode, place: f64, now: Instant) -> Self {
         let mut account = Self {
-            rate,
+            rate: of.as_seen(),
+            of,
             grants: Vec::new(),
             pace: Pace::new(now),
             own: Gcra::new(now),
@@ -79,16 +82,17 @@ impl RateAccount {
     }
 
     /// The rate is this one from now on; what was used is used.
-    pub(super) fn is_now(&mut self, rate: Rate, mode: Mode, now: Instant) {
-        if self.rate == rate {
+    pub(super) fn is_now(&mut self, of: Rate, mode: Mode, now: Instant) {
+        if self.of == of {
             return;
         }
+        let rate = of.as_seen();
         self.own.convert(&self.rate, &rate, now);
         self.seen.convert(&self.rate, &rate, now);
         if let Mode::Away { nodes } = mode {
             self.share.convert(&share(&self.rate, nodes), &share(&rate, nodes), now);
         }
-        self.rate = rate;
+        (self.rate, self.of) = (rate, of);
     }
 
     /// Whether one may go now, and if not, when.

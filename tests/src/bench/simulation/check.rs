@@ -25,6 +25,10 @@ pub struct Seen {
     pub windows: [usize; 3],
     /// Messages of each node in calm times.
     pub by_node: Vec<u64>,
+    /// When each node sent its last message, in microseconds.
+    last: Vec<u64>,
+    /// The longest that a node had no message in calm times, in microseconds, which node, and when that ended.
+    pub longest: (u64, usize, u64),
     /// What was used in calm times: messages, or places times microseconds.
     pub used: f64,
 }
@@ -84,6 +88,7 @@ impl Check {
         let watch = &mut self.watches[id];
         watch.windows = Some(WINDOWS.map(|seconds| Window { times: VecDeque::new(), width: seconds * SECOND }));
         watch.seen.by_node = vec![0; self.nodes];
+        watch.seen.last = vec![0; self.nodes];
     }
 
     /// A fault excuses from now on, for so long.
@@ -129,7 +134,7 @@ impl Check {
 
     /// A message goes.
     pub fn sent(&mut self, id: usize, node: usize, now: u64) {
-        let excuse = self.fault_at(now);
+        let (excuse, calm_since) = (self.fault_at(now), self.excused_until);
         let watch = &mut self.watches[id];
         if excuse.is_none() && watch.at < self.excused_until {
             // What faults excused is not held against what comes after them.
@@ -138,14 +143,14 @@ impl Check {
         watch.level = (watch.level - (now - watch.at) as f64 * watch.per_micro).max(0.0) + 1.0;
         watch.at = now;
         watch.judge(excuse, now);
-        watch.count(node, excuse.is_some(), now);
+        watch.count(node, excuse.is_some(), calm_since, now);
     }
 
     /// A node sends a message under places that are watched.
     pub fn sent_under(&mut self, id: usize, node: usize, now: u64) {
-        let is_calm = now >= self.excused_until;
-        if let Some(sent) = self.watches[id].seen.by_node.get_mut(node).filter(|_| is_calm) {
-            *sent += 1;
+        let (calm_since, seen) = (self.excused_until, &mut self.watches[id].seen);
+        if now >= calm_since && !seen.by_node.is_empty() {
+            seen.has_sent(node, calm_since, now);
         }
     }
 
@@ -172,6 +177,15 @@ pub fn per_micro(limit: &Limit) -> f64 {
     match limit {
         Limit::Count(..) => 0.0,
         Limit::Rate(_, rate) => rate.count as f64 / rate.period.as_micros() as f64,
+    }
+}
+
+impl Seen {
+    /// A node has sent a message, and it has been calm for a while.
+    fn has_sent(&mut self, node: usize, calm_since: u64, now: u64) {
+        self.by_node[node] += 1;
+        let last = std::mem::replace(&mut self.last[node], now).max(calm_since);
+        self.longest = self.longest.max((now - last, node, now));
     }
 }
 
@@ -207,11 +221,11 @@ impl Watch {
         }
     }
 
-    fn count(&mut self, node: usize, is_excused: bool, now: u64) {
+    fn count(&mut self, node: usize, is_excused: bool, calm_since: u64, now: u64) {
         let Some(windows) = &mut self.windows else { return };
         if !is_excused {
             self.seen.used += 1.0;
-            self.seen.by_node[node] += 1;
+            self.seen.has_sent(node, calm_since, now);
         }
         for (at, window) in windows.iter_mut().enumerate() {
             if is_excused {

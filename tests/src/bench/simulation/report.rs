@@ -132,6 +132,9 @@ fn judge_saturated(fleet: &Fleet<'_>, plan: &Plan, at: usize, figures: &mut Figu
     figures.judge(format!("{title}: how even the shares are (Jain)"), evenness(&shares), Goal::AtLeast(EVEN));
     figures.tell(format!("{title}: smallest share, of the mean {mean:.0}"), least as f64 / mean);
     figures.tell(format!("{title}: largest share, of the mean"), most as f64 / mean);
+    let (longest, node, when) = seen.longest;
+    let what = format!("{title}: longest without a message, s (node {node}, until {} s)", when / SECOND);
+    figures.tell(what, longest as f64 / SECOND as f64);
 }
 
 fn tell_asked(tally: &Tally, seconds: f64, figures: &mut Figures) {
