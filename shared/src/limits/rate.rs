@@ -46,7 +46,7 @@ impl Rate {
     }
 
     /// What to let through so that a destination sees no more than the rate: messages are not equally long on their way,
-    /// so the burst is less by what comes in [`JITTER`], a tenth of it at most. Slow rates stay as they are.
+    /// so the burst is less by what comes in 10 ms, a tenth of it at most. Slow rates stay as they are.
     #[must_use]
     pub fn as_seen(self) -> Self {
         let in_jitter = JITTER.as_nanos() / self.interval().as_nanos().max(1);
