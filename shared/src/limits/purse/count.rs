@@ -22,6 +22,8 @@ const REFRESH_WAITING: Duration = Duration::from_secs(1);
 const TURN: Duration = Duration::from_secs(10);
 /// So long after a turn has begun the one before may not be over.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Whose place is taken in its own turn looks again so soon.
+const LOOK_IN_TURN: Duration = Duration::from_secs(2);
 /// From one turn to the next by so much of the circle, by which no node waits much longer than others.
 const GOLDEN: f64 = 0.618_033_988_749_895;
 
@@ -76,7 +78,7 @@ impl CountAccount {
     pub(super) fn may(&self, mode: Mode, still: Option<Instant>, now: Instant) -> Result<(), When> {
         match (mode, still) {
             (Mode::Away { nodes }, _) if self.held >= self.most(mode, now) => {
-                Err(if self.share(nodes, now) == 0 { When::At(self.next_turn(nodes, now)) } else { When::Woken })
+                Err(if self.limit < nodes { When::At(self.next_turn(nodes, now)) } else { When::Woken })
             }
             (Mode::Away { .. }, Some(until)) if self.held >= self.granted => Err(When::At(until)),
             (Mode::Away { nodes }, _) if self.limit < nodes && self.held >= self.granted && self.into(now) < PAUSE => {
@@ -115,8 +117,12 @@ impl CountAccount {
         Duration::from_nanos(u64::try_from(passed.as_nanos() % TURN.as_nanos()).unwrap_or(0))
     }
 
-    /// When this node's turn is, if it is soon; when to look again, if not.
+    /// When this node's turn is, if it is soon; when to look again, if not. Who has a turn may have it no more when its
+    /// place is free again, and would not be woken then.
     fn next_turn(&self, nodes: u32, now: Instant) -> Instant {
+        if self.has_turn(nodes, now) {
+            return now + LOOK_IN_TURN;
+        }
         let next = now + TURN.saturating_sub(self.into(now));
         if self.has_turn(nodes, next) { next } else { now + LOOK }
     }

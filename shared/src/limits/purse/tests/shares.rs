@@ -140,9 +140,12 @@ fn where_places_are_fewer_than_nodes_all_have_their_turns() {
                 fleet.nodes[node].release(&name, false);
                 held[node] = false;
             }
-            if fleet.hold(node, &five) {
-                assert!(!held[node], "a share is one");
-                (held[node], turns[node]) = (true, turns[node] + 1);
+            match fleet.nodes[node].hold(std::slice::from_ref(&five), fleet.now) {
+                Ok(()) => {
+                    assert!(!held[node], "a share is one");
+                    (held[node], turns[node]) = (true, turns[node] + 1);
+                }
+                Err(refusal) => assert!(refusal.when != When::Woken, "nobody would wake it for its next turn"),
             }
         }
         let now = held.iter().filter(|held| **held).count();
