@@ -267,6 +267,7 @@ impl Driver {
             Redis::back_off(self.attempt).await;
             self.attempt = (self.attempt + 1).min(16);
         }
+        self.limits.with(|purse| purse.time_passes(self.clock.now()));
         let ask = Ask::Live { shard: 0, join: true };
         let calls = [self.store.call(&ask, self.wall())];
         let outcome = self.redis.scripts(&calls).await.pop();

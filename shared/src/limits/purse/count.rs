@@ -81,8 +81,10 @@ impl CountAccount {
                 Err(if self.limit < nodes { When::At(self.next_turn(nodes, now)) } else { When::Woken })
             }
             (Mode::Away { .. }, Some(until)) if self.held >= self.granted => Err(When::At(until)),
-            (Mode::Away { nodes }, _) if self.limit < nodes && self.held >= self.granted && self.into(now) < PAUSE => {
-                Err(When::At(now + PAUSE.saturating_sub(self.into(now))))
+            (Mode::Away { nodes }, _)
+                if self.limit < nodes && self.held >= self.granted && self.of_turn(now) < PAUSE =>
+            {
+                Err(When::At(now + PAUSE.saturating_sub(self.of_turn(now))))
             }
             _ if self.held >= self.most(mode, now) => Err(When::Woken),
             _ => Ok(()),
@@ -112,7 +114,7 @@ impl CountAccount {
     }
 
     /// How much of a turn has passed.
-    fn into(&self, now: Instant) -> Duration {
+    fn of_turn(&self, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.since);
         Duration::from_nanos(u64::try_from(passed.as_nanos() % TURN.as_nanos()).unwrap_or(0))
     }
@@ -123,7 +125,7 @@ impl CountAccount {
         if self.has_turn(nodes, now) {
             return now + LOOK_IN_TURN;
         }
-        let next = now + TURN.saturating_sub(self.into(now));
+        let next = now + TURN.saturating_sub(self.of_turn(now));
         if self.has_turn(nodes, next) { next } else { now + LOOK }
     }
 

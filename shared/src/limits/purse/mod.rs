@@ -156,6 +156,7 @@ impl Purse {
 
     fn rate(&mut self, name: &Arc<str>, throttle: &Throttle, now: Instant) -> (Mode, &mut RateAccount) {
         let (mode, place) = (self.mode_at(throttle.local, now), self.manner.place);
+        self.time_passes(now);
         let book = if throttle.local { &mut self.own_rates } else { &mut self.rates };
         if !book.accounts.contains_key(name) {
             book.make_room(|account| account.is_idle(now));
@@ -227,6 +228,11 @@ impl Purse {
         self.still_until.filter(|until| now < *until)
     }
 
+    /// So late is it now. Who has a place may ask for nothing else, and its turn ends all the same.
+    pub fn time_passes(&mut self, now: Instant) {
+        self.latest = self.latest.max(Some(now));
+    }
+
     /// Among how many nodes all goes by shares, if the store is away.
     fn sharers(&self) -> Option<u32> {
         if let Mode::Away { nodes } = self.mode { Some(nodes) } else { None }
@@ -234,7 +240,7 @@ impl Purse {
 
     fn count(&mut self, name: &Arc<str>, count: Count, now: Instant) -> (Mode, &mut CountAccount) {
         let mode = self.mode_at(count.local, now);
-        self.latest = self.latest.max(Some(now));
+        self.time_passes(now);
         let book = if count.local { &mut self.own_counts } else { &mut self.counts };
         if !book.accounts.contains_key(name) {
             book.make_room(CountAccount::is_idle);
@@ -286,8 +292,8 @@ impl Purse {
         let (mode, sharers) = (self.mode_of(local), self.sharers());
         let book = if local { &mut self.own_counts } else { &mut self.counts };
         let Some((account, now)) = book.accounts.get_mut(name).zip(self.latest) else { return };
-        let is_for_another = account.release(mode, self.quiet.is_some(), now);
-        if is_for_another || (!local && sharers.is_some() && account.yields(sharers, now)) {
+        let wakes = account.release(mode, self.quiet.is_some(), now);
+        if wakes || (!local && sharers.is_some() && account.yields(sharers, now)) {
             self.woken.insert(name.clone());
         }
         if mode == Mode::Shared && !account.asked && !account.due {

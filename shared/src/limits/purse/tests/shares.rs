@@ -159,6 +159,19 @@ fn where_places_are_fewer_than_nodes_all_have_their_turns() {
 }
 
 #[test]
+fn a_turn_ends_also_for_who_has_a_place_and_asks_for_no_more() {
+    let mut fleet = Fleet::new(1);
+    let (one, fast) = (count("one", 1), throttle("fast", "50/s"));
+    fleet.nodes[0] = Purse::shared(Manner { nodes: 3, place: 0.0, ..Manner::default() });
+    fleet.nodes[0].away(fleet.now);
+    fleet.pass(2_000);
+    assert!(fleet.hold(0, &one) && !fleet.nodes[0].yields("one"), "it has the first turn");
+    fleet.pass(9_000);
+    assert!(!fleet.nodes[0].yields("one"), "nothing tells it the time");
+    assert!(fleet.take(0, &fast) && fleet.nodes[0].yields("one"), "it sends, and its turn is over");
+}
+
+#[test]
 fn nobody_waits_long_for_a_share_since_the_store_may_be_back() {
     let mut fleet = Fleet::new(40);
     let (slow, one) = (throttle("slow", "1/h"), count("one", 1));
