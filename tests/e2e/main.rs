@@ -29,6 +29,7 @@ mod mount;
 mod notify;
 mod pause;
 mod peers;
+mod places;
 mod postfix;
 mod power;
 mod queue;

@@ -97,6 +97,11 @@ impl Budget {
         budget
     }
 
+    /// Whether its sessions or its messages take something of that name.
+    pub fn takes(&self, name: &str) -> bool {
+        self.takes_place_of(name) || self.messages.iter().chain(&self.opening).any(|(rate, _)| &**rate == name)
+    }
+
     /// Whether its sessions take places of that name.
     pub fn takes_place_of(&self, name: &str) -> bool {
         let is_part = || self.parted.as_ref().is_some_and(|parted| parted.whose(name).is_some());

@@ -198,7 +198,7 @@ impl Engine {
     }
 
     /// Which members of a queue's pool can take work for a site; if none can, the site is looked at again when one may.
-    fn usable(&mut self, site: SiteKey, queue: QueueKey, now: UnixMs) -> Option<Vec<bool>> {
+    pub(super) fn usable(&mut self, site: SiteKey, queue: QueueKey, now: UnixMs) -> Option<Vec<bool>> {
         let (pool, slot, queue) = (self.pool_of(queue)?, self.sites.get(site)?, self.queues.get(queue)?);
         let mut wake: Option<UnixMs> = None;
         let mut later = |at: UnixMs| wake = Some(wake.map_or(at, |w| w.min(at)));

@@ -11,13 +11,12 @@ use egret_shared::limits::Lease;
 use super::budget::Budget;
 use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
 use super::meter::{Reached, Waiter};
-use super::ready::{Limited, Ready};
+use super::ready::{LONG_WAIT, Limited, Ready};
 use super::words::{Act, EntryKey};
 use crate::dns::site::Site;
+use crate::routing::source::Source;
 use crate::routing::warmup::{Quota, day_of, quotas};
 
-/// A path that must wait longer than this gives what waits in its ready queue to the other sources of the pool.
-pub(super) const LONG_WAIT: Duration = Duration::from_secs(5);
 /// Before a ready queue that was looked up for nothing is forgotten.
 const FORGET_WAIT: Duration = Duration::from_secs(1);
 
@@ -53,23 +52,93 @@ impl Engine {
     /// A path may not send now.
     pub(super) fn path_reached(&mut self, key: ReadyKey, reached: Reached, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(ready) = self.ready.get_mut(key) else { return };
-        let since = ready.limited.as_ref().map_or(now, |limited| limited.since);
         let (name, until) = (reached.name.clone(), reached.until);
-        ready.limited = Some(Limited { by: reached, since });
+        ready.limited = Some(Limited::again(ready.limited.take(), reached, now));
         match until {
-            Some(at) if at.since(now) > LONG_WAIT => {
-                ready.held_until = ready.held_until.max(at);
-                (ready.party, ready.why) = (Some(Party::Limit), Some(format!("{name} is reached").into()));
-                self.give_back(key, now);
-                self.wake_ready_at(key, at);
-            }
+            Some(at) if at.since(now) > LONG_WAIT => self.hold_path(key, &name, at, now),
             Some(at) => self.wake_ready_at(key, at),
             None => {
                 if self.meter.wait(&name, Waiter::Ready(key)) {
                     self.release_idle(&name, acts);
                 }
+                self.wait_for_news(key, None, now);
             }
         }
+    }
+
+    /// What waits for a path goes to the other sources of the pool, and comes here no more before then.
+    fn hold_path(&mut self, key: ReadyKey, name: &str, until: UnixMs, now: UnixMs) {
+        let Some(ready) = self.ready.get_mut(key) else { return };
+        ready.held_until = ready.held_until.max(until);
+        (ready.party, ready.why) = (Some(Party::Limit), Some(format!("{name} is reached").into()));
+        self.give_back(key, now);
+        self.wake_ready_at(key, until);
+    }
+
+    /// Nobody knows when there will be room for a path, or for a group of its mail, where parts of limits are kept.
+    pub(super) fn wait_for_news(&mut self, key: ReadyKey, group: Option<usize>, now: UnixMs) {
+        let Some(limited) = self.limited_of(key, group) else { return };
+        if limited.look_at > now {
+            let at = limited.look_at;
+            return self.wake_ready_at(key, at);
+        }
+        let (name, until) = (limited.by.name.clone(), now.plus(LONG_WAIT));
+        limited.look_at = until;
+        if !self.can_go_without(key, &name, group, now) {
+            return self.wake_ready_at(key, until);
+        }
+        if let Some(limited) = self.limited_of(key, group) {
+            // What comes after the rest may wait as long again.
+            limited.look_at = until.plus(LONG_WAIT);
+        }
+        match group {
+            Some(group) => self.hold_group(key, group, until, now),
+            None => {
+                self.meter.leave(&name, Waiter::Ready(key));
+                self.hold_path(key, &name, until, now);
+            }
+        }
+    }
+
+    fn limited_of(&mut self, key: ReadyKey, group: Option<usize>) -> Option<&mut Limited> {
+        let ready = self.ready.get_mut(key)?;
+        match group {
+            Some(group) => ready.budget.parted.as_mut()?.at_mut(group).limited.as_mut(),
+            None => ready.limited.as_mut(),
+        }
+    }
+
+    /// Whether mail that waits on a path which has no session for it can go by another source of its pool, without a limit that
+    /// has no room, and waits there for nothing that it does not wait for here. Otherwise mail would gather on the one
+    /// path that has no room, while others have.
+    fn can_go_without(&mut self, key: ReadyKey, name: &str, group: Option<usize>, now: UnixMs) -> bool {
+        let Some(ready) = self.ready.get(key) else { return false };
+        let (site, own) = (ready.site, ready.source.name.clone());
+        let Some(queue) = self.waits_first(ready, group).filter(|queue| !self.has_session_for(key, *queue)) else {
+            return false;
+        };
+        let Some(usable) = self.usable(site, queue, now) else { return false };
+        let (Some(pool), Some(slot), Some(ready)) = (self.pool_of(queue), self.sites.get(site), self.ready.get(key))
+        else {
+            return false;
+        };
+        let waits_for = |other: &Ready| other.limited.as_ref().map(|limited| limited.by.name.clone());
+        let has_room = |source: &Source| match slot.ready.get(&source.name).and_then(|key| self.ready.get(*key)) {
+            Some(other) => !other.budget.takes(name) && waits_for(other).is_none_or(|name| ready.budget.takes(&name)),
+            None => !self.paths.limits(&source.name, &slot.site).is_named(name),
+        };
+        let mut others = pool.members.iter().zip(usable).filter(|((source, _), usable)| *usable && source.name != own);
+        others.any(|((source, _), _)| has_room(source))
+    }
+
+    /// The queue of one that waits on a path, and is of that group.
+    fn waits_first(&self, ready: &Ready, group: Option<usize>) -> Option<QueueKey> {
+        let parted = ready.budget.parted.as_ref().zip(group);
+        let is_of_group = |queue: &QueueKey| match (parted, self.queues.get(*queue)) {
+            (Some((parted, group)), Some(queue)) => parted.group_of(queue.priority(), &queue.tenant) == group,
+            _ => true,
+        };
+        ready.waiting.iter().filter_map(|entry| Some(self.entries.get(entry)?.queue)).find(is_of_group)
     }
 
     /// A source may not be chosen now for a site.

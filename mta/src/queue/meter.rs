@@ -188,6 +188,18 @@ impl Meter {
         line.order.len() == 1
     }
 
+    /// `waiter` waits for a limit no more. If it was the last of this node, the fleet is told.
+    pub(super) fn leave(&mut self, name: &Arc<str>, waiter: Waiter) {
+        let Some(line) = self.waiting.get_mut(name) else { return };
+        if line.all.remove(&waiter) {
+            line.order.retain(|other| *other != waiter);
+        }
+        if line.order.is_empty() {
+            self.waiting.remove(name);
+            self.limits.wait_no_more(name);
+        }
+    }
+
     /// Who waits for a limit, the longest first. Some may have had it meanwhile by another way.
     pub(super) fn line(&self, name: &str) -> impl Iterator<Item = Waiter> {
         self.waiting.get(name).into_iter().flat_map(|line| line.order.iter().copied())

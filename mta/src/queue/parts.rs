@@ -9,11 +9,10 @@ use egret_shared::clock::UnixMs;
 use egret_shared::limits::Closed;
 
 use super::classes::Turn;
-use super::engine::{Engine, ReadyKey, Session, Timer};
+use super::engine::{Engine, QueueKey, ReadyKey, Session, Timer};
 use super::floors::Whose;
-use super::limits::LONG_WAIT;
 use super::meter::{Reached, Refused, Waiter};
-use super::ready::{Limited, May, Ready};
+use super::ready::{LONG_WAIT, Limited, May, Ready};
 use super::words::{Act, EntryKey};
 use crate::message::Priority;
 
@@ -181,7 +180,7 @@ impl Engine {
         let own = parted.at_mut(group);
         own.is_passed = true;
         let has_floor = !own.whose.is_empty();
-        let since = own.limited.take().map_or(now, |limited| limited.since);
+        let before = own.limited.take();
         let until = match passed {
             Passed::Later(at) => return self.wake_ready_at(key, *at),
             Passed::Full => return,
@@ -198,13 +197,13 @@ impl Engine {
             }
             // The last one is what is left for all, and has the limit's own name.
             if let Some(parted) = self.ready.get_mut(key).and_then(|ready| ready.budget.parted.as_mut()) {
-                parted.at_mut(group).limited = Some(Limited { by: Reached { name, until }, since });
+                parted.at_mut(group).limited = Some(Limited::again(before.clone(), Reached { name, until }, now));
             }
         }
         match until {
             Some(at) if at.since(now) > LONG_WAIT => self.hold_group(key, group, at, now),
             Some(at) => self.wake_ready_at(key, at),
-            None => {}
+            None => self.wait_for_news(key, Some(group), now),
         }
     }
 
@@ -221,7 +220,7 @@ impl Engine {
     }
 
     /// What must wait for long goes to other sources of the pool, and comes here no more before then.
-    fn hold_group(&mut self, key: ReadyKey, group: usize, until: UnixMs, now: UnixMs) {
+    pub(super) fn hold_group(&mut self, key: ReadyKey, group: usize, until: UnixMs, now: UnixMs) {
         let Some(ready) = self.ready.get_mut(key) else { return };
         let Some(parted) = ready.budget.parted.as_mut() else { return };
         parted.at_mut(group).held_until = until;
@@ -239,6 +238,13 @@ impl Engine {
         }
         self.set_timer(UnixMs(0), Timer::Site(site));
         self.wake_ready_at(key, until);
+    }
+
+    /// Whether a path has a session that may carry mail of a queue.
+    pub(super) fn has_session_for(&self, key: ReadyKey, queue: QueueKey) -> bool {
+        let (Some(ready), Some(queue)) = (self.ready.get(key), self.queues.get(queue)) else { return false };
+        let may = |session: &Session| session.ready == key && session.fits(queue.priority(), &queue.tenant);
+        ready.sessions > 0 && (ready.budget.parted.is_none() || self.sessions.values().any(may))
     }
 
     /// What a session's ticket took of rates is given back: it was not sent.

@@ -20,6 +20,8 @@ use crate::message::Priority;
 use crate::routing::health::rest_after;
 use crate::routing::source::Source;
 
+/// A path that must wait longer than this gives what waits in its ready queue to the other sources of the pool.
+pub(super) const LONG_WAIT: Duration = Duration::from_secs(5);
 /// Entries that may wait for each open session before one more is opened.
 const BACKLOG_PER_SESSION: usize = 2;
 /// Waiting longer than this without progress opens one more session in any case.
@@ -69,6 +71,16 @@ pub(super) struct Ready {
 pub(super) struct Limited {
     pub by: Reached,
     pub since: UnixMs,
+    /// When to look whether what waits can go by a source that has room.
+    pub look_at: UnixMs,
+}
+
+impl Limited {
+    /// Of who was refused now, and may have been `before`.
+    pub fn again(before: Option<Self>, by: Reached, now: UnixMs) -> Self {
+        let (since, look_at) = before.map_or((now, now.plus(LONG_WAIT)), |before| (before.since, before.look_at));
+        Self { by, since, look_at }
+    }
 }
 
 /// Whether a session may be opened.

@@ -118,6 +118,11 @@ impl Limits {
         Ok(self.lease(counts))
     }
 
+    /// Nobody here waits for a place of that name any more: it is others' turn.
+    pub fn wait_no_more(&self, name: &Arc<str>) {
+        self.with(|purse| purse.wait_no_more(name));
+    }
+
     /// Whether this node should give up a place of that name because others wait longer (fair turns).
     pub fn yields(&self, name: &str) -> bool {
         self.0.purse.lock().yields(name)

@@ -300,3 +300,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_waits_long_for_a_part_of_one_source_goes_by_another_and_the_others_stay() {
+    let mut world = world(2, vec![one_for_high()], limits(2, None));
+    let of_s1 = PathLimits { connection_limit: 50.into(), ..PathLimits::default() };
+    world.shaped.1.lock().insert("s1".into(), Arc::new(of_s1));
+    let first = put(&mut world, Priority::Normal, "b", "a.test", 1);
+    assert_eq!(&*world.opened[0].0, "s0");
+    let bulk = put(&mut world, Priority::Normal, "b", "b.test", 4);
+    let high = put(&mut world, Priority::High, "c", "b.test", 2);
+    for _ in 0..48 {
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!((gone(&world, &bulk), gone(&world, &high)), (2, 2), "only the place that is left for all is taken");
+    for _ in 0..24 {
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(gone(&world, &bulk), 4, "after five seconds, and half a second for each further session");
+    assert_eq!(carriers(&world, &first).len(), 1, "it had the place all the time");
+    world.deliver();
+    assert!(world.engine.is_empty());
+}

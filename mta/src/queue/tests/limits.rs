@@ -70,6 +70,81 @@ fn what_waits_long_for_one_source_goes_by_another() {
     assert_eq!(delivered, 12, "two by s0, all others by s1");
 }
 
+/// Two sources; the sessions of the first share one place, which a session to a.test has and does not give up.
+fn world_of_one_place() -> World {
+    let mut world = World::new(2, 4);
+    let one = limits(|l| l.additional_connection_limits = [("of s0".into(), 1.into())].into());
+    world.shaped.1.lock().insert("s0".into(), one);
+    fill(&mut world, "a.test", 1);
+    assert_eq!(&*world.opened[0].0, "s0");
+    world
+}
+
+/// Delivers all but what the first session has, for so long; returns how many were delivered.
+fn deliver_beside_first(world: &mut World, span: Duration) -> usize {
+    let before = world.marks.len();
+    let until = world.now.plus(span);
+    while world.now < until {
+        let others: Vec<_> = world.busy().into_iter().filter(|session| *session != world.opened[0].1).collect();
+        for session in others {
+            world.settle(session, Verdict::Delivered);
+            world.hear_of_limits();
+        }
+        world.pass(Duration::from_millis(50));
+    }
+    world.marks.len() - before
+}
+
+#[test]
+fn what_waits_long_for_a_place_of_one_source_goes_by_another() {
+    let mut world = world_of_one_place();
+    fill(&mut world, "b.test", 4);
+    assert_eq!(deliver_beside_first(&mut world, Duration::from_millis(4_900)), 2, "two wait for the place");
+    assert_eq!(deliver_beside_first(&mut world, Duration::from_millis(300)), 2, "and wait no more");
+    fill(&mut world, "b.test", 2);
+    assert_eq!(deliver_beside_first(&mut world, Duration::from_secs(1)), 2, "s0 has a rest for them");
+    let first = world.opened[0].1;
+    world.settle(first, Verdict::Delivered);
+    world.end(first, None);
+    let opened = world.opened.len();
+    for _ in 0..8 {
+        world.pass(Duration::from_secs(1));
+        fill(&mut world, "b.test", 2);
+        world.deliver();
+    }
+    assert!(world.opened[opened..].iter().any(|(source, _)| &**source == "s0"), "it has room again");
+    assert!(world.engine.is_empty());
+}
+
+#[test]
+fn what_waits_long_for_a_place_stays_where_others_have_none_either() {
+    let mut world = world_of_one_place();
+    // The place is of both.
+    let one = limits(|l| l.additional_connection_limits = [("of s0".into(), 1.into())].into());
+    world.shaped.1.lock().insert("s1".into(), one);
+    fill(&mut world, "b.test", 4);
+    assert_eq!(deliver_beside_first(&mut world, Duration::from_secs(21)), 0);
+    assert_eq!(world.engine.sizes()[1], 3, "both wait, and neither was given up");
+    let ready =
+        |world: &World| world.engine.ready.values().map(|r| (r.waiting.len(), r.held_until > world.now)).collect();
+    let ready: Vec<(usize, bool)> = ready(&world);
+    assert!(ready.contains(&(2, false)) && ready.iter().all(|(_, is_held)| !is_held), "{ready:?}");
+    let first = world.opened[0].1;
+    world.settle(first, Verdict::Delivered);
+    world.end(first, None);
+    world.hear_of_limits();
+    assert_eq!(world.deliver(), 4);
+}
+
+#[test]
+fn what_waits_for_a_session_of_its_path_does_not_leave_it() {
+    let mut world = world_of_one_place();
+    fill(&mut world, "a.test", 3);
+    assert_eq!(deliver_beside_first(&mut world, Duration::from_secs(21)), 2, "one is behind the first, on its path");
+    assert_eq!(world.engine.len(), 2);
+    assert_eq!(world.deliver(), 2);
+}
+
 #[test]
 fn another_rate_holds_at_once_for_what_waited_long() {
     let mut world = World::new(1, 4);

@@ -43,3 +43,11 @@ impl Default for PathLimits {
         }
     }
 }
+
+impl PathLimits {
+    /// Whether one of the named limits of its sessions and messages is called that.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.additional_connection_limits.contains_key(name)
+            || self.additional_message_rate_throttles.contains_key(name)
+    }
+}
