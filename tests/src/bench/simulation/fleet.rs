@@ -54,6 +54,8 @@ pub(super) enum Event {
     Nudge(usize, Life, Arc<str>),
     /// Work may go on.
     Go(usize, Life, u64, u32),
+    /// Work has waited long for one place.
+    Long(usize, Life, u64, u32),
     /// A message is sent.
     Sent(usize, Life, u64, u32),
     /// A fault begins or ends.
@@ -237,6 +239,12 @@ impl<'s> Fleet<'s> {
                     self.look(node);
                 }
             }
+            Event::Long(node, life, work, step) => {
+                if self.is_step(node, life, work, step) {
+                    self.waited_long(node, work);
+                    self.look(node);
+                }
+            }
             Event::Fault(fault) => self.fault(&fault)?,
         }
         Ok(())
@@ -267,7 +275,7 @@ impl<'s> Fleet<'s> {
         self.check.learn(&self.world.limits);
         self.works += 1;
         let (work, step) = (self.works, 0);
-        its.work.insert(work, Work { path, left: self.world.batch(site), state: State::Waiting, step });
+        its.work.insert(work, Work { path, left: self.world.batch(site), state: State::Waiting, step, since: None });
         let life = its.life;
         self.at(self.now, Event::Go(node, life, work, step));
     }

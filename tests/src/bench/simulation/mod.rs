@@ -6,6 +6,7 @@ mod chance;
 mod check;
 mod costs;
 mod fleet;
+mod hours;
 mod model;
 mod node;
 mod plan;

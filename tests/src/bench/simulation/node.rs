@@ -21,6 +21,8 @@ pub struct Work {
     pub state: State,
     /// Counts up whenever the state changes, so that old timers do nothing.
     pub step: u32,
+    /// Since when it waits for a place.
+    pub since: Option<u64>,
 }
 
 /// What work is doing.

@@ -5,8 +5,9 @@ use std::time::Instant;
 use egret_shared::limits::Rate;
 
 use super::super::{Figures, Goal};
-use super::check::{Seen, WINDOWS, evenness};
+use super::check::{Check, Seen, WINDOWS, evenness};
 use super::fleet::Fleet;
+use super::hours::Hours;
 use super::plan::Plan;
 use super::store::{Asked, Cost};
 use super::tally::Tally;
@@ -28,17 +29,8 @@ pub fn simulate(setup: &Setup, store: &mut dyn Asked) -> anyhow::Result<Figures>
     let (started, before) = (Instant::now(), store.cost()?);
     let mut fleet = Fleet::new(setup, &plan, store)?;
     let total = plan.faults.len();
-    fleet.run(&mut |at, tally, check| {
-        let Tally { messages, asked, .. } = tally;
-        let [places, sent] = [true, false].map(|is_count| check.worst(is_count).map_or(0.0, |(_, seen)| seen.beyond));
-        eprintln!(
-            "{} s: {messages} messages, {} questions; beyond a limit in calm times: {places:.0} places, {sent:.1} \
-             messages; {:.0?}",
-            at / SECOND,
-            asked.all(),
-            started.elapsed()
-        );
-    })?;
+    let mut hours = Hours::new(&fleet.world.tight, &plan.untouched);
+    fleet.run(&mut |at, tally, check| tell_hour(at, tally, check, &hours.ends(check, at), started))?;
     let mut figures = Figures::new(format!(
         "{} nodes, {} sources, {} sites, {:.1} million messages a day beside saturated sites, {} s, {total} faults",
         setup.nodes,
@@ -50,6 +42,7 @@ pub fn simulate(setup: &Setup, store: &mut dyn Asked) -> anyhow::Result<Figures>
     judge_all(&fleet, &mut figures);
     for at in 0..fleet.world.saturated.len() {
         judge_saturated(&fleet, &plan, at, &mut figures);
+        tell_least(&fleet, &hours, at, &mut figures);
     }
     let (tally, seconds) = (fleet.tally.clone(), setup.day.as_secs_f64());
     tell_asked(&tally, seconds, &mut figures);
@@ -58,6 +51,31 @@ pub fn simulate(setup: &Setup, store: &mut dyn Asked) -> anyhow::Result<Figures>
     }
     figures.tell("real seconds", started.elapsed().as_secs_f64());
     Ok(figures)
+}
+
+/// A part of the day has ended.
+fn tell_hour(at: u64, tally: &Tally, check: &Check, least: &[Option<f64>], started: Instant) {
+    let Tally { messages, asked, .. } = tally;
+    let [places, sent] = [true, false].map(|is_count| check.worst(is_count).map_or(0.0, |(_, seen)| seen.beyond));
+    let least: Vec<_> = least.iter().map(|least| least.map_or("-".to_owned(), |least| format!("{least:.2}"))).collect();
+    eprintln!(
+        "{} s: {messages} messages, {} questions; beyond a limit in calm times: {places:.0} places, {sent:.1} messages; \
+         smallest shares {}; {:.0?}",
+        at / SECOND,
+        asked.all(),
+        least.join(" "),
+        started.elapsed()
+    );
+}
+
+/// The worst hour of a node.
+fn tell_least(fleet: &Fleet<'_>, hours: &Hours, at: usize, figures: &mut Figures) {
+    let title = fleet.world.saturated[at].title;
+    if let Some((least, when)) = hours.least(at) {
+        let hour = fleet.setup.day.as_secs() / 24;
+        let what = format!("{title}: smallest share in any {hour} s, of the mean (until {} s)", when / SECOND);
+        figures.tell(what, least);
+    }
 }
 
 /// What limits and what they are called.

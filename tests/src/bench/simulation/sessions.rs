@@ -1,6 +1,7 @@
 //! What sessions do in the simulation: begin, send, wait for a limit, give their places up. Floor 3.
 //! As the queues of the MTA do it: who is refused waits for a time or to be woken, and nobody polls.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use egret_shared::limits::{Refusal, When};
@@ -13,6 +14,8 @@ use super::node::State;
 const IDLE: u64 = 5 * SECOND;
 /// Before the first message of a session: connection, greeting, TLS.
 const OPENING: u64 = SECOND / 2;
+/// Who waits longer for a place of one path is sent from another source.
+const LONG_WAIT: u64 = 5 * SECOND;
 
 impl Fleet<'_> {
     /// Work may begin, or go on with its next message.
@@ -45,7 +48,7 @@ impl Fleet<'_> {
         let now = self.now;
         let Some(its) = &mut self.nodes[node] else { return };
         let Some(found) = its.work.get_mut(&work) else { return };
-        found.state = State::Sending;
+        (found.state, found.since) = (State::Sending, None);
         let (life, step, path) = (its.life, found.step, found.path.clone());
         let mut took = self.world.each(path.site);
         if !is_open {
@@ -87,8 +90,38 @@ impl Fleet<'_> {
         let (life, step) = (its.life, found.step);
         match wait {
             Some(wait) => self.at(now.saturating_add(wait), Event::Go(node, life, work, step)),
-            None => its.waiting.entry(refusal.name).or_default().push_back(work),
+            None => {
+                let waits_long = now - *found.since.get_or_insert(now) >= LONG_WAIT;
+                let is_own = found.path.places.first().is_some_and(|(own, _)| *own == refusal.name);
+                its.waiting.entry(refusal.name).or_default().push_back(work);
+                if waits_long && is_own {
+                    self.waited_long(node, work);
+                } else {
+                    self.at(now + LONG_WAIT, Event::Long(node, life, work, step));
+                }
+            }
         }
+    }
+
+    /// Work that waits for a place of its path, where other paths may have one, goes by the next source.
+    pub(super) fn waited_long(&mut self, node: usize, work: u64) {
+        let sources = self.setup.sources;
+        let Some(its) = &mut self.nodes[node] else { return };
+        let Some(found) = its.work.get_mut(&work) else { return };
+        let source = (its.source + 1) % sources;
+        let (path, before) = (self.world.path(found.path.site, source), found.path.clone());
+        self.check.learn(&self.world.limits);
+        let (Some((own, _)), false) = (before.places.first(), Rc::ptr_eq(&path, &before)) else { return };
+        let Some(line) = its.waiting.get_mut(own) else { return };
+        let Some(at) = line.iter().position(|other| *other == work) else { return };
+        line.remove(at);
+        if line.is_empty() {
+            its.waiting.remove(own);
+            its.purse.wait_no_more(own);
+        }
+        its.source = source;
+        (found.path, found.since) = (path, Some(self.now));
+        self.go(node, work);
     }
 
     /// A message is sent.
