@@ -163,8 +163,13 @@ impl Purse {
                 *quiet = Some((now + rest, nodes));
                 // Nodes notice it within a second, and what each of them holds is all that is known of places.
                 self.still_until = Some(now + rest);
-                let place = self.manner.place;
-                self.rates.accounts.values_mut().for_each(|account| account.share_from(nodes, place, now));
+                for (name, account) in &mut self.rates.accounts {
+                    account.share_from(nodes, self.manner.place, now);
+                    // What it waits for is not asked for while all go by their shares.
+                    if std::mem::take(&mut account.wanted) {
+                        self.woken.insert(name.clone());
+                    }
+                }
             }
         }
     }

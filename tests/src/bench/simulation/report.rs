@@ -18,6 +18,8 @@ use super::{SECOND, Setup};
 const USED: f64 = 0.95;
 /// How evenly nodes with the same work should have their shares.
 const EVEN: f64 = 0.95;
+/// What every node should have of its share in every hour of the day.
+const LEAST: f64 = 0.5;
 
 /// Simulates a day with a store; figures beside their goals.
 ///
@@ -42,7 +44,7 @@ pub fn simulate(setup: &Setup, store: &mut dyn Asked) -> anyhow::Result<Figures>
     judge_all(&fleet, &mut figures);
     for at in 0..fleet.world.saturated.len() {
         judge_saturated(&fleet, &plan, at, &mut figures);
-        tell_least(&fleet, &hours, at, &mut figures);
+        judge_hours(&fleet, &hours, at, &mut figures);
     }
     let (tally, seconds) = (fleet.tally.clone(), setup.day.as_secs_f64());
     tell_asked(&tally, seconds, &mut figures);
@@ -69,12 +71,12 @@ fn tell_hour(at: u64, tally: &Tally, check: &Check, least: &[Option<f64>], start
 }
 
 /// The worst hour of a node.
-fn tell_least(fleet: &Fleet<'_>, hours: &Hours, at: usize, figures: &mut Figures) {
+fn judge_hours(fleet: &Fleet<'_>, hours: &Hours, at: usize, figures: &mut Figures) {
     let title = fleet.world.saturated[at].title;
     if let Some((least, when)) = hours.least(at) {
         let hour = fleet.setup.day.as_secs() / 24;
         let what = format!("{title}: smallest share in any {hour} s, of the mean (until {} s)", when / SECOND);
-        figures.tell(what, least);
+        figures.judge(what, least, Goal::AtLeast(LEAST));
     }
 }
 

@@ -6,6 +6,7 @@ mod chaos;
 mod parts;
 mod shares;
 mod store;
+mod woken;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
