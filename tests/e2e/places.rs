@@ -1,4 +1,5 @@
-//! Two nodes and a Redis: what waits for a place that another node has goes by another source.
+//! Two nodes and a Redis: what waits for a place that another node has goes by another source, and each knows how many
+//! nodes there are, also when it is started without Redis.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use egret_tests::harness::{Fleet, Options, Redis, addresses, eventually};
 use egret_tests::peer::sink::{Behaviour, Sink};
 use serde_json::Value;
 
-use crate::support::{count, smtp};
+use crate::support::{count, get, smtp};
 
 /// A node that sends everything to `sink`, with one session from each source.
 fn node(redis: &Redis, sources: &[IpAddr], sink: SocketAddr) -> Fleet {
@@ -52,4 +53,21 @@ async fn mail_does_not_stay_with_a_source_whose_only_place_another_node_has() {
     let other = sources[1].to_string();
     assert_eq!(count(&second, |event| is_answered(event) && event["source_address"] == other), 10, "all by {other}");
     assert_eq!(sink.stats().connections, 2, "one of each source");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_without_redis_takes_its_part_of_the_limits() {
+    let Some(mut redis) = Redis::start() else { return };
+    let sources = addresses(1).into_iter().map(IpAddr::from).collect::<Vec<_>>();
+    let mut both = [(); 2].map(|()| node(&redis, &sources, "127.0.0.1:1".parse().expect("an address")));
+    eventually("two nodes", || {
+        let known = std::fs::read_to_string(both[0].file("spool/fleet-nodes.json")).unwrap_or_default();
+        if known.contains("\"nodes\":2") { Ok(()) } else { Err(format!("{known}\n{}", both[0].mta.log())) }
+    });
+    redis.stop();
+    both[0].restart_mta();
+    eventually("its share", || {
+        let (_, told) = get(both[0].mta_admin, "/readyz");
+        if told.contains("its share, 1 of 2: ") { Ok(()) } else { Err(told) }
+    });
 }

@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::known_nodes::KnownNodes;
 use super::limits::degraded;
 use super::reload::{Defined, Reloader};
 use super::sessions;
@@ -143,7 +144,8 @@ pub(super) struct Member {
 impl Member {
     /// Announces this node, until `silence`, and follows the others until the tasks are aborted.
     pub fn start(self, redis: RedisOptions, silence: CancellationToken) -> (JoinHandle<()>, JoinSet<()>) {
-        let kept = Kept { directory: self.kept.clone(), redis: redis.place() };
+        let redis_place = redis.place();
+        let kept = Kept { directory: self.kept.clone(), redis: redis_place.clone() };
         let (registry, mut tasks) = (Registry::new(Redis::new(redis.clone())), JoinSet::new());
         tasks.spawn(sessions::compare(self.claims.clone(), self.fleet.clone(), redis, self.node.clone()));
         let (figures, changed) = (Arc::new(Mutex::new([0u64; 2])), Arc::new(Notify::new()));
@@ -163,6 +165,8 @@ impl Member {
             agreement: registry.agreement(),
             seen: Looked::default(),
         };
+        let known_nodes = KnownNodes::read(self.kept, redis_place);
+        tasks.spawn(known_nodes.follow(self.limits, self.clock.clone()));
         tasks.spawn(follow(registry, self.fleet, self.reloader, self.clock, kept, warming));
         (announcing, tasks)
     }

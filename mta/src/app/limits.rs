@@ -2,7 +2,7 @@
 //! Always: places that this node has are free for others when it has ended.
 
 use egret_shared::clock::Clock;
-use egret_shared::limits::{FleetOptions, Health, Limits, Manner};
+use egret_shared::limits::{FleetOptions, Health, Limits};
 use egret_shared::redis::{Redis, RedisOptions};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{ADMIN_WAIT, StartError};
-use crate::config::LimitsConfig;
+use crate::config::Config;
 use crate::delivery::Claims;
+use crate::elsewhere::kept;
 
 /// The name of the gauge that is 1 while each node goes on with its share.
 const DEGRADED: &str = "egret_mta_limits_degraded";
@@ -30,15 +31,15 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Those of a fleet if there is a Redis. `seed` makes this run of the node another member than the one before.
-    pub fn start(redis: Option<&RedisOptions>, config: LimitsConfig, hostname: &str, seed: u64, clock: &Clock) -> Self {
+    pub fn start(config: &Config, seed: u64, clock: &Clock) -> Self {
         let stop = CancellationToken::new();
-        let Some(options) = redis else {
+        let Some(options) = &config.redis else {
             let (limits, claims) = (Limits::memory(), Claims::default());
             return Self { limits, is_shared: false, fleet: None, claims, asking: None, stop };
         };
-        let LimitsConfig { max_batch_percent, server_time } = config;
-        let manner = Manner { max_batch_share: f64::from(max_batch_percent) / 100.0, ..Manner::default() };
-        let node = format!("{hostname}/{seed:016x}");
+        let known = kept::read_nodes(&config.spool.path, &options.place());
+        let (manner, server_time) = (config.sharing.manner(known), config.sharing.server_time);
+        let node = format!("{}/{seed:016x}", config.hostname);
         let fleet = FleetOptions { node, manner, server_time, degraded_metric: DEGRADED };
         info!(redis = options.place(), node = fleet.node, "limits are kept together with other nodes");
         let redis = Redis::new(options.clone());

@@ -8,6 +8,7 @@ mod fleet;
 mod follow;
 mod hands;
 mod health;
+mod known_nodes;
 mod limits;
 pub(crate) mod live;
 mod memory;
@@ -252,7 +253,7 @@ fn start(
         Intake::new(spool.clone(), queues.clone(), events.clone(), clock.clone(), live.ways.clone(), signing.clone());
     let in_force: Vec<Control> = controls.iter().filter(|one| one.expires > clock.wall()).cloned().collect();
     live.set(&in_force);
-    let kept = Kept::start(config.redis.as_ref(), config.limits, &config.hostname, seed(), clock);
+    let kept = Kept::start(config, seed(), clock);
     let store = automation::store(kept.fleet.clone(), clock);
     let is_shared = store.is_shared();
     let (automation, sharing) = automation::start(live.automation.clone(), queues.clone(), store, &in_force, clock);

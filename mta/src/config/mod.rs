@@ -9,7 +9,6 @@ mod discover;
 mod dkim;
 mod egress;
 mod floor;
-mod limits;
 mod listener;
 mod memory;
 mod outcome;
@@ -32,6 +31,7 @@ use std::time::Duration;
 
 use egret_shared::config::{self, Complaints, KeyDoc, Section};
 use egret_shared::lifecycle::LogFormat;
+use egret_shared::limits::Sharing;
 use egret_shared::redis::RedisOptions;
 use egret_shared::units::{Size, Span};
 use egret_shared::users::Passwords;
@@ -56,7 +56,6 @@ use crate::shaping::patch::Patch;
 use crate::sign::Signers;
 use crate::spool;
 
-pub use limits::LimitsConfig;
 pub use listener::{ListenerConfig, TlsFiles};
 pub use overrides::Overrides;
 pub use queues::Read as QueuesRead;
@@ -107,7 +106,7 @@ pub struct Config {
     /// Where nodes and proxies find each other.
     pub redis: Option<RedisOptions>,
     /// How limits are shared.
-    pub limits: LimitsConfig,
+    pub sharing: Sharing,
     /// The pool of mail for which no other is chosen.
     pub default_pool: Arc<str>,
     /// How mail is delivered where nothing else is said.
@@ -215,7 +214,8 @@ fn build(root: &Section<'_>) -> Option<Config> {
         listeners: listeners.iter().flatten().collect(),
     };
     let elsewhere = texts::elsewhere(root);
-    let redis = RedisOptions::read(&root.section("redis"));
+    let section = root.section("redis");
+    let (redis, sharing) = (RedisOptions::read(&section), Sharing::read(&section));
     if let Some(pool) = egress.as_ref().and_then(|egress| discover::names(&egress.discovery.selectors).first().cloned())
         && redis.is_none()
     {
@@ -257,7 +257,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         default_pool: egress.default_pool,
         discovery: egress.discovery,
         redis,
-        limits: limits::build(root),
+        sharing,
         path,
         delivery: Arc::new(said),
         shaping: shaping?,

@@ -1,5 +1,5 @@
-//! The last good document of a URL, the proxies that were announced last, and on which days their addresses were there
-//! first, kept in the spool's directory so that a start needs no server. Floor 3. Touches files.
+//! The last good document of a URL, the proxies that were announced last, how many nodes there were, and on which days
+//! addresses were there first, kept in the spool's directory so that a start needs no server. Floor 3. Touches files.
 //! Always: the file is whole, the old one or the new one, whenever the power fails.
 
 use std::fs::{self, File};
@@ -15,6 +15,9 @@ const NAME: &str = "egress-url.toml";
 /// The name of the file of proxies.
 const PROXIES: &str = "announced-proxies.json";
 
+/// The name of the file of the number of nodes.
+const NODES: &str = "fleet-nodes.json";
+
 /// The name of the file of first days.
 const FIRST_DAYS: &str = "first-days.json";
 
@@ -24,6 +27,30 @@ struct Announced {
     /// Where: those of another Redis are others.
     redis: String,
     proxies: Vec<ProxyRecord>,
+}
+
+/// How many nodes there were.
+#[derive(Debug, Serialize, Deserialize)]
+struct Nodes {
+    /// Where: those of another Redis are others.
+    redis: String,
+    nodes: u32,
+}
+
+/// How many nodes shared their limits by this Redis; `None` if nothing is kept, or it cannot be read.
+pub fn read_nodes(directory: &Path, redis: &str) -> Option<u32> {
+    let text = fs::read_to_string(directory.join(NODES)).ok()?;
+    serde_json::from_str::<Nodes>(&text).ok().filter(|kept| kept.redis == redis).map(|kept| kept.nodes)
+}
+
+/// Keeps it. Blocks.
+///
+/// # Errors
+/// What the operating system says; the text names the file.
+pub fn write_nodes(directory: &Path, redis: &str, nodes: u32) -> Result<(), String> {
+    let text = serde_json::to_vec(&Nodes { redis: redis.to_owned(), nodes }).map_err(|error| error.to_string())?;
+    let told = |error: io::Error| format!("{}: {error}", directory.join(NODES).display());
+    replace(directory, NODES, &text).map_err(told)
 }
 
 /// The proxies that were announced in this Redis; none if nothing is kept, or it cannot be read.
@@ -123,6 +150,16 @@ mod tests {
         assert_eq!(read_first_days(directory.path()).all(), days.all());
         fs::write(directory.path().join(FIRST_DAYS), "{").expect("written");
         assert!(read_first_days(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn the_number_of_nodes_that_is_kept_is_of_one_redis() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(read_nodes(directory.path(), "a"), None);
+        write_nodes(directory.path(), "a", 4).expect("kept");
+        assert_eq!([read_nodes(directory.path(), "a"), read_nodes(directory.path(), "b")], [Some(4), None]);
+        fs::write(directory.path().join(NODES), "{").expect("written");
+        assert_eq!(read_nodes(directory.path(), "a"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::Clock;
-use egret_shared::limits::{self, FleetOptions, Health, Manner, PROXIES};
+use egret_shared::limits::{self, FleetOptions, Health, PROXIES};
 use egret_shared::redis::{self, Redis};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -42,8 +42,8 @@ impl Kept {
         }
         let node = member(config.announced.as_ref().map(|announced| announced.name.as_str()));
         info!(redis = options.place(), node, "limits of sources are kept together with other proxies");
-        let manner = Manner::default();
-        let fleet = FleetOptions { node, manner, server_time: true, degraded_metric: DEGRADED };
+        let (manner, server_time) = (config.sharing.manner(None), config.sharing.server_time);
+        let fleet = FleetOptions { node, manner, server_time, degraded_metric: DEGRADED };
         let (limits, driver) = limits::Limits::fleet(Redis::new(options.part(PROXIES)), fleet, clock.clone());
         let stop = CancellationToken::new();
         let asking = Arc::new(Mutex::new(Some(tokio::spawn(driver.run(stop.clone())))));

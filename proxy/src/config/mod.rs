@@ -14,6 +14,7 @@ use std::time::Duration;
 use egret_shared::address::Range;
 use egret_shared::config::{self, Complaints, KeyDoc, RawValue, Section, Value};
 use egret_shared::lifecycle::LogFormat;
+use egret_shared::limits::Sharing;
 use egret_shared::redis::RedisOptions;
 use egret_shared::units::Span;
 
@@ -34,6 +35,8 @@ pub struct Config {
     pub announced: Option<Announced>,
     /// Where the limits of sources are kept; `None` is in the memory of this proxy.
     pub redis: Option<RedisOptions>,
+    /// How it takes part in limits that proxies keep together.
+    pub sharing: Sharing,
     /// The most sessions at once.
     pub max_sessions: usize,
     /// Where health, metrics and the API are served; `None` is nowhere.
@@ -138,7 +141,8 @@ fn build(root: &Section<'_>) -> Option<Config> {
         "address",
         "Where /livez, /readyz, /metrics and /v1 are served, over HTTP without access control: a private address.",
     );
-    let redis = RedisOptions::read(&root.section("redis"));
+    let section = root.section("redis");
+    let (redis, sharing) = (RedisOptions::read(&section), Sharing::read(&section));
     let announced = announce::build(root, listeners.as_deref(), admin, redis.as_ref());
     let session_log = session_log(root);
     let metrics_max_sources = root.section("metrics").with_default(
@@ -164,6 +168,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
         served,
         announced,
         redis,
+        sharing,
         max_sessions,
         admin,
         session_log,

@@ -3,11 +3,12 @@
 //!
 //! `rate`, `spec`, `gcra` and `words` are plain data, `purse` is the machine of one node, `handle` what others use, `parts` of it
 //! for limits that are divided;
-//! `fleet` drives the machine with the `store` in Redis.
+//! `options` say how a node takes part; `fleet` drives the machine with the `store` in Redis.
 
 pub mod fleet;
 pub mod gcra;
 pub mod handle;
+pub mod options;
 mod parts;
 pub mod purse;
 pub mod rate;
@@ -18,6 +19,7 @@ pub mod words;
 pub use fleet::{Driver, FleetOptions};
 pub use gcra::Gcra;
 pub use handle::{Denied, Health, Lease, Limits};
+pub use options::Sharing;
 pub use purse::{Parts, Purse};
 pub use rate::Rate;
 pub use spec::{Count, Throttle};
