@@ -259,7 +259,7 @@ impl Engine {
             self.timers.pop();
             match timer {
                 Timer::Entry(entry) => self.wake_entry(entry, now, acts),
-                Timer::Queue(queue) => self.look_at_queue(queue, now, acts),
+                Timer::Queue(queue) => self.wake_queue(queue, now, acts),
                 Timer::Site(site) => self.wake_site(site, now, acts),
                 Timer::Ready(ready) => self.wake_ready(ready, now, acts),
                 Timer::Sweep => self.sweep(now, acts),

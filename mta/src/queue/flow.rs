@@ -11,7 +11,7 @@ use egret_shared::limits::Lease;
 
 use super::ahead::MOST_HELD;
 use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
-use super::meter::Reached;
+use super::meter::{Reached, Waiter};
 use super::ready::{May, Ready, SiteSlot};
 use super::scheduled::{Lead, Place, is_due_in};
 use super::words::{Act, EntryKey};
@@ -285,9 +285,9 @@ impl Engine {
     }
 
     fn hand(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) -> Result<(), Reached> {
-        let ready = &mut self.ready[key];
-        self.meter.take(&ready.budget.messages, now)?;
-        let Some(session) = ready.idle.pop() else { return Ok(()) };
+        let waiter = Waiter::Ready(key);
+        self.in_turn(waiter, now, |engine| engine.meter.take(engine.rates_of(waiter), now))?;
+        let Some(session) = self.ready[key].idle.pop() else { return Ok(()) };
         if let Some(ticket) = self.take(key, session, now) {
             acts.push(Act::Hand { session, ticket });
         }
@@ -296,7 +296,11 @@ impl Engine {
     }
 
     fn open(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) -> Result<(), Reached> {
-        let lease = self.meter.admit(&self.ready[key].budget, now)?;
+        let admit = |engine: &Self| engine.meter.admit(&engine.ready[key].budget, now);
+        let lease = self.in_turn(Waiter::Ready(key), now, admit)?;
+        for name in lease.iter().flat_map(Lease::names) {
+            self.leave_line(name, Waiter::Ready(key), now);
+        }
         let session = self.new_session(key, lease, now);
         if let Some(first) = self.take(key, session, now) {
             self.dial(key, session, first, now, acts);
@@ -344,6 +348,17 @@ impl Engine {
         Some(part.ticket(self.queues[part.queue].key.0.clone()))
     }
 
+    /// The time of a queue has come.
+    pub(super) fn wake_queue(&mut self, queue: QueueKey, now: UnixMs, acts: &mut Vec<Act>) {
+        let limited = self.queues.get(queue).and_then(|queue| queue.limited.as_ref());
+        let name = limited.map(|limited| limited.name.clone());
+        self.meter.tries();
+        self.look_at_queue(queue, now, acts);
+        if let Some(name) = name {
+            self.leave_unless_refused(&name, Waiter::Queue(queue), now);
+        }
+    }
+
     /// Looks at a queue whose site may have grown old, and forgets it if nothing is in it.
     pub(super) fn look_at_queue(&mut self, queue: QueueKey, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(scheduled) = self.queues.get(queue) else { return };
@@ -367,7 +382,19 @@ impl Engine {
         self.forget_site_if_unused(site);
     }
 
+    /// The time of a ready queue has come.
     pub(super) fn wake_ready(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
+        let limited = self.ready.get(key).and_then(|ready| ready.limited.as_ref());
+        let name = limited.map(|limited| limited.by.name.clone());
+        self.meter.tries();
+        self.serve_again(key, now, acts);
+        if let Some(name) = name {
+            self.leave_unless_refused(&name, Waiter::Ready(key), now);
+        }
+    }
+
+    /// Serves a ready queue, and what waits to come into it.
+    pub(super) fn serve_again(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(ready) = self.ready.get_mut(key) else { return };
         ready.timer = ready.timer.filter(|set| *set > now);
         let (site, waited) = (ready.site, ready.limited.is_some());

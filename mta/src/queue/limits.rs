@@ -1,7 +1,6 @@
 //! What follows when a limit is reached, and when there is room again. Pure. Floor 2.
 //! Always: a limit keeps back a path, a source's turn or a queue, never the schedule of a message; nothing is polled.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use egret_shared::clock::UnixMs;
@@ -56,12 +55,15 @@ impl Engine {
         ready.limited = Some(Limited::again(ready.limited.take(), reached, now));
         match until {
             Some(at) if at.since(now) > LONG_WAIT => self.hold_path(key, &name, at, now),
-            Some(at) => self.wake_ready_at(key, at),
-            None => {
-                if self.meter.wait(&name, Waiter::Ready(key)) {
+            until => {
+                self.meter.wait(&name, Waiter::Ready(key));
+                match until.filter(|_| self.is_first(&name, Waiter::Ready(key), now)) {
+                    Some(at) => self.wake_ready_at(key, at),
+                    None => self.wait_for_news(key, None, now),
+                }
+                if until.is_none() && self.is_first(&name, Waiter::Ready(key), now) {
                     self.release_idle(&name, acts);
                 }
-                self.wait_for_news(key, None, now);
             }
         }
     }
@@ -94,7 +96,8 @@ impl Engine {
         match group {
             Some(group) => self.hold_group(key, group, until, now),
             None => {
-                self.meter.leave(&name, Waiter::Ready(key));
+                self.leave_line(&name, Waiter::Ready(key), now);
+                self.meter.withdraw(&name);
                 self.hold_path(key, &name, until, now);
             }
         }
@@ -145,7 +148,7 @@ impl Engine {
     pub(super) fn choice_reached(&mut self, site: SiteKey, ready: ReadyKey, reached: &Reached, now: UnixMs) {
         match reached.until {
             Some(at) => self.wake_site_at(site, Some(at)),
-            None => drop(self.meter.wait(&reached.name, Waiter::Site(site))),
+            None => self.meter.wait(&reached.name, Waiter::Site(site)),
         }
         self.wake_ready_at(ready, reached.until.unwrap_or(now.plus(FORGET_WAIT)));
         if let Some(ready) = self.ready.get_mut(ready) {
@@ -155,8 +158,13 @@ impl Engine {
 
     /// Whether the rates of a queue let an entry leave it. If not, the entry is at its head again.
     pub(super) fn may_leave(&mut self, key: QueueKey, entry: EntryKey, now: UnixMs) -> bool {
-        let Some(queue) = self.queues.get_mut(key) else { return false };
-        let Err(reached) = self.meter.take(&queue.rates, now) else {
+        if !self.queues.contains_key(key) {
+            return false;
+        }
+        let waiter = Waiter::Queue(key);
+        let taken = self.in_turn(waiter, now, |engine| engine.meter.take(engine.rates_of(waiter), now));
+        let queue = &mut self.queues[key];
+        let Err(reached) = taken else {
             queue.limited = None;
             return true;
         };
@@ -164,9 +172,13 @@ impl Engine {
         queue.due.push_front(entry);
         queue.wants_room = false;
         queue.limited = Some(reached.clone());
-        match reached.until {
-            Some(at) => self.set_timer(at, Timer::Queue(key)),
-            None => drop(self.meter.wait(&reached.name, Waiter::Queue(key))),
+        self.meter.wait(&reached.name, waiter);
+        let at = reached.until.filter(|_| self.is_first(&reached.name, waiter, now));
+        let at = at.unwrap_or(now.plus(LONG_WAIT));
+        let queue = &mut self.queues[key];
+        if queue.look_at <= now || at < queue.look_at {
+            queue.look_at = at;
+            self.set_timer(at, Timer::Queue(key));
         }
         false
     }
@@ -184,28 +196,9 @@ impl Engine {
         }
     }
 
-    /// Something changed for who waits for these limits: the first of each line comes first.
-    pub fn limits_changed(&mut self, names: &[Arc<str>], now: UnixMs, acts: &mut Vec<Act>) {
-        for name in names {
-            while let Some(waiter) = self.meter.next(name) {
-                match waiter {
-                    Waiter::Ready(key) => self.wake_ready(key, now, acts),
-                    Waiter::Site(key) => self.wake_site(key, now, acts),
-                    Waiter::Queue(key) => self.look_at_queue(key, now, acts),
-                }
-                if self.meter.waits_again(name, waiter) {
-                    break;
-                }
-            }
-            if self.is_in_surplus(name) {
-                self.release_idle(name, acts);
-            }
-        }
-    }
-
     /// Whether one session more should end for a place of that name which others wait for. They end one by one: each
     /// changes what is fair.
-    fn is_in_surplus(&self, name: &str) -> bool {
+    pub(super) fn is_in_surplus(&self, name: &str) -> bool {
         self.meter.yields(name)
             && !self.sessions.values().any(|session| session.is_released && session.has_place_of(name))
     }

@@ -2,7 +2,7 @@
 //! Always: what was refused is tried again when its time has come or the limits say that something changed, never by
 //! looking again and again.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,19 +56,22 @@ pub struct Meter {
     wall: UnixMs,
     started: Instant,
     waiting: HashMap<Arc<str>, Line>,
+    /// The number of the try that is under way.
+    tries: u64,
 }
 
 /// Who waits for one limit, in the order in which they came.
 #[derive(Debug, Default)]
 struct Line {
     order: VecDeque<Waiter>,
-    all: HashSet<Waiter>,
+    /// All of them, and in which try each was refused last.
+    all: HashMap<Waiter, u64>,
 }
 
 impl Meter {
     /// Asks `limits`, which other nodes use, too, if `is_shared`; `wall` and `started` are the same time on two clocks.
     pub fn new(limits: Limits, is_shared: bool, wall: UnixMs, started: Instant) -> Self {
-        Self { limits, is_shared, wall, started, waiting: HashMap::new() }
+        Self { limits, is_shared, wall, started, waiting: HashMap::new(), tries: 0 }
     }
 
     /// Whether other nodes use the limits, too.
@@ -179,23 +182,42 @@ impl Meter {
         self.is_shared && self.limits.yields(name)
     }
 
-    /// Lets `waiter` be woken by news of a limit. Returns whether it is the first that waits for it.
-    pub(super) fn wait(&mut self, name: &Arc<str>, waiter: Waiter) -> bool {
+    /// Lets `waiter` wait for a limit, behind those that wait already.
+    pub(super) fn wait(&mut self, name: &Arc<str>, waiter: Waiter) {
         let line = self.waiting.entry(name.clone()).or_default();
-        if line.all.insert(waiter) {
+        if line.all.insert(waiter, self.tries).is_none() {
             line.order.push_back(waiter);
         }
-        line.order.len() == 1
     }
 
-    /// `waiter` waits for a limit no more. If it was the last of this node, the fleet is told.
-    pub(super) fn leave(&mut self, name: &Arc<str>, waiter: Waiter) {
-        let Some(line) = self.waiting.get_mut(name) else { return };
-        if line.all.remove(&waiter) {
+    /// Somebody tries again now.
+    pub(super) fn tries(&mut self) {
+        self.tries += 1;
+    }
+
+    /// Whether the one that tries was refused for this limit.
+    pub(super) fn is_refused(&self, name: &str, waiter: Waiter) -> bool {
+        self.waiting.get(name).and_then(|line| line.all.get(&waiter)) == Some(&self.tries)
+    }
+
+    /// `waiter` waits for a limit no more: it has had its turn, or has gone elsewhere. Whether it was in the line.
+    pub(super) fn leave(&mut self, name: &str, waiter: Waiter) -> bool {
+        let Some(line) = self.waiting.get_mut(name) else { return false };
+        let was_there = line.all.remove(&waiter).is_some();
+        if line.order.front() == Some(&waiter) {
+            line.order.pop_front();
+        } else if was_there {
             line.order.retain(|other| *other != waiter);
         }
         if line.order.is_empty() {
             self.waiting.remove(name);
+        }
+        was_there
+    }
+
+    /// Tells the fleet that this node waits for a limit no more, if nobody here does.
+    pub(super) fn withdraw(&self, name: &Arc<str>) {
+        if !self.waiting.contains_key(name) {
             self.limits.wait_no_more(name);
         }
     }
@@ -205,25 +227,9 @@ impl Meter {
         self.waiting.get(name).into_iter().flat_map(|line| line.order.iter().copied())
     }
 
-    /// The next that waits for a limit; it waits no longer.
-    pub(super) fn next(&mut self, name: &str) -> Option<Waiter> {
-        let line = self.waiting.get_mut(name)?;
-        let next = line.order.pop_front();
-        match next {
-            Some(next) => drop(line.all.remove(&next)),
-            None => drop(self.waiting.remove(name)),
-        }
-        next
-    }
-
-    /// If `waiter` has come again to wait for a limit, it is the first once more.
-    pub(super) fn waits_again(&mut self, name: &str, waiter: Waiter) -> bool {
-        let Some(line) = self.waiting.get_mut(name).filter(|line| line.all.contains(&waiter)) else { return false };
-        if line.order.back() == Some(&waiter) {
-            line.order.pop_back();
-            line.order.push_front(waiter);
-        }
-        true
+    /// Who waits longest for a limit.
+    pub(super) fn first(&self, name: &str) -> Option<Waiter> {
+        self.waiting.get(name).and_then(|line| line.order.front().copied())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod floors;
 mod flow;
 mod lanes;
 mod limits;
+mod lines;
 mod meter;
 mod notice;
 mod options;

@@ -192,8 +192,11 @@ impl Engine {
         for at in 0.. {
             let Some(name) = self.part_name(key, group, passed, at) else { break };
             // Who waits for what is kept for it may not be the first in the line of those that wait for what is left.
-            if until.is_none() && (self.meter.wait(&name, Waiter::Ready(key)) || has_floor) {
-                self.release_idle(&name, acts);
+            if until.is_none() {
+                self.meter.wait(&name, Waiter::Ready(key));
+                if has_floor || self.is_first(&name, Waiter::Ready(key), now) {
+                    self.release_idle(&name, acts);
+                }
             }
             // The last one is what is left for all, and has the limit's own name.
             if let Some(parted) = self.ready.get_mut(key).and_then(|ready| ready.budget.parted.as_mut()) {

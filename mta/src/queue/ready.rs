@@ -26,6 +26,8 @@ pub(super) const LONG_WAIT: Duration = Duration::from_secs(5);
 const BACKLOG_PER_SESSION: usize = 2;
 /// Waiting longer than this without progress opens one more session in any case.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// After the last failure of a path so long, it is as if there had been none.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// What may wait in a ready queue whose path has reached a limit: what comes after may find another source.
 const MAX_LIMITED: usize = 64;
 
@@ -190,8 +192,10 @@ impl Ready {
     }
 
     pub fn is_unused(&self, now: UnixMs) -> bool {
+        let counts = self.failures > 0 && self.failed_at.plus(FORGIVEN_AFTER) > now;
         let held_until = self.budget.parted.as_ref().map_or(self.held_until, |p| p.held_until().max(self.held_until));
-        self.sessions == 0 && self.waiting.is_empty() && (self.retired || (held_until <= now && !self.is_unchosen(now)))
+        let is_known = counts || held_until > now || self.is_unchosen(now);
+        self.sessions == 0 && self.waiting.is_empty() && (self.retired || !is_known)
     }
 }
 

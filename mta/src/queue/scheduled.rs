@@ -154,6 +154,8 @@ pub(super) struct Scheduled {
     pub own: Option<Box<QueueOptions>>,
     /// How fast its messages may leave it.
     pub rates: List<Throttle>,
+    /// When it is looked at again, if it waits for a limit.
+    pub look_at: UnixMs,
     /// The rate that it waits for.
     pub limited: Option<Reached>,
 }
@@ -182,6 +184,7 @@ impl Scheduled {
             last: None,
             own: None,
             rates: List::default(),
+            look_at: UnixMs(0),
             limited: None,
         }
     }

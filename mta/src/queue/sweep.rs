@@ -95,6 +95,10 @@ impl Engine {
         let ready = self.ready.iter().filter(|(_, ready)| !ready.waiting.is_empty());
         self.sweep.lists.extend(ready.map(|(key, _)| List::Ready(key)));
         self.sweep.began = now;
+        let unused: Vec<_> = self.ready.iter().filter(|(_, r)| r.is_unused(now)).map(|(key, _)| key).collect();
+        for key in unused {
+            self.forget_ready_if_unused(key, now);
+        }
     }
 
     /// A ready queue is bounded: it is looked through at once. Returns how many were looked at.

@@ -295,12 +295,18 @@ impl World {
         self.play();
     }
 
+    /// The destination does not want a session: its message is tried again later.
+    fn refuse(&mut self, session: u64) {
+        let Some(ticket) = self.tickets.remove(&session) else { return };
+        let result = result(ticket, Verdict::Retry { counts: true });
+        self.engine.session(FromSession::Settled { session, result }, self.now, &mut self.acts);
+        self.end(session, Some(Fault::new(Reason::ConnectionRefused, "no")));
+    }
+
     fn settle_unchecked(&mut self, session: u64, verdict: Verdict) {
         let Some(ticket) = self.tickets.remove(&session) else { return };
         self.engine.session(FromSession::Connected { session }, self.now, &mut self.acts);
-        let response = Response::own(250, EnhancedCode::new(2, 0, 0), "said the test");
-        let results = vec![RecipientResult { recipient: 0, verdict, response }];
-        let result = PartResult { ticket, results, witness: None };
+        let result = result(ticket, verdict);
         match self.ahead.get_mut(&session).and_then(VecDeque::pop_front) {
             Some(next) => drop(self.tickets.insert(session, next)),
             None => drop(self.idle.insert(session)),
@@ -349,6 +355,11 @@ impl World {
         busy.sort_unstable();
         busy
     }
+}
+
+fn result(ticket: Ticket, verdict: Verdict) -> PartResult {
+    let response = Response::own(250, EnhancedCode::new(2, 0, 0), "said the test");
+    PartResult { ticket, results: vec![RecipientResult { recipient: 0, verdict, response }], witness: None }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it stands in for a resolver")]

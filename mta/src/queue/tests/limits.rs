@@ -1,5 +1,6 @@
 //! The engine under limits: rates, shared places, choices of a source.
 
+use egret_shared::fault::{Fault, Reason};
 use egret_shared::limits::Throttle;
 
 use super::*;
@@ -272,6 +273,77 @@ fn places_that_have_a_name_are_shared_by_all_paths_in_the_order_of_waiting() {
         world.pass(Duration::from_millis(1));
     }
     assert_eq!(delivered, 4, "an idle session leaves its place to who waits for it");
+}
+
+/// What was delivered to a domain.
+fn delivered(world: &World, ids: &[MessageId]) -> usize {
+    ids.iter().filter(|id| world.marks.contains_key(id)).count()
+}
+
+/// Messages to a domain, whose names are told.
+fn offered(world: &mut World, domain: &str, count: usize) -> Vec<MessageId> {
+    let ids = (0..count).map(|_| world.admit(domain, 1)).collect();
+    world.answer_dns(known);
+    ids
+}
+
+/// Delivers what may go, for so long.
+fn deliver_for(world: &mut World, span: Duration) {
+    let until = world.now.plus(span);
+    while world.now < until {
+        world.deliver();
+        world.pass(Duration::from_millis(7));
+    }
+}
+
+#[test]
+fn who_waits_for_a_rate_of_all_has_its_turn_however_much_others_have() {
+    for rate_of_all in ["10/s,max_burst=1", "10/s", "600/min,max_burst=5"] {
+        let mut world = World::new(1, 4);
+        world.engine.set_options(QueueOptions { max_ready: 1_000, ..options() });
+        world.shape(limits(|l| {
+            l.additional_message_rate_throttles = [("all".into(), rate(rate_of_all))].into();
+        }));
+        let many = offered(&mut world, "a.test", 200);
+        deliver_for(&mut world, Duration::from_secs(1));
+        let (before, few) = (delivered(&world, &many), offered(&mut world, "b.test", 20));
+        let fewer = offered(&mut world, "c.test", 2);
+        deliver_for(&mut world, Duration::from_secs(3));
+        let (more, others) = (delivered(&world, &many) - before, delivered(&world, &few));
+        assert_eq!(delivered(&world, &fewer), 2, "{rate_of_all}");
+        assert!((12..=16).contains(&others) && (12..=16).contains(&more), "{rate_of_all}: {more} and {others}");
+    }
+}
+
+#[test]
+fn an_idle_session_leaves_its_place_also_where_its_path_had_waited_for_more() {
+    let mut world = World::new(1, 4);
+    world.shape(limits(|l| l.additional_connection_limits = [("all".into(), 2.into())].into()));
+    fill(&mut world, "a.test", 8);
+    assert_eq!(world.sessions(), 2, "and it waits for a third");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.deliver(), 8);
+    assert_eq!(world.idle.len(), 2);
+    fill(&mut world, "b.test", 1);
+    world.hear_of_limits();
+    assert_eq!((world.deliver(), world.sessions()), (1, 2));
+}
+
+#[test]
+fn failures_in_a_row_count_also_when_nothing_waits_between_them() {
+    let mut world = World::new(1, 4);
+    world.shape(limits(|l| l.consecutive_connection_failures_before_delay = 3));
+    let mut opened = 0;
+    for _ in 0..12 {
+        fill(&mut world, "a.test", 1);
+        for session in world.busy() {
+            opened += 1;
+            // The message waits for its retry, and nothing else is there.
+            world.refuse(session);
+        }
+        world.pass(Duration::from_millis(250));
+    }
+    assert!((3..=5).contains(&opened), "{opened} sessions in three seconds, where the third failure holds the path");
 }
 
 #[test]

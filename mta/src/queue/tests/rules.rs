@@ -52,6 +52,29 @@ fn a_tenants_rate_holds_all_its_queues_and_no_other_tenants() {
 }
 
 #[test]
+fn a_tenants_mail_to_one_domain_does_not_keep_back_its_mail_to_others() {
+    let mut world = World::new(1, 4);
+    let tenant = TenantBlock { overall_max_message_rate: rate("10/s,max_burst=1"), ..TenantBlock::default() };
+    set(&mut world, QueueRules { tenants: [("t".into(), tenant)].into(), ..QueueRules::default() });
+    for _ in 0..100 {
+        admit(&mut world, Some("t"), "a.test");
+    }
+    world.answer_dns(known);
+    let run = |world: &mut World, steps: usize| {
+        for _ in 0..steps {
+            world.deliver();
+            world.pass(Duration::from_millis(7));
+        }
+    };
+    run(&mut world, 100);
+    let others: Vec<_> = (0..10).map(|_| admit(&mut world, Some("t"), "c.test")).collect();
+    world.answer_dns(known);
+    run(&mut world, 300);
+    let done = others.iter().filter(|id| world.marks.contains_key(id)).count();
+    assert!((9..=10).contains(&done), "{done} of ten in the turns of two seconds");
+}
+
+#[test]
 fn a_queues_rate_is_its_own_and_another_holds_at_once() {
     let mut world = World::new(1, 4);
     let slow = QueuePatch { max_message_rate: rate("1/h"), ..QueuePatch::default() };
