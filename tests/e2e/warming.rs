@@ -120,3 +120,36 @@ async fn an_address_that_is_found_is_warmed_up_by_all_nodes_together_from_the_da
         nothing_counted(fleet, &[]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_without_redis_does_not_begin_the_day_anew() {
+    let now = Clock::system().wall().0;
+    if now % DAY_MS > DAY_MS - TOO_LATE_MS {
+        eprintln!("skipped: it is midnight soon");
+        return;
+    }
+    // So many days that today is one of them.
+    let plan = ["3"; 10_000].join(", ");
+    let keys = format!("proxy = \"p\"\nwarmup = {{ start = \"2026-01-01\", messages = [{plan}] }}");
+    let mut fleet = Fleet::start(&Options {
+        dialect: Some("socks5"),
+        source_keys: Some(keys.leak()),
+        sources: Some(vec![addresses(1)[0].into()]),
+        ..Options::default()
+    });
+    let sink = sink(&fleet, Behaviour::default()).await;
+    for _ in 0..10 {
+        assert!(offer(fleet.smtp, "s@good.example", "r@good.example").starts_with("250 "));
+    }
+    for _ in 0..2 {
+        eventually("the three of today", || match sink.stats().messages {
+            3 => Ok(()),
+            other => Err(format!("{other}\n{}", fleet.mta.log())),
+        });
+        eventually("the reason", || {
+            let why = told(&fleet, &["why", "--domain", "good.example"]);
+            if why.contains("is used up") { Ok(()) } else { Err(why) }
+        });
+        fleet.restart_mta();
+    }
+}

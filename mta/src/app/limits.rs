@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::used_quotas::UsedQuotas;
 use super::{ADMIN_WAIT, StartError};
 use crate::config::Config;
 use crate::delivery::Claims;
@@ -26,6 +27,8 @@ pub(super) struct Kept {
     /// Sessions through proxies: they hold places, and are compared with the proxies' sockets.
     pub claims: Claims,
     asking: Option<JoinHandle<()>>,
+    used: UsedQuotas,
+    keeping: JoinHandle<()>,
     stop: CancellationToken,
 }
 
@@ -35,7 +38,8 @@ impl Kept {
         let stop = CancellationToken::new();
         let Some(options) = &config.redis else {
             let (limits, claims) = (Limits::memory(), Claims::default());
-            return Self { limits, is_shared: false, fleet: None, claims, asking: None, stop };
+            let (used, keeping) = keeping(config, &limits, clock);
+            return Self { limits, is_shared: false, fleet: None, claims, asking: None, used, keeping, stop };
         };
         let known = kept::read_nodes(&config.spool.path, &options.place());
         let (manner, server_time) = (config.sharing.manner(known), config.sharing.server_time);
@@ -45,9 +49,10 @@ impl Kept {
         let redis = Redis::new(options.clone());
         let shared = Some((redis.clone(), fleet.node.clone()));
         let (limits, driver) = Limits::fleet(redis, fleet, clock.clone());
+        let (used, keeping) = keeping(config, &limits, clock);
         let asking = Some(tokio::spawn(driver.run(stop.clone())));
         let claims = Claims::compared(clock.clone());
-        Self { limits, is_shared: true, fleet: shared, claims, asking, stop }
+        Self { limits, is_shared: true, fleet: shared, claims, asking, used, keeping, stop }
     }
 
     /// What this run of the node is called in the fleet.
@@ -56,12 +61,20 @@ impl Kept {
     }
 
     /// Leaves the fleet.
-    pub async fn end(self) {
+    pub async fn end(mut self) {
+        self.keeping.abort();
+        self.used.keep().await;
         self.stop.cancel();
         if let Some(asking) = self.asking {
             let _ = timeout(3 * ADMIN_WAIT, asking).await;
         }
     }
+}
+
+/// Remembers what was used of quotas, and keeps it from now on.
+fn keeping(config: &Config, limits: &Limits, clock: &Clock) -> (UsedQuotas, JoinHandle<()>) {
+    let used = UsedQuotas::remember(config.spool.path.clone(), limits.clone(), clock.clone());
+    (used.clone(), tokio::spawn(used.follow()))
 }
 
 /// Whether Redis answers, where the program must not start without it.

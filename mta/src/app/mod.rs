@@ -21,6 +21,7 @@ mod shelf;
 mod smtp_in;
 mod standing;
 pub(crate) mod tls;
+mod used_quotas;
 mod warming;
 
 use std::io;

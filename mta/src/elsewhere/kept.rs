@@ -1,11 +1,12 @@
-//! The last good document of a URL, the proxies that were announced last, how many nodes there were, and on which days
-//! addresses were there first, kept in the spool's directory so that a start needs no server. Floor 3. Touches files.
+//! The last good document of a URL, the proxies that were announced last, how many nodes there were, what was used of
+//! quotas, and on which days addresses were there first, kept in the spool's directory so that a start needs no server. Floor 3. Touches files.
 //! Always: the file is whole, the old one or the new one, whenever the power fails.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use egret_shared::limits::UsedQuota;
 use egret_shared::registry::first_days::FirstDays;
 use egret_shared::registry::record::{ProxyRecord, Record as _};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ const PROXIES: &str = "announced-proxies.json";
 /// The name of the file of the number of nodes.
 const NODES: &str = "fleet-nodes.json";
 
+/// The name of the file of quotas.
+const QUOTAS: &str = "used-quotas.json";
+
 /// The name of the file of first days.
 const FIRST_DAYS: &str = "first-days.json";
 
@@ -27,6 +31,32 @@ struct Announced {
     /// Where: those of another Redis are others.
     redis: String,
     proxies: Vec<ProxyRecord>,
+}
+
+/// What was used of a quota of a day.
+#[derive(Debug, Serialize, Deserialize)]
+struct Used {
+    name: String,
+    day: u32,
+    used: u64,
+}
+
+/// What this node has used of quotas; nothing if nothing is kept, or it cannot be read.
+pub fn read_quotas(directory: &Path) -> Vec<UsedQuota> {
+    let text = fs::read_to_string(directory.join(QUOTAS)).unwrap_or_default();
+    let kept = serde_json::from_str::<Vec<Used>>(&text).unwrap_or_default().into_iter();
+    kept.map(|Used { name, day, used }| UsedQuota { name: name.into(), day, used }).collect()
+}
+
+/// Keeps it. Blocks.
+///
+/// # Errors
+/// What the operating system says; the text names the file.
+pub fn write_quotas(directory: &Path, quotas: &[UsedQuota]) -> Result<(), String> {
+    let used = |UsedQuota { name, day, used }: &UsedQuota| Used { name: name.to_string(), day: *day, used: *used };
+    let text = serde_json::to_vec(&quotas.iter().map(used).collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+    let told = |error: io::Error| format!("{}: {error}", directory.join(QUOTAS).display());
+    replace(directory, QUOTAS, &text).map_err(told)
 }
 
 /// How many nodes there were.
@@ -150,6 +180,17 @@ mod tests {
         assert_eq!(read_first_days(directory.path()).all(), days.all());
         fs::write(directory.path().join(FIRST_DAYS), "{").expect("written");
         assert!(read_first_days(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn quotas_that_are_kept_are_there_and_damage_is_as_if_there_were_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(read_quotas(directory.path()), []);
+        let used = [UsedQuota { name: "warmup a->b".into(), day: 7, used: 5 }];
+        write_quotas(directory.path(), &used).expect("kept");
+        assert_eq!(read_quotas(directory.path()), used);
+        fs::write(directory.path().join(QUOTAS), "[").expect("written");
+        assert_eq!(read_quotas(directory.path()), []);
     }
 
     #[test]

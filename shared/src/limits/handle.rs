@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::purse::Purse;
-use super::words::{Refusal, When};
+use super::words::{Refusal, UsedQuota, When};
 use super::{Count, Throttle};
 use crate::clock::{Clock, UnixMs};
 
@@ -140,6 +140,16 @@ impl Limits {
     /// Gives back one of a quota that was taken and not used.
     pub fn give_back_quota(&self, name: &Arc<str>, day: u32, now: Instant) {
         self.with(|purse| purse.give_back_quota(name, day, now));
+    }
+
+    /// What this node has used of quotas, of the day `since` and later ones: to be kept for its next run.
+    pub fn quotas_used(&self, since: u32) -> Vec<UsedQuota> {
+        self.0.purse.lock().quotas_used(since)
+    }
+
+    /// An earlier run of this node has used that much of quotas. To be said before they are taken from.
+    pub fn remember_quotas(&self, quotas: &[UsedQuota], now: Instant) {
+        self.with(|purse| quotas.iter().for_each(|quota| purse.remember_quota(quota, now)));
     }
 
     /// Waits until something changed for somebody who was refused with [`When::Woken`]; the names of the limits.

@@ -23,7 +23,7 @@ pub use options::Sharing;
 pub use purse::{Parts, Purse};
 pub use rate::Rate;
 pub use spec::{Count, Throttle};
-pub use words::{Answer, Ask, Closed, Manner, Refusal, When};
+pub use words::{Answer, Ask, Closed, Manner, Refusal, UsedQuota, When};
 
 /// The part of Redis in which proxies keep their limits: their shares are divided among proxies only.
 pub const PROXIES: &str = "proxies";

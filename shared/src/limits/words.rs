@@ -33,6 +33,17 @@ pub enum When {
     Woken,
 }
 
+/// How much a node has used of a quota of a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedQuota {
+    /// The quota.
+    pub name: Arc<str>,
+    /// The day, in days since 1970-01-01 (UTC).
+    pub day: u32,
+    /// What was used.
+    pub used: u64,
+}
+
 /// How a node deals with the limits of the fleet.
 #[derive(Clone, Debug)]
 pub struct Manner {

@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::words::{Ask, Manner, Refusal, SHARDS, When};
+use super::words::{Ask, Manner, Refusal, SHARDS, UsedQuota, When};
 use super::{Count, Throttle};
 use book::Book;
 use count::CountAccount;
@@ -337,6 +337,19 @@ impl Purse {
             account.give_back(mode, now);
             self.quotas.is_active(&key);
         }
+    }
+
+    /// What this node has used of quotas, of that day and later ones.
+    pub fn quotas_used(&self, since: u32) -> Vec<UsedQuota> {
+        let recent = self.quotas.accounts.iter().filter(|((_, day), account)| *day >= since && account.used() > 0);
+        recent.map(|((name, day), account)| UsedQuota { name: name.clone(), day: *day, used: account.used() }).collect()
+    }
+
+    /// An earlier run of this node has used that much of a quota.
+    pub fn remember_quota(&mut self, quota: &UsedQuota, now: Instant) {
+        let key = (quota.name.clone(), quota.day);
+        // How much it is will be said by who takes of it.
+        self.quotas.accounts.entry(key).or_insert_with(|| QuotaAccount::new(0, now)).remember(quota.used);
     }
 
     /// Whether the store is to be asked something.

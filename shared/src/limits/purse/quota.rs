@@ -48,6 +48,16 @@ impl QuotaAccount {
         }
     }
 
+    /// What an earlier run of this node has used. The store knows it, as long as it has its memory.
+    pub(super) fn remember(&mut self, used: u64) {
+        self.used += used;
+    }
+
+    /// What this node used.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
     pub(super) fn is_now(&mut self, most: u64) {
         if self.most != most {
             (self.most, self.empty_until) = (most, None);

@@ -11,7 +11,7 @@ mod woken;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::words::{Ask, Manner, When};
+use super::super::words::{Ask, Manner, UsedQuota, When};
 use super::super::{Count, Throttle};
 use super::{Mode, Purse};
 use store::FakeStore;
@@ -388,6 +388,45 @@ fn a_quota_is_shared_and_its_rest_goes_back() {
     }
     assert_eq!(take(&mut fleet, 1, 1_000), 400);
     assert_eq!(take(&mut fleet, 0, 1), 0);
+}
+
+#[test]
+fn what_an_earlier_run_used_of_a_quota_is_used_whoever_decides() {
+    let name: Arc<str> = "ramp".into();
+    let now = Instant::now();
+    let mut before = Purse::alone();
+    (0..4).for_each(|_| before.take_quota(&name, 7, 5, now).expect("of five"));
+    assert!(before.quotas_used(8).is_empty(), "of an earlier day");
+    let used = before.quotas_used(7);
+    let mut alone = Purse::alone();
+    used.iter().for_each(|quota| alone.remember_quota(quota, now));
+    assert!(alone.take_quota(&name, 7, 5, now).is_ok() && alone.take_quota(&name, 7, 5, now).is_err());
+    assert!(alone.take_quota(&name, 8, 5, now).is_ok(), "of another day");
+    let mut away = Purse::shared(Manner::default());
+    used.iter().for_each(|quota| away.remember_quota(quota, now));
+    away.away(now);
+    assert!(away.take_quota(&name, 7, 5, now).is_ok() && away.take_quota(&name, 7, 5, now).is_err());
+    // A store that has lost its memory learns it from the next run.
+    let mut fleet = Fleet::new(2);
+    let now = fleet.now;
+    fleet.nodes[0].remember_quota(&UsedQuota { name: name.clone(), day: 7, used: 4 }, now);
+    fleet.tick_all();
+    fleet.settle_all();
+    let taken = |fleet: &mut Fleet, node: usize| {
+        let mut taken = 0;
+        for _ in 0..20 {
+            let now = fleet.now;
+            taken += usize::from(fleet.nodes[node].take_quota(&name, 7, 5, now).is_ok());
+            fleet.settle_all();
+        }
+        taken
+    };
+    assert_eq!(taken(&mut fleet, 0), 5, "this store does not know of it");
+    fleet.store.flush();
+    fleet.pass(1_000);
+    fleet.tick_all();
+    fleet.tick_all();
+    assert_eq!(taken(&mut fleet, 1), 0, "nine of five were used, and it was told");
 }
 
 #[test]
