@@ -8,5 +8,6 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    egret_shared::lifecycle::end_when_unread();
     egret_mta::cli::run(egret_mta::cli::Arguments::parse())
 }

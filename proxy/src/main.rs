@@ -8,5 +8,6 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    egret_shared::lifecycle::end_when_unread();
     egret_proxy::cli::run(egret_proxy::cli::Arguments::parse())
 }

@@ -129,7 +129,7 @@ async fn a_restart_without_redis_does_not_begin_the_day_anew() {
         return;
     }
     // So many days that today is one of them.
-    let plan = ["3"; 10_000].join(", ");
+    let plan = vec!["3"; 10_000].join(", ");
     let keys = format!("proxy = \"p\"\nwarmup = {{ start = \"2026-01-01\", messages = [{plan}] }}");
     let mut fleet = Fleet::start(&Options {
         dialect: Some("socks5"),

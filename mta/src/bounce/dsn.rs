@@ -15,6 +15,7 @@ use super::mime::{Charset, field, fits_lines, with_crlf, words};
 use super::returned::returned;
 use super::status::delivery_status;
 use crate::message::{Address, Content, Message, MessageId, MessageWish, Original, RecipientWish, Response, Return};
+use crate::shaping::automation::reason;
 
 /// A response is told up to this many characters.
 const MAX_RESPONSE_CHARS: usize = 1000;
@@ -166,8 +167,11 @@ pub(super) fn whole(text: &str, charset: Charset) -> String {
     text.split(' ').map(|piece| words(piece, charset).concat()).collect::<Vec<_>>().join(" ")
 }
 
+/// What a response says to a sender: of our own words nothing that is for operators only.
 pub(super) fn capped(response: &Response) -> String {
-    response.to_string().chars().take(MAX_RESPONSE_CHARS).collect()
+    let own = if response.command.is_none() { reason::for_strangers(response.text.as_str()) } else { None };
+    let other = own.map(|text| Response { text: Line::sanitized(text.as_bytes()), ..response.clone() });
+    other.as_ref().unwrap_or(response).to_string().chars().take(MAX_RESPONSE_CHARS).collect()
 }
 
 /// A boundary that no part holds. The id makes it unlikely, the search makes it certain.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use egret_shared::check::render::table;
+use egret_shared::lifecycle::write_out;
 use serde_json::{Value, json};
 
 use crate::config;
@@ -146,12 +146,11 @@ fn stat(spool: &Inspected, is_json: bool) -> anyhow::Result<ExitCode> {
 fn dump(spool: &Inspected, id: &str, is_meta: bool) -> anyhow::Result<ExitCode> {
     let id: MessageId = id.parse().map_err(anyhow::Error::msg)?;
     let message = spool.message(id)?;
-    let mut out = io::stdout().lock();
     if is_meta {
-        writeln!(out, "{}", serde_json::to_string_pretty(&beside(spool, &message))?)?;
+        println!("{}", serde_json::to_string_pretty(&beside(spool, &message))?);
     } else {
-        out.write_all(&message.content.added)?;
-        out.write_all(&message.content.body)?;
+        write_out(&message.content.added)?;
+        write_out(&message.content.body)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,8 +7,10 @@ use egret_shared::config::{RawValue, Section, Value, raw_string};
 use egret_shared::limits::Rate;
 use egret_shared::units::Span;
 
-use super::overrides::set_option;
-use super::rule::several;
+use super::floor::is_name;
+use super::overrides::{is_limit, set_option};
+use super::rule::{find, several};
+use super::spelling::{NamePattern, check_provider};
 use crate::routing::matcher::TextPattern;
 use crate::shaping::automation::rule::Setting;
 use crate::shaping::automation::set::check;
@@ -19,9 +21,18 @@ use crate::shaping::options::PathOptions;
 /// What is done for less time than this would be over before it is in force everywhere.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// What rules may name; nothing of what was complained about.
+pub(super) struct Known<'a> {
+    pub providers: Option<&'a [Arc<str>]>,
+    pub sources: Option<&'a [Arc<str>]>,
+    /// Sources are found, too, and bear the names of their addresses.
+    pub finds: bool,
+}
+
 /// Reads the rules of `mta.toml`, beside those that shaping files hold.
-pub(super) fn build(root: &Section<'_>, shaping: &Shaping) -> Option<RuleSet> {
-    let mut rules: Vec<Scoped> = root.repeated("automation").iter().filter_map(scoped).collect();
+pub(super) fn build(root: &Section<'_>, shaping: &Shaping, known: &Known<'_>) -> Option<RuleSet> {
+    let sections = root.repeated("automation");
+    let mut rules: Vec<Scoped> = sections.iter().filter_map(|section| scoped(section, known)).collect();
     let within = Within { listed: true, ..Within::default() };
     rules.extend(shaping.rules().map(|rule| Scoped::new(rule.clone(), within.clone())));
     match RuleSet::new(rules) {
@@ -33,28 +44,43 @@ pub(super) fn build(root: &Section<'_>, shaping: &Shaping) -> Option<RuleSet> {
     }
 }
 
-fn scoped(section: &Section<'_>) -> Option<Scoped> {
-    let within = Within {
-        domain: several::<TextPattern>(
-            section,
-            "domain",
-            "Only for answers to mail to this domain: exact in any case, with `*` and `?`, or `/regular expression/`. One pattern or a list.",
-        ),
-        site: several::<TextPattern>(section, "site", "Only for answers of this site."),
-        provider: providers(section),
-        source: several::<TextPattern>(section, "source", "Only for answers to this source."),
-        listed: false,
-    };
+fn scoped(section: &Section<'_>, known: &Known<'_>) -> Option<Scoped> {
+    let domain = several::<NamePattern>(
+        section,
+        "domain",
+        "Only for answers to mail to this domain: exact in any case, with `*` and `?`, or `/regular expression/`. One pattern or a list.",
+    );
+    let site = several::<NamePattern>(section, "site", "Only for answers of this site.");
+    let plain = |patterns: Vec<NamePattern>| patterns.into_iter().map(|NamePattern(pattern)| pattern).collect();
+    let provider = providers(section, known);
+    let within =
+        Within { domain: plain(domain), site: plain(site), provider, source: sources(section, known), listed: false };
     read(section).map(|rule| Scoped::new(rule, within))
 }
 
-fn providers(section: &Section<'_>) -> Vec<Arc<str>> {
+fn providers(section: &Section<'_>, known: &Known<'_>) -> Vec<Arc<str>> {
     let names = several::<String>(
         section,
         "provider",
         "Only for answers of sites of this provider, by its name in shaping files.",
     );
+    for name in &names {
+        check_provider(section, "provider", name, known.providers);
+    }
     names.into_iter().map(Into::into).collect()
+}
+
+fn sources(section: &Section<'_>, known: &Known<'_>) -> Vec<TextPattern> {
+    let patterns = several::<TextPattern>(section, "source", "Only for answers to this source.");
+    let is_there = |pattern: &TextPattern| {
+        let is_found = known.finds && pattern.to_string().parse::<std::net::IpAddr>().is_ok();
+        is_found || known.sources.is_some_and(|names| names.iter().any(|name| pattern.fits(name)))
+    };
+    // A pattern may be for sources that come later.
+    for pattern in patterns.iter().filter(|pattern| is_name(pattern) && !is_there(pattern)) {
+        find(section, "source", "source", &pattern.to_string(), known.sources);
+    }
+    patterns
 }
 
 /// Reads one rule, KumoMTA's keys only. `None` after a complaint.
@@ -87,16 +113,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Rule> {
     for bad in regex.iter().filter_map(|pattern| check(pattern).err()) {
         section.complain("regex", bad.to_string());
     }
-    if actions.is_empty() {
-        section.complain("action", "is missing, or an empty list; without it the rule would do nothing");
-    }
-    for action in &actions {
-        if let Action::SetConfig(setting) | Action::SetDomainConfig(setting) = action
-            && let Err(why) = set_option(setting, &PathOptions::default())
-        {
-            section.complain("action", format!("sets {:?} to {}: {why}", setting.name, setting.value));
-        }
-    }
+    check_actions(section, &actions);
     let duration = duration?.0;
     if duration < SHORTEST {
         section.complain("duration", "is under a second; give a span like \"30m\"");
@@ -104,6 +121,25 @@ pub(super) fn read(section: &Section<'_>) -> Option<Rule> {
     let is_usable = !regex.is_empty() && !actions.is_empty() && regex.iter().all(|pattern| check(pattern).is_ok());
     let at = section.place();
     is_usable.then_some(Rule { regex, actions, trigger, duration, match_internal, at })
+}
+
+/// Complains about actions that would do nothing.
+fn check_actions(section: &Section<'_>, actions: &[Action]) {
+    if actions.is_empty() {
+        section.complain("action", "is missing, or an empty list; without it the rule would do nothing");
+    }
+    for action in actions {
+        let (Action::SetConfig(setting) | Action::SetDomainConfig(setting)) = action else { continue };
+        let Setting { name, value } = setting;
+        if let Err(why) = set_option(setting, &PathOptions::default()) {
+            section.complain("action", format!("sets {name:?} to {value}: {why}"));
+        } else if matches!(action, Action::SetDomainConfig(_)) && is_limit(setting) {
+            section.complain(
+                "action",
+                format!("sets {name:?} for a domain, but limits are of the path that all domains of a site share; write {{SetConfig={{name=\"{name}\", value={value}}}}}"),
+            );
+        }
+    }
 }
 
 impl Value for Trigger {

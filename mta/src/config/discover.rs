@@ -12,7 +12,7 @@ use crate::routing::discover::{Discovery, Selector, TlsToProxies};
 use crate::routing::source::Dialect;
 
 /// The addresses of a pool that are found, if it has such.
-pub(super) fn selector(pool: &str, section: &Section<'_>) -> Option<Selector> {
+pub(super) fn selector(pool: &str, section: &Section<'_>, providers: Option<&[Arc<str>]>) -> Option<Selector> {
     let section = section.section("discover");
     let tag = section.optional::<String>("tag", "Sources are the addresses of announced proxies with this tag.");
     let mut tags = section.with_default::<Vec<String>>(
@@ -25,7 +25,7 @@ pub(super) fn selector(pool: &str, section: &Section<'_>) -> Option<Selector> {
         "[]",
         "Only announced addresses in one of these networks or ranges.",
     );
-    let warmup = super::warmup::of_found(&section);
+    let warmup = super::warmup::of_found(&section, providers);
     tags.extend(tag);
     if let Some(bad) = tags.iter().find(|tag| !is_name(tag)) {
         section.complain("tags", format!("holds {bad:?}; tags are of letters, digits and `.-_`"));

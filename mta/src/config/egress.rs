@@ -23,20 +23,28 @@ pub(super) struct Egress {
     pub pools: Vec<Pool>,
     pub default_pool: Arc<str>,
     pub discovery: Discovery,
+    /// The names of all sources that are not found, whatever pools they are in.
+    pub sources: Vec<Arc<str>>,
 }
 
 /// What the file defines by name; `None` where the definition was complained about.
 pub(super) type Named<T> = BTreeMap<String, Option<Arc<T>>>;
 
 /// Reads all four kinds even if one is wrong, so that every complaint is told.
-pub(super) fn build(root: &Section<'_>, hostname: &str, all: &route::All<'_>) -> Option<Egress> {
+pub(super) fn build(
+    root: &Section<'_>,
+    hostname: &str,
+    all: &route::All<'_>,
+    providers: Option<&[Arc<str>]>,
+) -> Option<Egress> {
     let proxies = collect(&root.named("proxy"), super::proxy::build);
-    let mut sources = collect(&root.named("source"), |name, section| source(name, section, &proxies, hostname));
+    let mut sources =
+        collect(&root.named("source"), |name, section| source(name, section, &proxies, hostname, providers));
     if sources.is_empty() {
         sources.insert(IMPLICIT.to_owned(), Some(Arc::new(implicit_source(hostname))));
     }
     let selectors = RefCell::new(Vec::new());
-    let mut pools = collect(&root.named("pool"), |name, section| pool(name, section, &sources, &selectors));
+    let mut pools = collect(&root.named("pool"), |name, section| pool(name, section, &sources, &selectors, providers));
     let discovery = discover::build(root, hostname, selectors.into_inner());
     if pools.is_empty() {
         pools.insert(IMPLICIT.to_owned(), pool_of_all(&sources).map(Arc::new));
@@ -45,14 +53,21 @@ pub(super) fn build(root: &Section<'_>, hostname: &str, all: &route::All<'_>) ->
     let routes = route::build(root, &pools, all);
     let whole = proxies.values().all(Option::is_some);
     let pools = pools.into_values().map(|pool| pool.map(Arc::unwrap_or_clone)).collect::<Option<Vec<_>>>();
-    whole.then_some(Egress { routes: routes?, pools: pools?, default_pool: default_pool?, discovery })
+    let sources = sources.into_keys().map(Arc::from).collect();
+    whole.then_some(Egress { routes: routes?, pools: pools?, default_pool: default_pool?, discovery, sources })
 }
 
 fn collect<'d, T>(sections: &[(String, Section<'d>)], build: impl Fn(&str, &Section<'d>) -> Option<T>) -> Named<T> {
     sections.iter().map(|(name, section)| (name.clone(), build(name, section).map(Arc::new))).collect()
 }
 
-fn source(name: &str, section: &Section<'_>, known: &Named<Proxy>, hostname: &str) -> Option<Source> {
+fn source(
+    name: &str,
+    section: &Section<'_>,
+    known: &Named<Proxy>,
+    hostname: &str,
+    providers: Option<&[Arc<str>]>,
+) -> Option<Source> {
     let address = section.optional::<IpAddr>(
         "address",
         "The address that destinations see. Without it the host, or the proxy, chooses.",
@@ -71,7 +86,7 @@ fn source(name: &str, section: &Section<'_>, known: &Named<Proxy>, hostname: &st
     if let Some(name) = ehlo_name.as_deref().filter(|name| !super::is_host_name(name)) {
         section.complain("ehlo_name", format!("{name:?} is not a host name"));
     }
-    let warmup = super::warmup::build(name, section).into_iter().collect();
+    let warmup = super::warmup::build(name, section, providers).into_iter().collect();
     let ways = ways(section, proxy, proxies, known)?;
     let must_name = |way: &Way| way.proxy().is_some_and(|proxy| proxy.dialect != Dialect::Connect);
     if address.is_none() && ways.iter().any(must_name) {
@@ -119,12 +134,13 @@ fn pool(
     section: &Section<'_>,
     sources: &Named<Source>,
     selectors: &RefCell<Vec<Selector>>,
+    providers: Option<&[Arc<str>]>,
 ) -> Option<Pool> {
     let weights = section.map::<u32>(
         "sources",
         "The sources and their weights, as in `{ a1 = 1, a2 = 3 }`: a2 sends three times as much.",
     );
-    let selector = discover::selector(name, section);
+    let selector = discover::selector(name, section, providers);
     if weights.is_empty() && selector.is_none() {
         section.complain("sources", "names no source; write it like `sources = { a1 = 1 }`");
     }

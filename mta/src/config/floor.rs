@@ -57,8 +57,8 @@ impl Named {
     }
 }
 
-/// All floors, in the order of the file.
-pub(super) fn build(root: &Section<'_>, named: &Named) -> Arc<[Floor]> {
+/// All floors, in the order of the file. Without the names of all limits none is judged.
+pub(super) fn build(root: &Section<'_>, named: Option<&Named>) -> Arc<[Floor]> {
     let mut floors = Vec::new();
     for section in root.repeated("floor") {
         let Some(floor) = floor(&section) else { continue };
@@ -69,7 +69,9 @@ pub(super) fn build(root: &Section<'_>, named: &Named) -> Arc<[Floor]> {
             continue;
         }
         floors.push(floor);
-        check(&section, named, &floors);
+        if let Some(named) = named {
+            check(&section, named, &floors);
+        }
     }
     floors.into()
 }
@@ -117,8 +119,8 @@ fn one_of(section: &Section<'_>, keys: [&'static str; 2], what: &str, read: [boo
     false
 }
 
-/// Whether it is the name of one limit.
-fn is_name(limit: &TextPattern) -> bool {
+/// Whether it is one name, such as that of one limit.
+pub(super) fn is_name(limit: &TextPattern) -> bool {
     !limit.to_string().contains(['*', '?', '/'])
 }
 
@@ -162,7 +164,7 @@ mod tests {
         let whole = format!("{limits}{text}");
         parse("mta.toml", &whole, |root| {
             let patch = super::super::path::read(root);
-            Some(build(root, &Named::of(std::iter::once(&patch), None)))
+            Some(build(root, Some(&Named::of(std::iter::once(&patch), None))))
         })
     }
 

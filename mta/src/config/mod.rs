@@ -20,6 +20,7 @@ mod route;
 mod routing;
 mod rule;
 mod shaping;
+mod spelling;
 mod texts;
 mod users;
 mod warmup;
@@ -53,6 +54,7 @@ use crate::shaping::automation::RuleSet;
 use crate::shaping::blocks::Shaping;
 use crate::shaping::options::PathOptions;
 use crate::shaping::patch::Patch;
+use crate::shaping::resolve::provider_names;
 use crate::sign::Signers;
 use crate::spool;
 
@@ -205,8 +207,9 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let memory = memory::build(root);
     let labels = routing::labels(root);
     let signers = dkim::build(root);
+    let providers = shaping.as_ref().map(|read| provider_names(&read.shaping));
     let all = route::All { options: &path, smtp_port: dns.smtp_port };
-    let egress = egress::build(root, hostname.as_deref().unwrap_or_default(), &all);
+    let egress = egress::build(root, hostname.as_deref().unwrap_or_default(), &all, providers.as_deref());
     let names = |egress: &egress::Egress| egress.pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();
     let known = rule::Known {
         pools: egress.as_ref().map(names),
@@ -214,19 +217,18 @@ fn build(root: &Section<'_>) -> Option<Config> {
         listeners: listeners.iter().flatten().collect(),
     };
     let elsewhere = texts::elsewhere(root);
-    let section = root.section("redis");
-    let (redis, sharing) = (RedisOptions::read(&section), Sharing::read(&section));
-    if let Some(pool) = egress.as_ref().and_then(|egress| discover::names(&egress.discovery.selectors).first().cloned())
-        && redis.is_none()
-    {
-        root.complain("redis", format!("is missing; the pool {pool} finds its sources there: add redis.address"));
-    }
+    let (redis, sharing) = redis(root, egress.as_ref());
     let rules = rule::build(root, &known);
     let queues = queues::build(root, known.pools.as_deref());
     let outcomes = outcome::build(root);
     let nothing = Shaping::default();
-    let automation = automation::build(root, shaping.as_ref().map_or(&nothing, |read| &read.shaping));
-    let floors = floor::build(root, &named_limits(&said, egress.as_ref(), &dns, shaping.as_ref()));
+    let nameable = automation::Known {
+        providers: providers.as_deref(),
+        sources: egress.as_ref().map(|egress| &*egress.sources),
+        finds: egress.as_ref().is_some_and(|egress| !egress.discovery.selectors.is_empty()),
+    };
+    let automation = automation::build(root, shaping.as_ref().map_or(&nothing, |read| &read.shaping), &nameable);
+    let floors = floor::build(root, named_limits(root, &said, egress.as_ref(), &dns, shaping.as_ref()).as_ref());
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
     let admin = root.section("admin").optional(
@@ -268,16 +270,37 @@ fn build(root: &Section<'_>) -> Option<Config> {
     })
 }
 
-/// The limits that bear names, wherever they are said.
+/// Where nodes and proxies find each other, and how limits are shared.
+fn redis(root: &Section<'_>, egress: Option<&egress::Egress>) -> (Option<RedisOptions>, Sharing) {
+    let section = root.section("redis");
+    let read = (RedisOptions::read(&section), Sharing::read(&section));
+    // With it goes what is told of its misspelled keys, one of which may be the address.
+    drop(section);
+    let finding = egress.and_then(|egress| discover::names(&egress.discovery.selectors).first().cloned());
+    if let Some(pool) = finding
+        && read.0.is_none()
+        && !root.is_refused("redis")
+    {
+        let what = if root.holds("redis") { "has no address" } else { "is missing" };
+        root.complain("redis", format!("{what}; the pool {pool} finds its sources there: add redis.address"));
+    }
+    read
+}
+
+/// The limits that bear names, wherever they are said; `None` if one of those places was complained about.
 fn named_limits(
+    root: &Section<'_>,
     delivery: &Patch,
     egress: Option<&egress::Egress>,
     dns: &DnsOptions,
     shaping: Option<&ShapingRead>,
-) -> floor::Named {
-    let routes = egress.map(|egress| egress.routes.options(dns.smtp_port)).unwrap_or_default();
+) -> Option<floor::Named> {
+    if ["delivery.additional_", "route.additional_"].iter().any(|keys| root.is_refused(keys)) {
+        return None;
+    }
+    let routes = egress?.routes.options(dns.smtp_port);
     let patches = std::iter::once(delivery).chain(routes.values().map(|patch| &**patch));
-    floor::Named::of(patches, shaping.map(|read| &read.shaping))
+    Some(floor::Named::of(patches, Some(&shaping?.shaping)))
 }
 
 fn spool_options(root: &Section<'_>) -> Option<spool::Options> {

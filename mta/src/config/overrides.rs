@@ -67,6 +67,13 @@ pub(super) fn set_option(setting: &Setting, options: &PathOptions) -> Result<Pat
     if is_same { Ok(set) } else { Err("cannot be set for a time; set it in [delivery] or in a route".to_owned()) }
 }
 
+/// Whether it is a limit: those are of a path, whatever the domain of a session is.
+pub(super) fn is_limit(setting: &Setting) -> bool {
+    let options = PathOptions::default();
+    // Who sets a limit makes other limits of those that are shared, also with the same value.
+    set_option(setting, &options).is_ok_and(|set| !Arc::ptr_eq(&set.limits, &options.limits))
+}
+
 #[cfg(test)]
 mod tests {
     use egret_shared::clock::UnixMs;
@@ -100,6 +107,16 @@ mod tests {
         assert_eq!(of("s1", "mx.a.test", "a.test").limits.max_message_rate, None);
         assert!(of("s1", "mx.b.test", "b.test").limits.max_message_rate.is_some());
         assert!(Arc::ptr_eq(&of("s2", "mx.a.test", "a.test"), &base));
+    }
+
+    #[test]
+    fn limits_are_known_as_such_whatever_their_value() {
+        let is = |name: &str, value: &str| is_limit(&Setting { name: name.to_owned(), value: value.to_owned() });
+        assert!(is("connection_limit", "32") && is("connection_limit", "1"));
+        assert!(is("additional_connection_limits", "{ a = 1 }") && is("source_selection_rate", "\"1/min\""));
+        assert!(is("max_message_rate", "\"1/min\"") && is("max_connection_rate", "\"1/min\""));
+        assert!(is("consecutive_connection_failures_before_delay", "1"));
+        assert!(!is("max_deliveries_per_connection", "1") && !is("enable_tls", "\"Disabled\""));
     }
 
     #[test]

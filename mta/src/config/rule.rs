@@ -19,6 +19,12 @@ egret_shared::config_value_from_str!(TextPattern => "a pattern", AddressPattern 
 /// The longest header that is added.
 const MAX_HEADER_BYTES: usize = 900;
 
+/// The name of a rule, and the keys that say what it is for. All others say what it does.
+const CONDITIONS: [&str; 9] =
+    ["name", "headers", "sender", "recipient", "listener", "user", "client", "tenant", "campaign"];
+/// Keys with the values by which they do nothing.
+const IDLE: [(&str, &str); 3] = [("add_headers", "[]"), ("remove_headers", "[]"), ("stop", "false")];
+
 /// One value, or a list of them.
 struct Several<T>(Vec<T>);
 
@@ -53,12 +59,17 @@ fn rule(place: usize, section: &Section<'_>, known: &Known<'_>) -> Rule {
             "stands beside add_headers or remove_headers: all recipients of a message share its headers, so make the condition another one",
         );
     }
-    let labels = then.tenant.is_some() || then.campaign.is_some();
-    let ways = then.pool.is_some() || then.routing.is_some() || then.priority.is_some();
-    if !edits && !labels && !ways && !then.stop {
+    if !says_something(section) {
         section.complain("name", "belongs to a rule that sets nothing; add set_pool, set_route, set_routing_domain, set_priority, set_tenant, set_campaign, add_headers, remove_headers or stop");
     }
     Rule { name: name.unwrap_or_else(|| format!("rule {}", place + 1)), when, then }
+}
+
+/// Whether a key says what the rule does. One whose value was refused, or that is misspelled, has a complaint of its own.
+fn says_something(section: &Section<'_>) -> bool {
+    let idle = IDLE.iter().filter(|(key, value)| section.words_of(key).as_deref() == Some(*value));
+    let others: Vec<&str> = CONDITIONS.iter().copied().chain(idle.map(|(key, _)| *key)).collect();
+    section.holds_more_than(&others)
 }
 
 fn when(section: &Section<'_>, listeners: &[&ListenerConfig]) -> When {
@@ -174,7 +185,7 @@ fn routing(section: &Section<'_>, known: &Known<'_>) -> Option<Arc<str>> {
 }
 
 /// What `wanted` names, or a complaint that tells what there is; nothing where that was complained about.
-fn find(
+pub(super) fn find(
     section: &Section<'_>,
     key: &'static str,
     kind: &str,

@@ -153,6 +153,37 @@ fn each_complaint_about_routes_and_rules_names_its_place() {
 }
 
 #[test]
+fn one_mistake_is_one_complaint_and_what_depends_on_it_is_not_judged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("shaping.toml");
+    std::fs::write(&file, "[\"a.test\"]\nconection_limit = 3\n").expect("written");
+    let shaping = format!("[shaping]\nfiles = [\"{}\"]\n", file.display());
+    let floor = "[[floor]]\nlimit = \"google\"\ntenant = \"a\"\nshare = \"10%\"\n";
+    let finds = "[pool.direct.discover]\ntag = \"warm\"\n";
+    let rule = "[[rule]]\nset_pool = \"warm\"\n[pool.warm]\nsources = { a = 1 }\n[source.a]\n";
+    for (first, text, what) in [
+        ("", format!("{shaping}{floor}"), "conection_limit"),
+        ("default_pool = \"cold\"\n", floor.to_owned(), "default_pool"),
+        ("", format!("{floor}[delivery]\nadditional_connection_limits = {{ google = \"x\" }}\n"), "limits.google"),
+        ("", format!("{floor}[delivery]\nadditional_conection_limits = {{ google = 3 }}\n"), "unknown key"),
+        ("", floor.to_owned(), "floor.limit: names \"google\", and no limit"),
+        ("default_pool = \"cold\"\n", rule.to_owned(), "default_pool"),
+        ("", format!("{rule}[proxy.x]\naddress = \"127.0.0.1\"\n"), "proxy.x.address"),
+        ("", "[[rule]]\nset_priority = \"urgent\"\n".to_owned(), "rule.set_priority"),
+        ("", "[[rule]]\nset_prority = \"high\"\n".to_owned(), "unknown key"),
+        ("", "[[rule]]\nadd_headers = [\"X\"]\n".to_owned(), "rule.add_headers"),
+        ("", "[[rule]]\nsender = \"a@b.test\"\nstop = false\nadd_headers = []\n".to_owned(), "sets nothing"),
+        ("", format!("{finds}[redis]\nadress = [\"127.0.0.1:6379\"]\n"), "unknown key"),
+        ("", format!("{finds}[redis]\naddress = [\"127.0.0.1\"]\n"), "redis.address"),
+        ("", format!("{finds}[redis]\naddress = []\n"), "8: redis: has no address; the pool direct"),
+        ("", finds.to_owned(), "redis: is missing; the pool direct"),
+    ] {
+        let told = complaints(&format!("{first}{MINIMAL}{text}"));
+        assert!(told.len() == 1 && told[0].contains(what), "{what} is not all of\n{}", told.join("\n"));
+    }
+}
+
+#[test]
 fn options_of_a_route_stand_over_those_of_all_paths_and_belong_to_its_site() {
     let text = "[delivery]\nconnection_limit = 7\nenable_pipelining = false\n\
                 [[route]]\nname = \"relay\"\nhosts = [\"127.0.0.1:2526\"]\nenable_tls = \"Required\"\nconnection_limit = 2\n\
@@ -230,13 +261,13 @@ fn the_reference_page_is_what_the_code_says() {
 #[test]
 fn rules_over_answers_are_read_as_kumomta_writes_them() {
     let text = "[[automation]]\nregex = ['\\[TS0[0-9]\\]', \"busy\"]\naction = [\"Suspend\", {SetConfig={name=\"max_message_rate\", value=\"1/minute\"}}, \
-         {SetDomainConfig={name=\"connection_limit\", value=1}}]\ntrigger = {Threshold=\"5/hr\"}\nduration = \"2 hours\"\nsite = \"*.example.net\"\n\
+         {SetDomainConfig={name=\"max_recipients_per_batch\", value=1}}]\ntrigger = {Threshold=\"5/hr\"}\nduration = \"2 hours\"\nsite = \"*.example.net\"\n\
          [[automation]]\nregex = \"x\"\naction = \"BounceCampaign\"\nduration = \"30 days\"\nmatch_internal = true\n";
     let config = built(&format!("{MINIMAL}{text}"));
     let rules: Vec<_> = config.automation.iter().map(|scoped| &scoped.rule).collect();
     assert_eq!((rules[0].at.as_str(), rules[1].at.as_str()), ("mta.toml:6", "mta.toml:12"));
     let actions: Vec<String> = rules[0].actions.iter().map(ToString::to_string).collect();
-    let want = ["Suspend", "SetConfig max_message_rate = \"1/minute\"", "SetDomainConfig connection_limit = 1"];
+    let want = ["Suspend", "SetConfig max_message_rate = \"1/minute\"", "SetDomainConfig max_recipients_per_batch = 1"];
     assert_eq!(actions, want);
     assert_eq!(rules[0].trigger, Trigger::Threshold("5/h".parse().expect("a rate")));
     assert_eq!((rules[0].duration.as_secs(), rules[1].duration.as_secs()), (7_200, 2_592_000));
@@ -275,6 +306,22 @@ fn a_rule_over_answers_that_could_not_work_is_told_where_it_stands() {
             "mta.toml:8: automation.action: ",
             "sets \"connection_limit\" to \"many\": ",
         ),
+        (
+            "\"Suspend\"",
+            "{SetDomainConfig={name=\"connection_limit\", value=1}}",
+            "mta.toml:8: automation.action: ",
+            "write {SetConfig={name=\"connection_limit\", value=1}}",
+        ),
+        (
+            "\"1h\"",
+            "\"1h\"\nprovider = \"nosuch\"",
+            "mta.toml:10: automation.provider: ",
+            "there is none; add [provider",
+        ),
+        ("\"1h\"", "\"1h\"\nsource = \"nosrc\"", "mta.toml:10: automation.source: ", "known: direct"),
+        ("\"1h\"", "\"1h\"\nsource = \"\"", "mta.toml:10: automation.source: ", "names the source \"\""),
+        ("\"1h\"", "\"1h\"\ndomain = \"\"", "mta.toml:10: automation.domain: ", "is empty"),
+        ("\"1h\"", "\"1h\"\nsite = [\"a.test\", \"\"]", "mta.toml:10: automation.site: ", "is empty"),
         ("\"Suspend\"", "{SetConfig=1}", "mta.toml:8: automation.action: ", "write {SetConfig={name="),
         ("\"1h\"", "\"0s\"", "mta.toml:9: automation.duration: ", "is under a second"),
         ("\"1h\"", "\"1h\"\ntrigger = \"Sometimes\"", "mta.toml:10: automation.trigger: ", "write \"Immediate\" or"),
@@ -290,6 +337,58 @@ fn a_rule_over_answers_that_could_not_work_is_told_where_it_stands() {
     }
 }
 
+/// A shaping file with the provider `google` in a directory, and a configuration that names it.
+fn with_google() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("shaping.toml");
+    std::fs::write(&file, "[provider.google]\nmatch = [{ MXSuffix = \".google.test\" }]\nprovider_name = \"g\"\n")
+        .expect("written");
+    let text = format!("[shaping]\nfiles = [\"{}\"]\n", file.display());
+    (directory, text)
+}
+
+#[test]
+fn rules_over_answers_name_what_there_is_and_domains_as_the_dns_has_them() {
+    let (_directory, shaping) = with_google();
+    let rule = "[[automation]]\nregex = \"x\"\naction = \"Suspend\"\nduration = \"1h\"\nprovider = [\"google\", \"g\"]\n\
+         source = [\"OUT-1\", \"later-*\"]\ndomain = \"b\u{fc}cher.test\"\n";
+    let text = format!("{MINIMAL}{shaping}[source.out-1]\n{rule}");
+    let config = built(&text);
+    let place = crate::shaping::automation::Place {
+        domain: "xn--bcher-kva.test",
+        providers: &["google".into()],
+        source: "out-1",
+        ..Default::default()
+    };
+    assert!(config.automation.iter().all(|scoped| scoped.fits(&place)));
+    let told = complaints(&text.replace("\"g\"]", "\"gogle\"]"));
+    assert!(told.len() == 1 && told[0].contains("names the provider \"gogle\""), "{told:?}");
+    assert!(told[0].contains("known: g, google"), "{told:?}");
+    let found = format!("[redis]\naddress = [\"127.0.0.1:6379\"]\n[pool.p.discover]\ntag = \"t\"\n{rule}");
+    let by_address = |address: &str| found.replace("later-*", address);
+    assert!(complaints(&format!("{MINIMAL}{shaping}[source.out-1]\n{}", by_address("192.0.2.1"))).is_empty());
+    assert!(complaints(&text.replace("later-*", "192.0.2.1"))[0].contains("names the source \"192.0.2.1\""));
+}
+
+#[test]
+fn a_plan_of_warm_up_names_providers_or_sites_in_small_letters() {
+    let (_directory, shaping) = with_google();
+    let source = "[source.a]\n[source.a.warmup]\nstart = \"2026-12-01\"\nmessages = [5]\n";
+    let text = |by: &str| format!("{MINIMAL}{shaping}{source}by = {{ {by} }}\n");
+    let config = built(&text("google = [1], \"MX1.A.Test.\" = [2]"));
+    let plan = &config.pools[0].members[0].0.warmup[0].plan;
+    assert_eq!(plan.by.keys().collect::<Vec<_>>(), ["google", "mx1.a.test"]);
+    for (by, what) in [
+        ("nosuch = [1]", "names the provider \"nosuch\", which is in no shaping file (known: g, google)"),
+        ("\"\" = [1]", "names the provider \"\""),
+        ("\"a.test\" = [1], \"A.TEST\" = [2]", "names \"a.test\" twice"),
+    ] {
+        let told = complaints(&text(by));
+        assert!(told.len() == 1 && told[0].contains("source.a.warmup.by: "), "{told:?}");
+        assert!(told[0].starts_with("mta.toml:") && told[0].contains(what), "{told:?}");
+    }
+}
+
 #[test]
 fn a_plan_of_warm_up_is_dated_by_its_section_or_for_what_is_found_by_each_address() {
     let redis = "[redis]\naddress = [\"127.0.0.1:6379\"]\n";
@@ -297,7 +396,8 @@ fn a_plan_of_warm_up_is_dated_by_its_section_or_for_what_is_found_by_each_addres
         "[source.a]\n[source.a.warmup]\nstart = \"2026-12-01\"\nmessages = [5, 10]\nby = { google = [1] }\n";
     let of_found = "[pool.p.discover]\ntag = \"new\"\n[pool.p.discover.warmup]\nmessages = [5, 10]\n";
     let root = "default_pool = \"own\"\n";
-    let text = format!("{root}{MINIMAL}{redis}{of_source}[pool.own]\nsources = {{ a = 1 }}\n{of_found}");
+    let (_directory, shaping) = with_google();
+    let text = format!("{root}{MINIMAL}{shaping}{redis}{of_source}[pool.own]\nsources = {{ a = 1 }}\n{of_found}");
     let config = built(&text);
     let source = &config.pools.iter().find(|pool| &*pool.name == "own").expect("the pool").members[0].0;
     assert_eq!((&*source.warmup[0].of, source.warmup[0].start, source.warmup[0].plan.days()), ("a", 20_788, 2));

@@ -35,7 +35,7 @@ struct Announced {
 
 /// What was used of a quota of a day.
 #[derive(Debug, Serialize, Deserialize)]
-struct Used {
+struct KeptQuota {
     name: String,
     day: u32,
     used: u64,
@@ -44,8 +44,8 @@ struct Used {
 /// What this node has used of quotas; nothing if nothing is kept, or it cannot be read.
 pub fn read_quotas(directory: &Path) -> Vec<UsedQuota> {
     let text = fs::read_to_string(directory.join(QUOTAS)).unwrap_or_default();
-    let kept = serde_json::from_str::<Vec<Used>>(&text).unwrap_or_default().into_iter();
-    kept.map(|Used { name, day, used }| UsedQuota { name: name.into(), day, used }).collect()
+    let kept = serde_json::from_str::<Vec<KeptQuota>>(&text).unwrap_or_default().into_iter();
+    kept.map(|KeptQuota { name, day, used }| UsedQuota { name: name.into(), day, used }).collect()
 }
 
 /// Keeps it. Blocks.
@@ -53,7 +53,7 @@ pub fn read_quotas(directory: &Path) -> Vec<UsedQuota> {
 /// # Errors
 /// What the operating system says; the text names the file.
 pub fn write_quotas(directory: &Path, quotas: &[UsedQuota]) -> Result<(), String> {
-    let used = |UsedQuota { name, day, used }: &UsedQuota| Used { name: name.to_string(), day: *day, used: *used };
+    let used = |UsedQuota { name, day, used }: &UsedQuota| KeptQuota { name: name.to_string(), day: *day, used: *used };
     let text = serde_json::to_vec(&quotas.iter().map(used).collect::<Vec<_>>()).map_err(|error| error.to_string())?;
     let told = |error: io::Error| format!("{}: {error}", directory.join(QUOTAS).display());
     replace(directory, QUOTAS, &text).map_err(told)

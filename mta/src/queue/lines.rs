@@ -100,7 +100,9 @@ impl Engine {
             return Err(Reached { name: name.clone(), until: None });
         }
         let taken = take(self)?;
-        lines.iter().for_each(|name| self.leave_line(name, waiter, now));
+        for name in &lines {
+            self.leave_line(name, waiter, now);
+        }
         Ok(taken)
     }
 

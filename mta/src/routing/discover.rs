@@ -1,7 +1,8 @@
 //! Pools whose sources are found at run time: the addresses that proxies announce. Pure. Floor 1.
 //! Always: what a proxy announces leads mail only to it, within the networks and with the credentials that the configuration
-//! names; a source that the configuration defines is never replaced; the same announcements give the same pools, in the
-//! same order; an address whose warm-up begins on a day that is not known yet is in no pool.
+//! names; a source that the configuration defines is never replaced, nor its address found a second time for its pool; the
+//! same announcements give the same pools, in the same order; an address whose warm-up begins on a day that is not known
+//! yet is in no pool.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -138,7 +139,9 @@ impl Discovery {
             // Until its day is known it could send too much.
             let Some(warmup) = warmup else { continue };
             let source = Arc::new(Source { warmup, ..source });
-            let wants = |pool: &&mut Pool| selectors.iter().any(|selector| selector.pool == pool.name);
+            // One address in a pool is one source: a second would have the limits of each source once more.
+            let has = |pool: &Pool| pool.members.iter().any(|(member, _)| member.address == Some(address));
+            let wants = |pool: &&mut Pool| selectors.iter().any(|selector| selector.pool == pool.name) && !has(pool);
             for pool in found.pools.iter_mut().filter(wants) {
                 pool.members.push((source.clone(), 1));
             }
@@ -383,6 +386,19 @@ mod tests {
         let found = warming(None).pools(&pools, &announced, undated);
         assert_eq!(begins(&found, "warm"), [vec![("a1".to_owned(), 30)], vec![]]);
         assert!(found.dated.is_empty(), "nobody needs to be asked");
+    }
+
+    #[test]
+    fn an_address_that_a_pool_has_as_a_source_of_its_own_is_not_found_for_it_again() {
+        let announced = [proxy("a", &["warm"], &[("192.0.2.1", "held"), ("192.0.2.2", "held")])];
+        let found_source = discovery().source([192, 0, 2, 1].into(), vec![Way::Direct]);
+        let own = Arc::new(Source { name: "s1".into(), ..found_source });
+        let mut pools = defined();
+        pools[1].members.push((own.clone(), 3));
+        let found = discovery().pools(&pools, &announced, undated);
+        assert_eq!(found.pools[1].members[0], (own, 3), "its ways stay its own");
+        assert_eq!(members(&found, "warm")[1..], [pair("192-0-2-2.out.test", "a")]);
+        assert_eq!(members(&found, "net"), [pair("192-0-2-1.out.test", "a"), pair("192-0-2-2.out.test", "a")]);
     }
 
     #[test]

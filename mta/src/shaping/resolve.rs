@@ -194,6 +194,16 @@ fn limiting(
     Setting::new(at, value, place, move |options| set(Arc::make_mut(&mut options.limits), name.clone()))
 }
 
+/// The names of providers that paths may have.
+pub fn provider_names(shaping: &Shaping) -> Vec<Arc<str>> {
+    let labels = shaping.patches().flat_map(Patch::settings).filter(|one| &*one.key == PROVIDER_NAME);
+    let own = shaping.providers.iter().map(|provider| provider.name.clone());
+    let mut names: Vec<_> = own.chain(labels.map(|one| one.value.clone())).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// Lays what is told over each other, the first over the defaults.
 pub fn effective(told: Told) -> Effective {
     let mut options = PathOptions::default();

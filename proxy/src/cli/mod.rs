@@ -168,8 +168,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Reload(admin) => in_runtime(ask::reload(admin)),
         Command::User(command) => user::run(command),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "egret-proxy", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "egret-proxy", &mut script);
+            lifecycle::write_out(&script).map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
         Command::Man { directory } => manual(&directory),
     };

@@ -40,7 +40,8 @@ pub(super) fn build(
     if let Some(open) = listening.find(|open| open.ip().is_unspecified() && address.is_none()) {
         section.complain("address", format!("is missing; {open} does not say how others reach this host"));
     }
-    if redis.is_none() {
+    // An address that was refused or misspelled is no absent one.
+    if redis.is_none() && !root.is_refused("redis") {
         section.complain("name", "stands alone; redis.address belongs to it");
     }
     Some(Announced { name, tags, address, redis: redis?.clone() })

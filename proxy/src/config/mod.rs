@@ -143,6 +143,8 @@ fn build(root: &Section<'_>) -> Option<Config> {
     );
     let section = root.section("redis");
     let (redis, sharing) = (RedisOptions::read(&section), Sharing::read(&section));
+    // With it goes what is told of its misspelled keys.
+    drop(section);
     let announced = announce::build(root, listeners.as_deref(), admin, redis.as_ref());
     let session_log = session_log(root);
     let metrics_max_sources = root.section("metrics").with_default(

@@ -65,6 +65,14 @@ fn what_is_unsafe_or_cannot_work_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_proxy_is_announced_in_redis_and_an_address_that_is_misspelled_has_one_complaint() {
+    let announced = |redis: &str| complaints(&format!("{MINIMAL}[announce]\nname = \"a\"\n{redis}"));
+    let misspelled = announced("[redis]\nadress = [\"127.0.0.1:6379\"]\n");
+    assert!(misspelled.len() == 1 && misspelled[0].contains("did you mean `address`?"), "{misspelled:?}");
+    assert!(announced("").iter().any(|told| told.contains("redis.address belongs to it")));
+}
+
+#[test]
 fn the_reference_page_is_what_the_code_says() {
     let page = markdown("egret-proxy: configuration", &keys());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/proxy-config.md");

@@ -348,6 +348,12 @@ impl<'d> Section<'d> {
         self.find(key).is_some()
     }
 
+    /// Whether something was complained about whose key begins so. Keys that nobody asked for are complained about when
+    /// their section is dropped.
+    pub fn is_refused(&self, begin: &str) -> bool {
+        self.context.complaints.borrow().iter().any(|(_, complaint)| complaint.key.starts_with(begin))
+    }
+
     /// Takes over complaints about another file.
     pub fn complain_of_another(&self, complaints: Complaints) {
         let behind = complaints.0.into_iter().map(|complaint| (usize::MAX, complaint));

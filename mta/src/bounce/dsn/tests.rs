@@ -130,6 +130,21 @@ fn each_field_says_what_happened() {
 }
 
 #[test]
+fn a_rule_over_answers_is_not_told_to_the_sender() {
+    let (message, recipient) = (original(Some("from@sender.test"), b"\r\n"), address("one@dest.test"));
+    let reason = reason::write("/etc/egret/shaping.toml:1", "slow down", "451 4.7.1 slow down you");
+    let ordered = Response::own(554, EnhancedCode::new(5, 7, 0), &reason);
+    let dsn = report(&message, &[told(&recipient, &ordered)]).expect("a report");
+    let parts = parts(&dsn);
+    let want = "554 5.7.0 its mail server said of such mail: 451 4.7.1 slow down you";
+    let group = fields(parts[1].1.split("\r\n\r\n").nth(1).expect("a recipient"));
+    assert!(pairs(&group).contains(&("Diagnostic-Code", &*format!("x-egret; {want}"))), "{group:?}");
+    assert!(parts[0].1.contains(want), "{}", parts[0].1);
+    let all = String::from_utf8_lossy(&dsn.content.body);
+    assert!(!all.contains("shaping.toml") && !all.contains("/slow down/"), "{all}");
+}
+
+#[test]
 fn the_headers_are_those_of_an_automatic_answer() {
     let message = original(Some("from@sender.test"), b"\r\n");
     let recipient = address("one@dest.test");

@@ -1,11 +1,11 @@
 //! What is shown of the queues: tables for people, JSON for programs. Floor 6.
 
-use std::io::{self, Write as _};
 use std::time::Duration;
 
 use clap::Args;
 use egret_shared::check::render::table;
 use egret_shared::clock::Clock;
+use egret_shared::lifecycle::write_out;
 use egret_shared::units::Span;
 use serde_json::Value;
 
@@ -137,7 +137,7 @@ pub(super) async fn message(asked: Shown) -> anyhow::Result<()> {
     let path = path_of_message(&asked.id)?;
     if asked.content {
         let text = asked.admin.get_text(&format!("{path}?content=true")).await?;
-        return Ok(io::stdout().lock().write_all(text.as_bytes())?);
+        return Ok(write_out(text.as_bytes())?);
     }
     let message = asked.admin.get(&path).await?;
     if asked.admin.json {

@@ -1,8 +1,9 @@
 //! What follows by itself from the answers of destinations: rules over answers, and the way back after a suspension.
-//! Floor 2; `rule`, `window` and `recovery` are lower, `fleet` is higher. Gives orders, does not carry them out.
+//! Floor 2; `rule`, `reason`, `window` and `recovery` are lower, `fleet` is higher. Gives orders, does not carry them out.
 //! Always: an answer that took the mail costs nothing; a failure costs one match of all patterns at once.
 
 pub mod fleet;
+pub mod reason;
 pub mod recovery;
 pub mod rule;
 pub mod set;

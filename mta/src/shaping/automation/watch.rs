@@ -11,6 +11,7 @@ use metrics::{Counter, counter};
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
+use super::reason;
 use super::rule::{Action, Setting, Trigger};
 use super::set::{Place, Rules, Scoped};
 use super::store::{Doing, Store};
@@ -78,7 +79,7 @@ impl Automation {
         Self { rules, by: Some(Arc::new(by)) }
     }
 
-    /// The results that fit rules, each rule once.
+    /// The results that fit rules, each rule once: those that say the same in several places are one.
     pub fn look(&self, results: &[RecipientResult], place: &Place<'_>) -> Vec<Hit> {
         let mut hits: Vec<Hit> = Vec::new();
         if self.rules.is_empty() {
@@ -91,7 +92,7 @@ impl Automation {
             }
             let (line, is_internal) = (result.response.to_string(), result.response.command.is_none());
             for (scoped, pattern) in rules.found(&line, is_internal, place) {
-                if !hits.iter().any(|hit| Arc::ptr_eq(&hit.scoped, scoped)) {
+                if !hits.iter().any(|hit| hit.scoped.key == scoped.key) {
                     let (scoped, pattern) = (scoped.clone(), pattern.to_owned());
                     hits.push(Hit { scoped, pattern, result: at, line: line.clone() });
                 }
@@ -132,7 +133,7 @@ impl By {
             self.tell_nobody(hit, action, queue, now);
             return None;
         };
-        let key = format!("{} {} {scope}", hit.scoped.key, action.place());
+        let key = counts_as(hit, action, &scope);
         let is_reached = match rule.trigger {
             Trigger::Immediate => true,
             Trigger::Threshold(rate) => self.store.count(&key, rate.period, rate.count, now).await >= rate.count,
@@ -143,7 +144,7 @@ impl By {
             return None;
         }
         let said: String = hit.line.chars().take(SAID_CHARS).collect();
-        let reason = format!("{}: /{}/ fits {said}", rule.at, hit.pattern);
+        let reason = reason::write(&rule.at, &hit.pattern, &said);
         let order = Order { kind, scope, setting, reason, lasts: rule.duration, is_weak };
         match self.orders.give(order).await {
             Ok(Taken::New(control)) => {
@@ -184,6 +185,15 @@ impl By {
         if self.asked.lock().insert(key, now).is_none() {
             warn!(rule = %hit.scoped.rule.at, %action, %queue, "a rule about tenants does nothing for mail without one");
         }
+    }
+}
+
+/// Under which name it is counted: one for each action of a rule, so that an answer counts once for it.
+fn counts_as(hit: &Hit, action: &Action, scope: &Scope) -> String {
+    let key = format!("{} {} {scope}", hit.scoped.key, action.place());
+    match action {
+        Action::SetConfig(setting) | Action::SetDomainConfig(setting) => format!("{key} {}", setting.name),
+        _ => key,
     }
 }
 

@@ -100,6 +100,24 @@ async fn actions_mean_paths_and_queues() {
 }
 
 #[tokio::test]
+async fn an_answer_counts_once_for_rules_that_say_the_same_and_for_each_option_of_one() {
+    let threshold = || Trigger::Threshold("3/hr".parse().expect("a rate"));
+    let set = |name: &str| Action::SetConfig(Setting { name: name.to_owned(), value: "1".to_owned() });
+    let bounce = || rule("busy", vec![Action::Bounce], threshold());
+    let twice = Rule { at: "g:7".to_owned(), ..bounce() };
+    let two = rule("busy", vec![set("connection_limit"), set("max_deliveries_per_connection")], threshold());
+    let (automation, written) = watch(vec![bounce(), twice, two]);
+    let (queue, said) = (QueueName::of_domain("a.test"), [result(RETRY, 421, "busy", false)]);
+    for at in [0, 2_000] {
+        hear(&automation, &queue, &said, at).await;
+        assert!(orders(&written).is_empty(), "fired too soon, at {at}");
+    }
+    hear(&automation, &queue, &said, 4_000).await;
+    let set = std::mem::take(&mut *written.0.lock()).into_iter().filter_map(|order| Some(order.setting?.name));
+    assert_eq!(set.collect::<Vec<_>>(), ["connection_limit", "max_deliveries_per_connection"]);
+}
+
+#[tokio::test]
 async fn a_threshold_counts_by_path_and_asks_once_a_second() {
     let rate = "3/min".parse().expect("a rate");
     let (automation, written) = watch(vec![rule("busy", vec![Action::Suspend], Trigger::Threshold(rate))]);

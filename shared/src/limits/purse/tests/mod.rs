@@ -399,11 +399,15 @@ fn what_an_earlier_run_used_of_a_quota_is_used_whoever_decides() {
     assert!(before.quotas_used(8).is_empty(), "of an earlier day");
     let used = before.quotas_used(7);
     let mut alone = Purse::alone();
-    used.iter().for_each(|quota| alone.remember_quota(quota, now));
+    for quota in &used {
+        alone.remember_quota(quota, now);
+    }
     assert!(alone.take_quota(&name, 7, 5, now).is_ok() && alone.take_quota(&name, 7, 5, now).is_err());
     assert!(alone.take_quota(&name, 8, 5, now).is_ok(), "of another day");
     let mut away = Purse::shared(Manner::default());
-    used.iter().for_each(|quota| away.remember_quota(quota, now));
+    for quota in &used {
+        away.remember_quota(quota, now);
+    }
     away.away(now);
     assert!(away.take_quota(&name, 7, 5, now).is_ok() && away.take_quota(&name, 7, 5, now).is_err());
     // A store that has lost its memory learns it from the next run.
