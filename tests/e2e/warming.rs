@@ -150,6 +150,10 @@ async fn a_restart_without_redis_does_not_begin_the_day_anew() {
             let why = told(&fleet, &["why", "--domain", "good.example"]);
             if why.contains("is used up") { Ok(()) } else { Err(why) }
         });
+        eventually("what is kept of it", || {
+            let kept = std::fs::read_to_string(fleet.file("spool/used-quotas.json")).unwrap_or_default();
+            if kept.contains("\"used\":3") { Ok(()) } else { Err(kept) }
+        });
         fleet.restart_mta();
     }
 }

@@ -14,7 +14,7 @@ use crate::elsewhere::kept;
 use crate::routing::warmup::day_of;
 
 /// How often it is looked at. What was sent since may be sent again after a crash.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What is kept. Cheap to clone.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ use super::words::{Act, EntryKey};
 use crate::dns::site::Site;
 use crate::routing::source::Source;
 use crate::routing::warmup::{Quota, day_of, quotas};
+use crate::shaping::per_site::unshaped;
 
 /// Before a ready queue that was looked up for nothing is forgotten.
 const FORGET_WAIT: Duration = Duration::from_secs(1);
@@ -45,7 +46,8 @@ impl Engine {
     fn quotas_of(&self, key: ReadyKey, now: UnixMs) -> Vec<Quota> {
         let Some(ready) = self.ready.get(key) else { return Vec::new() };
         let Some(site) = self.sites.get(ready.site) else { return Vec::new() };
-        quotas(&ready.source.warmup, &site.site.name, ready.budget.provider.as_deref(), day_of(now))
+        // A site counts once, whatever is said of some of its mail.
+        quotas(&ready.source.warmup, unshaped(&site.site.name), ready.budget.provider.as_deref(), day_of(now))
     }
 
     /// A path may not send now.

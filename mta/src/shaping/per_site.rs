@@ -21,6 +21,11 @@ pub fn unshaped(site: &str) -> &str {
     site.split_once(SHAPED).map_or(site, |(site, _)| site)
 }
 
+/// Whether who names a site by `wanted` means this one: the site as such is that for all mail, whatever is said of some of it.
+pub fn names_site(wanted: &str, site: &str) -> bool {
+    wanted == site || wanted == unshaped(site)
+}
+
 /// The name of a site that the DNS gave for mail of a route with options of its own.
 pub fn marked(site: &str, route: &str) -> Arc<str> {
     format!("{site}!{route}").into()

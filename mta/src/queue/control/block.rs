@@ -7,6 +7,7 @@ use super::words::{ControlId, Scope};
 use crate::message::QueueName;
 use crate::queue::engine::{Engine, QueueKey};
 use crate::queue::words::EntryKey;
+use crate::shaping::per_site::names_site;
 
 /// What blocks a queue, as of an epoch of the orders.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +42,9 @@ impl Blocks {
 
     /// What blocks the path from `source` to `site`, for this queue.
     pub fn path(&self, source: &str, site: &str) -> Option<ControlId> {
-        let is = |wanted: &Option<Arc<str>>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
-        let blocked = self.paths.iter().find(|path| is(&path.source, source) && is(&path.site, site));
+        let is_from = |path: &BlockedPath| path.source.as_deref().is_none_or(|wanted| wanted == source);
+        let is_to = |path: &BlockedPath| path.site.as_deref().is_none_or(|wanted| names_site(wanted, site));
+        let blocked = self.paths.iter().find(|path| is_from(path) && is_to(path));
         self.whole.or(blocked.map(|path| path.id))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
 
-use crate::queue::engine::{Engine, QueueKey};
+use crate::queue::engine::{Engine, QueueKey, ReadyKey};
 use crate::queue::meter::Reached;
 use crate::queue::parted::{Group, Parted};
 use crate::queue::ready::{Limited, Ready};
@@ -22,6 +22,11 @@ pub(super) struct Wait {
 }
 
 impl Engine {
+    /// The name of the site that a path leads to.
+    pub(super) fn site_name(&self, key: ReadyKey) -> &str {
+        self.sites.get(self.ready[key].site).map_or("", |slot| &*slot.site.name)
+    }
+
     /// The limits that mail waits for on a path, of a queue if one is given.
     pub(super) fn waits_for(&self, ready: &Ready, queue: Option<QueueKey>, now: UnixMs) -> Vec<Wait> {
         let source = &ready.source;

@@ -267,8 +267,23 @@ impl Engine {
         let waits = if found.blockers.is_empty() { self.ready_waits_for(key, now) } else { Vec::new() };
         if !waits.is_empty() {
             found.wait_for(&waits);
+        } else if found.blockers.is_empty() && due == 0 {
+            self.under_way(key, now, &mut found);
         }
         found.why(about, held, due)
+    }
+
+    /// Where the parts of a queue are that none of its lists holds.
+    fn under_way(&self, queue: QueueKey, now: UnixMs, found: &mut Found) {
+        let is_of = |entry: &EntryKey| self.entries.get(*entry).is_some_and(|entry| entry.queue == queue);
+        for (key, _) in self.ready.iter().filter(|(_, ready)| ready.waiting.iter().any(|entry| is_of(&entry))) {
+            self.turn_of(key, Some(queue), now, found);
+        }
+        let held = self.sessions.values().flat_map(|session| &session.holds).filter(|entry| is_of(entry)).count();
+        if found.blockers.is_empty() && held > 0 {
+            let text = format!("{held} parts are carried by sessions now");
+            found.add(Blocker::new(What::Session, Setter::Destination, text));
+        }
     }
 
     fn why_path(&self, key: ReadyKey, now: UnixMs) -> Why {
@@ -283,10 +298,6 @@ impl Engine {
         self.turn_of(key, None, now, &mut found);
         let waiting = ready.waiting.len();
         found.why(format!("source {} to {site}", ready.source.name), waiting, waiting)
-    }
-
-    fn site_name(&self, key: ReadyKey) -> &str {
-        self.sites.get(self.ready[key].site).map_or("", |slot| &*slot.site.name)
     }
 
     fn order(&self, id: ControlId) -> Blocker {
@@ -360,6 +371,9 @@ impl Engine {
     /// Where a queue leads, and what keeps the sources of its pool.
     fn way_of(&self, key: QueueKey, now: UnixMs, found: &mut Found) {
         let queue = &self.queues[key];
+        if let Some(by) = queue.limited.as_ref().filter(|by| by.until.is_none_or(|until| until > now)) {
+            found.add(reached(by, "").lasting(None, by.until));
+        }
         let (site, until) = match &queue.lead {
             Lead::Known(site, until) => (site, *until),
             Lead::Failed(until, why) => {
@@ -374,9 +388,6 @@ impl Engine {
         let (Some(slot), Some((pool, _))) = (slot, pool) else { return };
         if until <= now {
             return;
-        }
-        if let Some(by) = queue.limited.as_ref().filter(|by| by.until.is_none_or(|until| until > now)) {
-            found.add(reached(by, "").lasting(None, by.until));
         }
         if pool.members.is_empty() {
             let text = format!("the pool {} has no source now: no proxy announces an address that fits", pool.name);

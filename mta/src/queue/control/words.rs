@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::QueueName;
 use crate::shaping::automation::rule::Setting;
+use crate::shaping::per_site::names_site;
 
 /// Which mail: all that is given must fit. An empty campaign, tenant or routing means mail that has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +74,7 @@ impl Scope {
 
     /// Whether the site fits.
     pub fn fits_site(&self, site: Option<&str>) -> bool {
-        self.site.as_deref().is_none_or(|wanted| site == Some(wanted))
+        self.site.as_deref().is_none_or(|wanted| site.is_some_and(|site| names_site(wanted, site)))
     }
 
     /// It names a source or a site: paths, not queues as such.

@@ -105,6 +105,20 @@ fn a_suspension_takes_back_what_waits_for_a_session_and_what_a_session_did_not_t
 }
 
 #[test]
+fn a_suspended_site_is_closed_also_for_mail_of_which_something_else_is_said() {
+    let mut world = World::new(1, 1);
+    world.admit("a.test", 1);
+    world.admit("b.test", 1);
+    let scope = Scope { site: Some("mx.test".into()), ..Scope::default() };
+    world.suspend(&Target::new(scope, false, "suspend").expect("a target"), HOUR);
+    world.answer_dns(|domain| {
+        let name = if domain == "a.test" { "mx.test!~a.test" } else { "mx.test2!~b.test" };
+        Ok((site(name), 5 * MINUTE))
+    });
+    assert_eq!(world.out(), ["@b.test"]);
+}
+
+#[test]
 fn a_suspended_source_is_passed_over_and_a_suspended_site_is_closed() {
     let mut world = World::new(2, 3);
     let source = Scope { source: Some("s0".into()), ..Scope::default() };

@@ -106,3 +106,20 @@ fn what_may_have_been_taken_is_held_over_a_restart_until_an_operator_decides() {
     after.pass(25 * 60 * MINUTE);
     assert_eq!(after.failed.len(), 1, "its age ends for it, too");
 }
+
+#[test]
+fn a_queue_says_that_its_parts_have_their_turns_or_are_carried_now() {
+    let mut world = World::new(1, 1);
+    (0..3).for_each(|_| drop(world.admit("a.test", 1)));
+    world.answer_dns(known);
+    let why = world.engine.why_queues(&scope("a.test"), 9, world.now).remove(0);
+    assert_eq!((told(&why), why.earliest), (vec![(What::Turn, Setter::Limit)], None), "{why:?}");
+    assert!(why.blockers[0].text.contains("2 parts have their turns in 1 sessions, of at most 1"), "{why:?}");
+    for _ in 0..2 {
+        let session = world.busy()[0];
+        world.settle(session, Verdict::Delivered);
+    }
+    let why = world.engine.why_queues(&scope("a.test"), 9, world.now).remove(0);
+    assert_eq!(told(&why), [(What::Session, Setter::Destination)], "{why:?}");
+    assert!(why.blockers[0].text.contains("1 parts are carried by sessions"), "{why:?}");
+}

@@ -8,6 +8,7 @@ use regex::{Regex, RegexSet, RegexSetBuilder};
 
 use super::rule::Rule;
 use crate::routing::matcher::TextPattern;
+use crate::shaping::per_site::unshaped;
 use crate::shaping::resolve::Scope;
 
 /// Memory that all compiled expressions together may take.
@@ -51,7 +52,7 @@ impl Within {
         let any =
             |patterns: &[TextPattern], text: &str| patterns.is_empty() || patterns.iter().any(|one| one.fits(text));
         any(&self.domain, place.domain)
-            && any(&self.site, place.site)
+            && (any(&self.site, place.site) || any(&self.site, unshaped(place.site)))
             && any(&self.source, place.source)
             && (self.provider.is_empty() || self.provider.iter().any(|one| place.providers.contains(one)))
     }
@@ -251,6 +252,8 @@ mod tests {
         let line = "421 4.7.0 [TS01] deferred";
         assert_eq!(told(&set, line, false, &place), ["f:1 TS0[0-9]", "f:2 ^421 4\\.7\\.0 "]);
         let yahoo = ["yahoo".into()];
+        let shaped = Place { site: "mx.b.test!~b.test", ..place };
+        assert_eq!(told(&set, line, false, &shaped).len(), 2, "what is said of a domain does not hide the site");
         let there = Place { site: "mx.c.test", providers: &yahoo, ..place };
         assert_eq!(told(&set, line, false, &there), ["f:1 TS0[0-9]", "f:3 deferred"]);
         assert_eq!(told(&set, "421 deferred, lost", true, &place), ["f:4 lost"]);
