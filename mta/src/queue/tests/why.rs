@@ -110,7 +110,9 @@ fn what_may_have_been_taken_is_held_over_a_restart_until_an_operator_decides() {
 #[test]
 fn a_queue_says_that_its_parts_have_their_turns_or_are_carried_now() {
     let mut world = World::new(1, 1);
-    (0..3).for_each(|_| drop(world.admit("a.test", 1)));
+    for _ in 0..3 {
+        world.admit("a.test", 1);
+    }
     world.answer_dns(known);
     let why = world.engine.why_queues(&scope("a.test"), 9, world.now).remove(0);
     assert_eq!((told(&why), why.earliest), (vec![(What::Turn, Setter::Limit)], None), "{why:?}");
