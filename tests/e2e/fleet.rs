@@ -200,11 +200,18 @@ async fn the_screen_shows_what_is_used_of_limits_and_says_when_it_cannot_know() 
             && used("queues", "count").is_some_and(|count| held(&count))
     });
     let told = screen(&fleet);
-    for part in ["limits of queues", "limits of proxies", &of_proxies, "1 held", "of 50 left, one each 36s"] {
+    for part in
+        ["limits of queues", "limits of proxies", &of_proxies, "1 of 9 held", "1 of 2 held", "of 50 left, one each 36s"]
+    {
         assert!(told.contains(part), "{part} in\n{told}");
     }
     redis.stop();
     until(&fleet, "the news", |shown| shown["limits_unknown"].is_string() && shown["limits"].is_null());
     let told = screen(&fleet);
-    assert!(told.contains("! limits are unknown, each node goes on with its share: "), "{told}");
+    assert!(
+        told.contains(
+            "! limits are unknown, each node goes on with its share, and nodes and proxies are those seen last: "
+        ),
+        "{told}"
+    );
 }

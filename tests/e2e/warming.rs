@@ -81,11 +81,11 @@ async fn an_address_that_is_found_is_warmed_up_by_all_nodes_together_from_the_da
     for fleet in [&first, &second] {
         eventually("the reason", || {
             let why = told(fleet, &["why", "--domain", "good.example"]);
-            if why.contains(&quota) && why.contains("is used up") { Ok(()) } else { Err(why) }
+            if why.contains(&quota) && why.contains("and they are used") { Ok(()) } else { Err(why) }
         });
     }
     let screen = told(&second, &["fleet"]);
-    for part in ["ok; day 1 of 2 of its warm-up, 3 messages to a site", &quota, "3 on day"] {
+    for part in ["ok; day 1 of 2 of its warm-up, 3 messages to a site", &quota, "3 of 3 on 20"] {
         assert!(screen.contains(part), "{part} in\n{screen}");
     }
 
@@ -148,7 +148,7 @@ async fn a_restart_without_redis_does_not_begin_the_day_anew() {
         });
         eventually("the reason", || {
             let why = told(&fleet, &["why", "--domain", "good.example"]);
-            if why.contains("is used up") { Ok(()) } else { Err(why) }
+            if why.contains("and they are used") { Ok(()) } else { Err(why) }
         });
         eventually("what is kept of it", || {
             let kept = std::fs::read_to_string(fleet.file("spool/used-quotas.json")).unwrap_or_default();

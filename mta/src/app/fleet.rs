@@ -55,8 +55,8 @@ struct Known {
     nodes: Book<NodeRecord>,
     /// On which days addresses that are warmed up were there first.
     first_days: FirstDays,
-    /// Records that are not as they should be.
-    wrong: Vec<String>,
+    /// Records of proxies that are not as they should be, and such of nodes.
+    wrong: [Vec<String>; 2],
 }
 
 /// The fleet as it is shown.
@@ -93,7 +93,7 @@ impl Fleet {
     /// What the registry says of proxies. Returns whether anything has changed but what changes all the time.
     fn learn(&self, found: Vec<ProxyRecord>, wrong: Vec<String>, clock: &Clock) -> bool {
         let mut known = self.0.lock();
-        known.wrong = wrong;
+        known.wrong[0] = wrong;
         let has_changed = known.proxies.learn(found, clock.now());
         known.changes += u64::from(has_changed);
         gauge!("egret_mta_fleet_proxies").set(known.proxies.known().count() as f64);
@@ -121,7 +121,7 @@ impl Fleet {
     pub fn shown(&self) -> Shown {
         let known = self.0.lock();
         let (nodes, proxies) = (known.nodes.known().cloned().collect(), known.proxies.known().cloned().collect());
-        Shown { nodes, proxies, wrong: known.wrong.clone() }
+        Shown { nodes, proxies, wrong: known.wrong.concat() }
     }
 }
 
@@ -253,7 +253,7 @@ async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clo
                 if reloader.standing.good(From::Registry) {
                     info!("the registry answers again");
                 }
-                told.wrong(&wrong);
+                told.wrong(0, &wrong);
                 fleet.learn(found, wrong, &clock)
             }
             Err(why) => {
@@ -277,9 +277,12 @@ async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clo
         }
         if looks.is_multiple_of(LOOKS_PER_NODES) {
             match nodes.look().await {
-                Ok((found, _)) => {
+                Ok((found, wrong)) => {
                     told.is_away = false;
-                    let _ = fleet.0.lock().nodes.learn(found, clock.now());
+                    told.wrong(1, &wrong);
+                    let mut known = fleet.0.lock();
+                    known.wrong[1] = wrong;
+                    let _ = known.nodes.learn(found, clock.now());
                 }
                 Err(_) => fleet.0.lock().nodes.away(),
             }
@@ -293,7 +296,7 @@ async fn follow(registry: Registry, fleet: Fleet, reloader: Reloader, clock: Clo
 #[derive(Default)]
 struct Told {
     twice: BTreeMap<IpAddr, Vec<String>>,
-    wrong: Vec<String>,
+    wrong: [Vec<String>; 2],
     is_away: bool,
 }
 
@@ -309,12 +312,13 @@ impl Told {
         self.twice = twice;
     }
 
-    fn wrong(&mut self, wrong: &[String]) {
-        if self.wrong != wrong {
+    /// Of proxies (0) or nodes (1).
+    fn wrong(&mut self, of: usize, wrong: &[String]) {
+        if self.wrong[of] != wrong {
             for why in wrong {
                 warn!(%why, "a record of the registry is not as it should be");
             }
-            self.wrong = wrong.to_vec();
+            self.wrong[of] = wrong.to_vec();
         }
     }
 }

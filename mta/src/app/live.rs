@@ -147,8 +147,8 @@ impl crate::queue::Paths for Live {
         Self::limits(self, source, site)
     }
 
-    fn provider(&self, source: &str, site: &Site) -> Option<Arc<str>> {
-        self.effective(source, site).provider.clone()
+    fn providers(&self, source: &str, site: &Site) -> Arc<[Arc<str>]> {
+        self.effective(source, site).providers.clone()
     }
 
     fn floors(&self) -> Arc<[Floor]> {

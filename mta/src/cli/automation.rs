@@ -181,7 +181,7 @@ fn path(asked: &Test, config: &Config) -> anyhow::Result<Path> {
         site = of(marked);
     }
     let found = shaper.effective(&asked.source, &site);
-    let providers = found.provider.iter().cloned().collect();
+    let providers = found.providers.to_vec();
     let site = if asked.site.is_empty() { "".into() } else { site.name };
     Ok(Path { domain, site, providers, listed: found.automation.clone() })
 }
@@ -242,7 +242,8 @@ mod tests {
 
     const MAIN: &str = "hostname = \"mail.example.com\"\n[spool]\npath = \"spool\"\n[event_log]\npath = \"events\"\n\
          [shaping]\nfiles = [\"shaping.toml\"]\n[source.s1]\n[source.s2]\n\
-         [[automation]]\nregex = \"busy\"\naction = \"Suspend\"\nduration = \"1h\"\nsource = \"s1\"\n";
+         [[automation]]\nregex = \"busy\"\naction = \"Suspend\"\nduration = \"1h\"\nsource = \"s1\"\n\
+         [[automation]]\nregex = \"busy\"\naction = \"Suspend\"\nduration = \"2h\"\nprovider = \"google\"\n";
 
     /// The lines of the shaping file, or of the main one, whose rules would fire.
     fn lines(domain: &str, site: &str, source: &str) -> Vec<String> {
@@ -258,6 +259,7 @@ mod tests {
             rule("provider.google"),
             rule("\"a.test\""),
             format!("[\"sub.b.test\"]\nmx_rollup = false\n{}", rule("\"sub.b.test\"")),
+            "[provider.wide]\nmatch = [{ MXSuffix = \"google.test\" }]\n".to_owned(),
         ];
         std::fs::write(&config, MAIN).expect("written");
         std::fs::write(directory.path().join("shaping.toml"), shaping.concat()).expect("written");
@@ -272,12 +274,13 @@ mod tests {
 
     #[test]
     fn only_rules_of_the_path_that_is_named_would_fire() {
-        let [of_s1, of_all, of_google, of_a, of_b] =
-            ["mta.toml:10", "shaping.toml:1", "shaping.toml:7", "shaping.toml:11", "shaping.toml:17"];
-        assert_eq!(lines("", "", ""), [of_all, of_google, of_a, of_b], "all of shaping files");
+        let [of_s1, by_google, of_all, of_google, of_a, of_b] =
+            ["mta.toml:10", "mta.toml:15", "shaping.toml:1", "shaping.toml:7", "shaping.toml:11", "shaping.toml:17"];
+        assert_eq!(lines("", "", ""), [by_google, of_all, of_google, of_a, of_b], "all of shaping files");
         assert_eq!(lines("a.test", "mx.a.test", "s1"), [of_s1, of_all, of_a]);
         assert_eq!(lines("A.Test", "", "s2"), [of_all, of_a]);
-        assert_eq!(lines("c.test", "(a)?.google.test", "s2"), [of_all, of_google]);
+        let of_both = [by_google, of_all, of_google];
+        assert_eq!(lines("c.test", "(a)?.google.test", "s2"), of_both, "also if another provider fits it besides");
         assert_eq!(lines("", "(a|b)?.google.test", "s2"), [of_all], "each host must be the provider's");
         assert_eq!(lines("sub.b.test", "mx.b.test", "s2"), [of_all, of_b]);
     }

@@ -8,6 +8,7 @@ use egret_shared::check::render::table;
 use serde_json::Value;
 
 use super::queue::Admin;
+use crate::routing::warmup::date;
 
 /// Sources that are shown one by one.
 const MAX_SOURCES: usize = 200;
@@ -46,7 +47,10 @@ fn text(told: &Value) -> String {
     }
     if let Some(why) = told["limits_unknown"].as_str() {
         let why = why.lines().next().unwrap_or_default();
-        let _ = writeln!(out, "! limits are unknown, each node goes on with its share: {why}");
+        let _ = writeln!(
+            out,
+            "! limits are unknown, each node goes on with its share, and nodes and proxies are those seen last: {why}"
+        );
     }
     for (from, mistake) in told["mistakes"].as_object().into_iter().flatten() {
         let _ = writeln!(out, "! {from}: the last good version is in use: {}", word(&mistake["why"]));
@@ -100,6 +104,7 @@ fn sources(told: &Value, out: &mut String) {
             (Some(true), Some(why)) => format!("ok by another way: {why}"),
             (_, why) => format!("rests: {}", why.unwrap_or(&"")),
         };
+        let state = [state].into_iter().chain(suspended(source)).collect::<Vec<_>>().join("; ");
         let state = items(&source["warmup"]).map(warmup).fold(state, |state, plan| format!("{state}; {plan}"));
         let held = items(&source["ways"]).map(|way| way["proxy"].as_str().unwrap_or("this host")).collect::<Vec<_>>();
         let pools = source["pools"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
@@ -112,6 +117,19 @@ fn sources(told: &Value, out: &mut String) {
     section(out, "sources", &header, &all[..all.len() - more]);
     if more > 0 {
         let _ = writeln!(out, "and {more} more; --json shows all");
+    }
+}
+
+/// Which orders keep back what goes out from a source.
+fn suspended(source: &Value) -> Option<String> {
+    if let Some(by) = source["suspended_by"].as_str() {
+        return Some(format!("suspended by control {by}"));
+    }
+    let sites: Vec<_> = items(&source["suspended_to"]).map(word).collect();
+    match sites.as_slice() {
+        [] => None,
+        [site] => Some(format!("suspended to {site}")),
+        [site, others @ ..] => Some(format!("suspended to {site} and {} more sites", others.len())),
     }
 }
 
@@ -155,7 +173,9 @@ fn used(limit: &Value) -> (String, String) {
         Some("count") => {
             let held: f64 = items(&limit["nodes"]).map(|node| number(&node[1])).sum();
             let wait: f64 = items(&limit["nodes"]).map(|node| (number(&node[2]) - number(&node[1])).max(0.0)).sum();
-            let used = if wait > 0.0 { format!("{held} held, {wait} wanted") } else { format!("{held} held") };
+            let of = limit["most"].as_u64().map(|most| format!(" of {most}")).unwrap_or_default();
+            let wanted = if wait > 0.0 { format!(", {wait} wanted") } else { String::new() };
+            let used = format!("{held}{of} held{wanted}");
             let holders: Vec<_> = items(&limit["nodes"]).filter(|node| number(&node[1]) > 0.0).collect();
             // A member is a node and a number that tells its runs apart.
             let short = |node: &Value| word(node).split('/').next().unwrap_or_default().to_owned();
@@ -166,7 +186,11 @@ fn used(limit: &Value) -> (String, String) {
             }
             (used, if by.is_empty() { "-".to_owned() } else { by })
         }
-        _ => (format!("{} on day {}", word(&limit["used"]), word(&limit["day"])), "-".to_owned()),
+        _ => {
+            let of = limit["most"].as_u64().map(|most| format!(" of {most}")).unwrap_or_default();
+            let day = limit["day"].as_u64().and_then(|day| u32::try_from(day).ok()).map(date).unwrap_or_default();
+            (format!("{}{of} on {day}", word(&limit["used"])), "-".to_owned())
+        }
     }
 }
 
@@ -212,18 +236,19 @@ mod tests {
             "unused": { "p": "it drains" }, "announced_twice": { "192.0.2.1": ["p", "q"] }, "unreadable": ["bad"],
             "mistakes": { "url": { "why": "404" } },
             "sources": [
-                { "source": "s", "address": null, "pools": { "main": 1 }, "ways": [{ "proxy": null }], "is_usable": true, "sessions": 0 },
+                { "source": "s", "suspended_by": "1a", "address": null, "pools": { "main": 1 }, "ways": [{ "proxy": null }], "is_usable": true, "sessions": 0 },
                 { "source": "t", "address": "192.0.2.1", "pools": {}, "ways": [{ "proxy": "p", "why": "gone" }], "is_usable": false, "sessions": 0 },
                 {
                     "source": "u", "address": "192.0.2.2", "pools": {}, "ways": [{ "proxy": "p" }], "is_usable": true, "sessions": 0,
-                    "warmup": [
+                    "suspended_to": ["mx.test", "mx.b.test", "mx.c.test"], "warmup": [
                         { "start": "2026-12-01", "day": 3, "days": 9, "messages": 40 }, { "start": "2026-12-05", "day": 0, "days": 2 },
                     ],
                 },
             ],
         });
-        let limit = |name: String| json!({ "name": name, "kind": "quota", "day": 20_000, "used": 7 });
-        let count = json!({ "name": "site", "kind": "count", "nodes": [["a.test/01", 2, 2], ["b.test/02", 0, 3]] });
+        let limit = |name: String| json!({ "name": name, "kind": "quota", "day": 20_000, "used": 7, "most": 40 });
+        let count =
+            json!({ "name": "site", "kind": "count", "most": 2, "nodes": [["a.test/01", 2, 2], ["b.test/02", 0, 3]] });
         let rate = json!({ "name": "pace", "kind": "rate", "interval_us": 600_000.0, "burst": 5, "left": -1 });
         let mut told = told;
         let all: Vec<_> = [count, rate].into_iter().chain((0..20).map(|n| limit(n.to_string()))).collect();
@@ -233,15 +258,15 @@ mod tests {
         for part in [
             "a.test  1        3       1         degraded: url: no\n",
             "p      1        10.0.0.5:1080  warm eu  1/2   2/9       not used: it drains\n",
-            "s       -          main   this host  0         ok\n",
+            "s       -          main   this host  0         ok; suspended by control 1a\n",
             "t       192.0.2.1         p          0         rests: gone\n",
-            "u       192.0.2.2         p          0         ok; day 3 of 9 of its warm-up, 40 messages to a site; its warm-up begins on 2026-12-05\n",
+            "u       192.0.2.2         p          0         ok; suspended to mx.test and 2 more sites; day 3 of 9 of its warm-up, 40 messages to a site; its warm-up begins on 2026-12-05\n",
             "limits of queues  kind   used                         by\n",
-            "site              count  2 held, 3 wanted             a.test 2\n",
+            "site              count  2 of 2 held, 3 wanted        a.test 2\n",
             "pace              rate   0 of 5 left, one each 600ms  -\n",
-            "0                 quota  7 on day 20000               -\n",
+            "0                 quota  7 of 40 on 2024-10-04        -\n",
             "and 2 more that are less full; --json shows more\n",
-            "! limits are unknown, each node goes on with its share: Redis is not there\n",
+            "and nodes and proxies are those seen last: Redis is not there\n",
             "! url: the last good version is in use: 404\n",
             "! 192.0.2.1 is announced by more than one proxy: p q\n",
             "! bad\n",

@@ -13,7 +13,7 @@ pub(super) async fn react<R, E: Events>(current: &Current, path: &Path, wire: &W
     let place = Place {
         domain: queue.domain(),
         site: &path.site.name,
-        providers: path.shaped.provider.as_slice(),
+        providers: &path.shaped.providers,
         source: &path.source.name,
         listed: &path.shaped.automation,
     };

@@ -15,9 +15,9 @@ use crate::shaping::options::{Named, PathLimits};
 pub trait Paths: Send {
     /// The limits of the path from a source to a site.
     fn limits(&self, source: &str, site: &Site) -> Arc<PathLimits>;
-    /// The provider that the site is of, if one is known.
-    fn provider(&self, _source: &str, _site: &Site) -> Option<Arc<str>> {
-        None
+    /// The providers that the site is of.
+    fn providers(&self, _source: &str, _site: &Site) -> Arc<[Arc<str>]> {
+        Arc::default()
     }
     /// What is kept of limits for tenants and priorities.
     fn floors(&self) -> Arc<[Floor]> {
@@ -50,8 +50,8 @@ pub(super) struct Budget {
     pub messages: List<Throttle>,
     /// How often the source is chosen.
     pub choosing: List<Throttle>,
-    /// The provider of the site.
-    pub provider: Option<Arc<str>>,
+    /// The providers of the site.
+    pub providers: Arc<[Arc<str>]>,
     /// What mail of which something is kept may take, if there is any. Then `places` and `messages` are what is left for
     /// all.
     pub parted: Option<Box<Parted>>,
@@ -87,7 +87,7 @@ impl Budget {
                 limits.source_selection_rate,
                 &limits.additional_source_selection_rates,
             ),
-            provider: None,
+            providers: Arc::default(),
             parted: None,
         };
         if !floors.is_empty() {

@@ -60,6 +60,8 @@ pub(super) struct Session {
     /// It was quick about the last.
     pub is_quick: bool,
     pub opened: UnixMs,
+    /// The server has answered: what it has in hand was tried.
+    pub is_connected: bool,
     /// By which way of its source.
     pub way: usize,
     /// Its places in limits that others share: free when the session is over.

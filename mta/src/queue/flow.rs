@@ -315,7 +315,9 @@ impl Engine {
         let way = self.health.way(&self.ready[key].source, now).unwrap_or(0);
         let (holds, since, is_quick) = (VecDeque::with_capacity(MOST_HELD), now, false);
         let (kept, paid, is_released) = (Box::default(), Vec::new(), false);
-        let record = Session { ready: key, holds, since, is_quick, opened: now, way, lease, kept, paid, is_released };
+        let (opened, is_connected) = (now, false);
+        let record =
+            Session { ready: key, holds, since, is_quick, opened, is_connected, way, lease, kept, paid, is_released };
         self.sessions.insert(session, record);
         self.ready[key].sessions += 1;
         session

@@ -24,8 +24,8 @@ impl Engine {
     /// What the path from a source to a site may take.
     pub(super) fn budget_of(&self, source: &str, site: &Site) -> Budget {
         let limits = self.paths.limits(source, site);
-        let provider = self.paths.provider(source, site);
-        Budget { provider, ..Budget::new(source, &site.name, &limits, self.meter.is_shared(), &self.paths.floors()) }
+        let providers = self.paths.providers(source, site);
+        Budget { providers, ..Budget::new(source, &site.name, &limits, self.meter.is_shared(), &self.paths.floors()) }
     }
 
     /// What the choice of a path for one message takes.
@@ -43,11 +43,11 @@ impl Engine {
     }
 
     /// The quotas of today, if the source of a path is being warmed up.
-    fn quotas_of(&self, key: ReadyKey, now: UnixMs) -> Vec<Quota> {
+    pub(super) fn quotas_of(&self, key: ReadyKey, now: UnixMs) -> Vec<Quota> {
         let Some(ready) = self.ready.get(key) else { return Vec::new() };
         let Some(site) = self.sites.get(ready.site) else { return Vec::new() };
         // A site counts once, whatever is said of some of its mail.
-        quotas(&ready.source.warmup, unshaped(&site.site.name), ready.budget.provider.as_deref(), day_of(now))
+        quotas(&ready.source.warmup, unshaped(&site.site.name), &ready.budget.providers, day_of(now))
     }
 
     /// A path may not send now.
@@ -187,14 +187,19 @@ impl Engine {
 
     /// What an entry took on its way into a ready queue that it leaves without a try.
     pub(super) fn untake(&self, ready: ReadyKey, entry: EntryKey, now: UnixMs) {
-        for quota in self.quotas_of(ready, now) {
-            self.meter.give_back_quota(&quota, now);
-        }
+        self.give_back_quotas(ready, now);
         if let Some(ready) = self.ready.get(ready) {
             self.meter.give_back(&ready.budget.choosing, now);
         }
         if let Some(queue) = self.entries.get(entry).and_then(|entry| self.queues.get(entry.queue)) {
             self.meter.give_back(&queue.rates, now);
+        }
+    }
+
+    /// One that was chosen for a path did not reach the site: it is none of those that a warm-up counts.
+    pub(super) fn give_back_quotas(&self, ready: ReadyKey, now: UnixMs) {
+        for quota in self.quotas_of(ready, now) {
+            self.meter.give_back_quota(&quota, now);
         }
     }
 

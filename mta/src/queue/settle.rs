@@ -38,7 +38,9 @@ impl Engine {
     }
 
     fn connected(&mut self, session: u64, now: UnixMs, acts: &mut Vec<Act>) {
-        let Some((way, key)) = self.sessions.get(&session).map(|s| (s.way, s.ready)) else { return };
+        let Some(open) = self.sessions.get_mut(&session) else { return };
+        open.is_connected = true;
+        let (way, key) = (open.way, open.ready);
         let Some(ready) = self.ready.get_mut(key) else { return };
         ready.failures = 0;
         ready.why = None;
@@ -54,7 +56,12 @@ impl Engine {
     }
 
     fn settled(&mut self, session: u64, result: &PartResult, now: UnixMs, acts: &mut Vec<Act>) {
-        let Some(ready) = self.sessions.get(&session).map(|session| session.ready) else { return };
+        let Some((ready, is_tried)) = self.sessions.get(&session).map(|open| (open.ready, open.is_connected)) else {
+            return;
+        };
+        if !is_tried {
+            self.give_back_quotas(ready, now);
+        }
         if let Some(entry) = self.take_settled(session, result, now) {
             self.settle(entry, result, now, acts);
         }

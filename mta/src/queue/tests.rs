@@ -357,6 +357,13 @@ impl World {
     }
 }
 
+fn fill(world: &mut World, domain: &str, count: usize) {
+    for _ in 0..count {
+        world.admit(domain, 1);
+    }
+    world.answer_dns(known);
+}
+
 fn result(ticket: Ticket, verdict: Verdict) -> PartResult {
     let response = Response::own(250, EnhancedCode::new(2, 0, 0), "said the test");
     PartResult { ticket, results: vec![RecipientResult { recipient: 0, verdict, response }], witness: None }
@@ -378,4 +385,5 @@ mod pools;
 mod priority;
 mod property;
 mod rules;
+mod warmup;
 mod why;

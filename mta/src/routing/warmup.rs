@@ -60,17 +60,23 @@ impl Plan {
 }
 
 impl Warmup {
-    /// What the source may send to a site, of a provider if one is known, on a day; `None` is as much as it can.
-    pub fn quota(&self, site: &str, provider: Option<&str>, day: Day) -> Option<Quota> {
+    /// What the source may send to a site of these providers on a day; nothing is as much as it can. Each number that the
+    /// plan has for one of them, or for the site, holds; if it has none, that for all, which is for the last provider.
+    fn quotas(&self, site: &str, providers: &[Arc<str>], day: Day) -> Vec<Quota> {
         let Plan { messages, by } = &*self.plan;
-        let of_provider = provider.and_then(|name| Some((name, by.get(name)?)));
-        let (scope, messages) =
-            of_provider.or_else(|| Some((site, by.get(site)?))).unwrap_or((provider.unwrap_or(site), messages));
-        let most = match day.checked_sub(self.start) {
-            None => 0,
-            Some(passed) => *messages.get(passed as usize)?,
+        let scopes = providers.iter().map(|name| &**name).chain([site]);
+        let mut numbers: Vec<_> = scopes.filter_map(|scope| Some((scope, by.get(scope)?))).collect();
+        if numbers.is_empty() {
+            numbers.push((providers.last().map_or(site, |name| &**name), messages));
+        }
+        let quota = |(scope, messages): (&str, &Vec<u64>)| {
+            let most = match day.checked_sub(self.start) {
+                None => 0,
+                Some(passed) => *messages.get(passed as usize)?,
+            };
+            Some(Quota { name: format!("warmup {}->{scope}", self.of).into(), day, most })
         };
-        Some(Quota { name: format!("warmup {}->{scope}", self.of).into(), day, most })
+        numbers.into_iter().filter_map(quota).collect()
     }
 
     /// Which day of the plan it is, counted from one: zero before the first, `None` after the last.
@@ -81,9 +87,9 @@ impl Warmup {
 }
 
 /// What each of the plans lets through; of those that are counted under one name the least.
-pub fn quotas(plans: &[Warmup], site: &str, provider: Option<&str>, day: Day) -> Vec<Quota> {
+pub fn quotas(plans: &[Warmup], site: &str, providers: &[Arc<str>], day: Day) -> Vec<Quota> {
     let mut quotas: Vec<Quota> = Vec::new();
-    for quota in plans.iter().filter_map(|plan| plan.quota(site, provider, day)) {
+    for quota in plans.iter().flat_map(|plan| plan.quotas(site, providers, day)) {
         match quotas.iter_mut().find(|known| known.name == quota.name) {
             Some(known) => known.most = known.most.min(quota.most),
             None => quotas.push(quota),
@@ -112,14 +118,24 @@ mod tests {
     #[test]
     fn a_plan_says_how_much_by_day_and_by_provider() {
         let plan = warmup(&[10, 20, 40], &[("google", &[5, 6, 7, 8]), ("mx.b.test", &[1])]);
-        let most = |site, provider, day| plan.quota(site, provider, day).map(|quota| quota.most);
-        assert_eq!([99, 100, 102, 103].map(|day| most("mx.a.test", None, day)), [Some(0), Some(10), Some(40), None]);
-        assert_eq!([100, 103, 104].map(|day| most("mx.a.test", Some("google"), day)), [Some(5), Some(8), None]);
-        assert_eq!(most("mx.b.test", Some("other"), 100), Some(1), "a site's own numbers");
-        let name = |provider| plan.quota("mx.a.test", provider, 100).map(|quota| quota.name.to_string());
-        assert_eq!(name(Some("google")).as_deref(), Some("warmup a1->google"), "all sites of a provider together");
-        assert_eq!(name(Some("yahoo")).as_deref(), Some("warmup a1->yahoo"));
-        assert_eq!(name(None).as_deref(), Some("warmup a1->mx.a.test"));
+        let told = |site, providers: &[&str], day| {
+            let providers: Vec<_> = providers.iter().map(|name| Arc::from(*name)).collect();
+            let quotas = plan.quotas(site, &providers, day).into_iter();
+            let words = quotas.map(|quota| format!("{} {}", quota.name.replace("warmup a1->", ""), quota.most));
+            words.collect::<Vec<_>>().join(", ")
+        };
+        let days = [99, 100, 102, 103].map(|day| told("mx.a.test", &[], day));
+        assert_eq!(days, ["mx.a.test 0", "mx.a.test 10", "mx.a.test 40", ""]);
+        assert_eq!([100, 103, 104].map(|day| told("mx.a.test", &["google"], day)), ["google 5", "google 8", ""]);
+        assert_eq!(told("mx.a.test", &["yahoo"], 100), "yahoo 10", "all sites of a provider together");
+        assert_eq!(told("mx.b.test", &["other"], 100), "mx.b.test 1", "a site's own numbers");
+        assert_eq!(
+            told("mx.a.test", &["google", "big"], 100),
+            "google 5",
+            "the one that the plan names, also if not the last"
+        );
+        assert_eq!(told("mx.a.test", &["small", "big"], 100), "big 10");
+        assert_eq!(told("mx.b.test", &["google"], 100), "google 5, mx.b.test 1", "what is said of both holds");
         assert_eq!([99, 100, 103, 104].map(|day| plan.day_of_plan(day)), [Some(0), Some(1), Some(4), None]);
         assert_eq!(day_of(end_of(20_000)), 20_001);
         assert_eq!(day_of(UnixMs(end_of(20_000).0 - 1)), 20_000);
@@ -130,8 +146,9 @@ mod tests {
     fn of_several_plans_each_holds() {
         let wide = warmup(&[10, 20, 40], &[("google", &[5])]);
         let late = Warmup { start: 101, ..warmup(&[30, 30], &[("mx.a.test", &[2, 2])]) };
-        let told = |provider, day| {
-            let all = quotas(&[wide.clone(), late.clone()], "mx.a.test", provider, day);
+        let told = |provider: Option<&str>, day| {
+            let providers: Vec<_> = provider.into_iter().map(Arc::from).collect();
+            let all = quotas(&[wide.clone(), late.clone()], "mx.a.test", &providers, day);
             all.iter().map(|quota| (quota.name.replace("warmup a1->", ""), quota.most)).collect::<Vec<_>>()
         };
         let is = |all: &[(&str, u64)]| all.iter().map(|(name, most)| ((*name).to_owned(), *most)).collect::<Vec<_>>();

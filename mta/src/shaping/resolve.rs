@@ -64,6 +64,8 @@ pub struct Effective {
     pub from: Vec<Origin>,
     /// The provider, for metrics.
     pub provider: Option<Arc<str>>,
+    /// All providers that it is of, in the order of the files; behind them the one for metrics, if it bears another name.
+    pub providers: Arc<[Arc<str>]>,
     /// The rules over answers that hold here, and of whom they are said.
     pub automation: Vec<(Scope, Arc<Rule>)>,
 }
@@ -217,5 +219,13 @@ pub fn effective(told: Told) -> Effective {
     }
     let provider = from.iter().find(|one| &*one.setting.key == PROVIDER_NAME).map(|one| one.setting.value.clone());
     from.sort_by(|one, other| one.setting.key.cmp(&other.setting.key));
-    Effective { options: Arc::new(options), from, provider, automation: told.rules }
+    let implied = told.steps.iter().filter(|step| step.implied).flat_map(|step| step.patch.settings());
+    let names = implied.filter(|one| &*one.key == PROVIDER_NAME).map(|one| &one.value).chain(&provider);
+    let mut providers: Vec<Arc<str>> = Vec::new();
+    for name in names {
+        if !providers.contains(name) {
+            providers.push(name.clone());
+        }
+    }
+    Effective { options: Arc::new(options), from, provider, providers: providers.into(), automation: told.rules }
 }

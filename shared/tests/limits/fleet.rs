@@ -44,7 +44,7 @@ async fn nodes_share_rates_places_and_quotas() {
     assert_eq!(seen.nodes, BTreeSet::from(["a".to_owned(), "b".to_owned()]));
     let names: Vec<&str> = seen.limits.iter().map(|limit| limit.name.as_str()).collect();
     assert_eq!(names, ["places", "ramp", "rate"]);
-    let Place::Count { nodes } = &seen.limits[0].place else { panic!("{seen:?}") };
+    let Place::Count { nodes, most: Some(_) } = &seen.limits[0].place else { panic!("{seen:?}") };
     let held_by: Vec<(&str, u32)> = nodes.iter().map(|(node, held, _)| (node.as_str(), *held)).collect();
     assert_eq!(held_by, [("a", 2), ("b", 1)]);
     let few = survey(&Redis::new(server.options()), 1).await.expect("an answer");
@@ -67,7 +67,7 @@ async fn a_freed_place_wakes_the_one_who_waits_longest() {
         let waiting = nodes.iter().position(|other| std::ptr::eq(other, node)).expect("it is one");
         // It stands in the store's line before the next one does.
         while survey(&redis, 10).await.expect("an answer").limits.iter().all(|limit| match &limit.place {
-            Place::Count { nodes } => nodes.len() <= waiting,
+            Place::Count { nodes, .. } => nodes.len() <= waiting,
             _ => true,
         }) {
             tokio::time::sleep(Duration::from_millis(5)).await;

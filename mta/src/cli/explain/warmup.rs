@@ -10,14 +10,15 @@ use crate::routing::discover::{FoundWarmup, Selector};
 use crate::routing::source::Source;
 use crate::routing::warmup::{Quota, date, day_of, quotas};
 use crate::shaping::Shaper;
+use crate::shaping::per_site::unshaped;
 
 /// What a source may send to the site today, by each of its plans.
 pub(super) fn of(source: &Source, site: &Site, shaper: &Shaper) -> Vec<Value> {
     if source.warmup.is_empty() {
         return Vec::new();
     }
-    let provider = shaper.effective(&source.name, site).provider.clone();
-    let today = quotas(&source.warmup, &site.name, provider.as_deref(), day_of(Clock::system().wall()));
+    let providers = shaper.effective(&source.name, site).providers.clone();
+    let today = quotas(&source.warmup, unshaped(&site.name), &providers, day_of(Clock::system().wall()));
     let told = |Quota { name, day, most }: Quota| json!({ "limit": name, "day": date(day), "most": most });
     today.into_iter().map(told).collect()
 }

@@ -114,6 +114,7 @@ fn told(domain: &str, source: Option<&str>, site: &Site, unknown: Option<&str>, 
         "site": unknown.is_none().then_some(&site.name),
         "site_unknown": unknown,
         "provider": found.provider,
+        "providers": found.providers,
         "ceilings": {
             "sessions": ceiling(ceiling::sessions(&found.options.limits)),
             "messages": ceiling::messages(&found.options).map(ceiling),
@@ -132,6 +133,8 @@ fn text(told: &Value) -> String {
         None => words(&told["site"]),
     };
     let source = told["source"].as_str().map_or_else(|| "any (--source names one)".to_owned(), str::to_owned);
+    let providers: Vec<_> = each(&told["providers"]).iter().map(&words).collect();
+    let providers = if providers.is_empty() { "-".to_owned() } else { providers.join(", ") };
     let ceiling = |one: &Value, nothing: &str| match one["value"].as_str() {
         Some(value) => format!("{value}, by {}", words(&one["by"])),
         None => nothing.to_owned(),
@@ -139,7 +142,7 @@ fn text(told: &Value) -> String {
     for (key, value) in [
         ("site", site),
         ("source", source),
-        ("provider", words(&told["provider"])),
+        ("provider", providers),
         ("sessions", ceiling(&told["ceilings"]["sessions"], "-")),
         ("messages", ceiling(&told["ceilings"]["messages"], "no limit")),
     ] {

@@ -1,7 +1,7 @@
 //! Orders over the queues, an operator's and those of automation: suspend, bounce, move, requeue, set. Floor 2.
 //! Pure, a part of the engine. `words` is what is said, `block` what may not go out, `orders` takes
 //! orders, `automatic` those of automation, `recover` lets paths come back step by step, `job` works on entries in
-//! slices, `view` shows, `why` says what keeps mail back, `kept` what limits keep for others.
+//! slices, `view` shows, `why` says what keeps mail back, `ways` what keeps sources, `kept` what limits keep for others.
 //! Always: what an order blocks is in no ready queue, and waits in its due list with its schedule unchanged.
 
 mod automatic;
@@ -12,6 +12,7 @@ mod orders;
 mod recover;
 pub mod sources;
 mod view;
+mod ways;
 mod why;
 pub mod words;
 

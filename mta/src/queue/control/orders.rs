@@ -2,6 +2,7 @@
 //! Always: whenever the orders that last have changed, [`Act::Keep`] says what they are now.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,14 @@ impl Engine {
         acts: &mut Vec<Act>,
     ) -> Result<Control, Refused> {
         let scope = target.scope().clone();
+        if let Some(source) = &scope.source {
+            // An address may be found later.
+            let known = self.is_source(source);
+            known.or_else(|known| match source.parse::<IpAddr>() {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Refused::UnknownSource(source.clone(), known)),
+            })?;
+        }
         let control = self.keep(ControlKind::Suspend, scope, reason, false, lasts, now, acts)?;
         self.withdraw(&control.scope);
         Ok(control)

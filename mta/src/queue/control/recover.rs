@@ -43,8 +43,8 @@ impl Recoveries {
     /// A suspension has ended by itself.
     pub fn begin(&mut self, ended: &Control, now: UnixMs) {
         let (Scope { source, site, .. }, until) = (&ended.scope, ended.expires.plus(MEMORY));
-        let is_of_mail = Scope { source: None, site: None, ..ended.scope.clone() } != Scope::default();
-        if ended.kind != ControlKind::Suspend || !ended.scope.is_of_path() || is_of_mail || until <= now {
+        let is_of_paths = ended.scope.is_of_path() && ended.scope.is_of_all_mail();
+        if ended.kind != ControlKind::Suspend || !is_of_paths || until <= now {
             return;
         }
         self.paths.retain(|_, (_, until)| *until > now);

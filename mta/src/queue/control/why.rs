@@ -7,20 +7,16 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
-use egret_shared::fault::Party;
 use serde::Serialize;
 
 use super::kept::Wait;
+use super::ways::{held, reached};
 use super::words::{By, ControlId, Scope};
 use crate::message::MessageId;
 use crate::queue::engine::{Engine, QueueKey, ReadyKey};
-use crate::queue::meter::Reached;
-use crate::queue::scheduled::{Entry, Lead, Place, Scheduled};
+use crate::queue::scheduled::{Entry, Place, Scheduled};
 use crate::queue::words::{EntryKey, HELD};
 use crate::routing::source::Source;
-
-/// Sources of a pool that are told one by one; more are counted.
-const MAX_SOURCES: usize = 50;
 
 /// What keeps mail back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -126,22 +122,22 @@ pub struct Why {
 }
 
 /// Blockers as they are found: each must end before the next counts.
-struct Found {
-    blockers: Vec<Blocker>,
-    earliest: Option<UnixMs>,
+pub(super) struct Found {
+    pub(super) blockers: Vec<Blocker>,
+    pub(super) earliest: Option<UnixMs>,
 }
 
 impl Found {
-    fn new(now: UnixMs) -> Self {
+    pub(super) fn new(now: UnixMs) -> Self {
         Self { blockers: Vec::new(), earliest: Some(now) }
     }
 
-    fn add(&mut self, blocker: Blocker) {
+    pub(super) fn add(&mut self, blocker: Blocker) {
         self.after(blocker.until);
         self.blockers.push(blocker);
     }
 
-    fn after(&mut self, until: Option<UnixMs>) {
+    pub(super) fn after(&mut self, until: Option<UnixMs>) {
         self.earliest = self.earliest.zip(until).map(|(earliest, until)| earliest.max(until));
     }
 
@@ -161,15 +157,15 @@ impl Found {
 }
 
 impl Blocker {
-    fn new(what: What, set_by: Setter, text: impl Into<String>) -> Self {
+    pub(super) fn new(what: What, set_by: Setter, text: impl Into<String>) -> Self {
         Self { what, set_by, since: None, until: None, source: None, text: text.into() }
     }
 
-    fn lasting(self, since: Option<UnixMs>, until: Option<UnixMs>) -> Self {
+    pub(super) fn lasting(self, since: Option<UnixMs>, until: Option<UnixMs>) -> Self {
         Self { since, until, ..self }
     }
 
-    fn of(self, source: &Source) -> Self {
+    pub(super) fn of(self, source: &Source) -> Self {
         Self { source: Some(source.name.clone()), ..self }
     }
 }
@@ -202,8 +198,7 @@ impl Engine {
         let waiting = ready.iter().map(|(_, ready)| ready.waiting.len()).sum();
         let mut found = self.found(now);
         for (id, scope) in self.controls.blocking() {
-            let closes = Scope { source: None, ..scope.clone() }.is_empty();
-            if closes && scope.source.as_ref().is_none_or(|wanted| *wanted == source.name) {
+            if scope.is_all_of(&source.name) {
                 found.add(self.order(id));
             }
         }
@@ -289,9 +284,7 @@ impl Engine {
     fn why_path(&self, key: ReadyKey, now: UnixMs) -> Why {
         let (mut found, ready) = (self.found(now), &self.ready[key]);
         let site = self.site_name(key);
-        let closes = |scope: &Scope| {
-            Scope { source: None, site: None, ..scope.clone() }.is_empty() && scope.fits_path(&ready.source.name, site)
-        };
+        let closes = |scope: &Scope| scope.is_of_all_mail() && scope.fits_path(&ready.source.name, site);
         if let Some((by, _)) = self.controls.blocking().find(|(_, scope)| closes(scope)) {
             found.add(self.order(by));
         }
@@ -300,7 +293,7 @@ impl Engine {
         found.why(format!("source {} to {site}", ready.source.name), waiting, waiting)
     }
 
-    fn order(&self, id: ControlId) -> Blocker {
+    pub(super) fn order(&self, id: ControlId) -> Blocker {
         if let Some(control) = self.controls.kept.iter().find(|control| control.id == id) {
             let text = format!("control {id} over {}: {}", control.scope, control.reason);
             let setter = match control.by {
@@ -367,105 +360,6 @@ impl Engine {
             found.add(Blocker::new(What::Turn, Setter::Limit, text).lasting(None, None).of(&ready.source));
         }
     }
-
-    /// Where a queue leads, and what keeps the sources of its pool.
-    fn way_of(&self, key: QueueKey, now: UnixMs, found: &mut Found) {
-        let queue = &self.queues[key];
-        if let Some(by) = queue.limited.as_ref().filter(|by| by.until.is_none_or(|until| until > now)) {
-            found.add(reached(by, "").lasting(None, by.until));
-        }
-        let (site, until) = match &queue.lead {
-            Lead::Known(site, until) => (site, *until),
-            Lead::Failed(until, why) => {
-                let text = format!("no site is known: {why}");
-                return found.add(Blocker::new(What::Dns, Setter::Dns, text).lasting(None, Some(*until)));
-            }
-            Lead::Asked => return found.add(Blocker::new(What::Dns, Setter::Dns, "the DNS is being asked")),
-            Lead::Unknown => return,
-        };
-        let slot = self.site_names.get(&site.name).and_then(|slot| self.sites.get(*slot));
-        let pool = self.pools.get(&queue.key.1).or_else(|| self.pools.get(&self.default_pool));
-        let (Some(slot), Some((pool, _))) = (slot, pool) else { return };
-        if until <= now {
-            return;
-        }
-        if pool.members.is_empty() {
-            let text = format!("the pool {} has no source now: no proxy announces an address that fits", pool.name);
-            return found.add(Blocker::new(What::Pool, Setter::Proxy, text));
-        }
-        let mut ways = Vec::new();
-        let mut first: Option<Option<UnixMs>> = None;
-        for (source, _) in &pool.members {
-            let mut own = Found::new(now);
-            let ready = slot.ready.get(&source.name).and_then(|key| self.ready.get(*key));
-            if let Some(by) = queue.blocks.path(&source.name, &site.name).filter(|by| queue.blocks.whole != Some(*by)) {
-                own.add(self.order(by).of(source));
-            }
-            if !slot.fits(source) {
-                let text = format!("{} has no address of its family", site.name);
-                own.add(Blocker::new(What::Family, Setter::Dns, text).of(source));
-            }
-            self.rests(source, now, &mut own);
-            if let Some(ready) = ready.filter(|ready| ready.held_until > now) {
-                own.add(held(ready));
-            }
-            if let Some(by) = ready.filter(|ready| ready.is_unchosen(now)).and_then(|ready| ready.unchosen.as_ref()) {
-                own.add(reached(by, "").lasting(None, by.until).of(source));
-            }
-            if let Some((by, words)) = ready.and_then(|ready| self.kept_away(ready, key, now)) {
-                own.add(reached(&by, &words).lasting(None, by.until).of(source));
-            }
-            if let Some(ready) = ready.filter(|r| {
-                let most = self.controls.most_ready(&source.name, &site.name, self.options.max_ready, now);
-                !r.waiting.has_room(queue.priority(), &queue.tenant, r.most_waiting(most))
-            }) {
-                let text = format!("{} parts wait before it, as many as may", ready.waiting.len());
-                own.add(Blocker::new(What::Room, Setter::Limit, text).of(source));
-            }
-            if own.blockers.is_empty() {
-                // One that is free is enough.
-                return;
-            }
-            first = Some(match first {
-                None => own.earliest,
-                Some(first) => [first, own.earliest].into_iter().flatten().min(),
-            });
-            ways.extend(own.blockers);
-        }
-        let more = ways.len().saturating_sub(MAX_SOURCES);
-        ways.truncate(MAX_SOURCES);
-        found.blockers.extend(ways);
-        if more > 0 {
-            let text = format!("{more} more things that keep sources of the pool; `queue ready` lists all paths");
-            found.blockers.push(Blocker::new(What::SourceRest, Setter::Source, text));
-        }
-        if let Some(first) = first {
-            found.after(first);
-        }
-    }
-
-    /// The rests of a source, if each of its ways rests.
-    fn rests(&self, source: &Arc<Source>, now: UnixMs, found: &mut Found) {
-        let Some(usable) = self.health.rests_until(source, now) else { return };
-        for way in &source.ways {
-            for rest in self.health.rests(source, way).filter(|rest| rest.until > now) {
-                let (what, setter) = match rest.party {
-                    Party::Proxy => (What::ProxyRest, Setter::Proxy),
-                    _ => (What::SourceRest, Setter::Source),
-                };
-                let behind = way.proxy().map(|proxy| format!("proxy {}: ", proxy.name)).unwrap_or_default();
-                let blocker = Blocker::new(what, setter, format!("{behind}{}", rest.why)).of(source);
-                found.blockers.push(blocker.lasting(Some(rest.since), Some(rest.until)));
-            }
-        }
-        found.after(Some(usable));
-    }
-}
-
-/// A limit that is waited for, and what else is to be said of it.
-fn reached(by: &Reached, words: &str) -> Blocker {
-    let what = if by.until.is_some() { "is used up for now" } else { "has no free place" };
-    Blocker::new(What::Limit, Setter::Limit, format!("{} {what}{words}", by.name))
 }
 
 /// A queue in words.
@@ -482,18 +376,4 @@ fn holds(ready: &crate::queue::ready::Ready, key: EntryKey) -> bool {
 /// How many wait of each priority, if they are not all normal.
 fn by_class([high, normal, low]: [usize; 3]) -> String {
     if high + low == 0 { String::new() } else { format!(" ({high} high, {normal} normal, {low} low)") }
-}
-
-/// A path that rests.
-fn held(ready: &crate::queue::ready::Ready) -> Blocker {
-    let setter = match ready.party {
-        Some(Party::Limit) => Setter::Limit,
-        Some(Party::Source) => Setter::Source,
-        Some(Party::Proxy) => Setter::Proxy,
-        Some(Party::Remote) | None => Setter::Destination,
-    };
-    let why = ready.why.as_deref().unwrap_or("it failed");
-    let text = format!("{why}; {} failures in a row", ready.failures);
-    let since = Some(ready.failed_at).filter(|at| at.0 > 0);
-    Blocker::new(What::PathRest, setter, text).lasting(since, Some(ready.held_until)).of(&ready.source)
 }

@@ -82,6 +82,16 @@ impl Scope {
         self.source.is_some() || self.site.is_some()
     }
 
+    /// Whether it means all that goes out from a source, and nothing less.
+    pub fn is_all_of(&self, source: &str) -> bool {
+        self.is_of_all_mail() && self.site.is_none() && self.source.as_deref().is_none_or(|wanted| wanted == source)
+    }
+
+    /// It tells no mail from other mail: it names paths at most.
+    pub fn is_of_all_mail(&self) -> bool {
+        [&self.campaign, &self.tenant, &self.domain, &self.routing].iter().all(|part| part.is_none())
+    }
+
     /// Whether `other` says all that this one says, and perhaps more.
     pub fn covers(&self, other: &Self) -> bool {
         let within = |a: &Option<Arc<str>>, b: &Option<Arc<str>>| a.is_none() || a == b;
@@ -328,6 +338,9 @@ pub enum Refused {
     /// The pool is not in the configuration.
     #[error("there is no pool {0:?} in the configuration; it has {1}")]
     UnknownPool(Arc<str>, String),
+    /// No pool has the source.
+    #[error("no pool has a source {0:?}; there are {1}")]
+    UnknownSource(Arc<str>, String),
     /// Nothing would change.
     #[error("say where to: a campaign, tenant, domain, routing or pool")]
     NoMove,

@@ -267,3 +267,26 @@ fn orders_that_cannot_be_meant_are_refused() {
     let nothing = world.engine.resume_all(&everything(), now, &mut world.acts);
     assert!(matches!(nothing, Err(Refused::NothingSuspended(_))));
 }
+
+#[test]
+fn a_suspended_source_is_marked_and_one_that_no_pool_has_is_refused() {
+    let mut world = World::new(2, 1);
+    let of = |source: &str, site: Option<&str>| {
+        let (source, site) = (Some(source.into()), site.map(Into::into));
+        Target::new(Scope { source, site, ..Scope::default() }, false, "suspend").expect("a target")
+    };
+    let refused = world.engine.suspend(&of("s7", None), String::new(), HOUR, world.now, &mut world.acts);
+    assert_eq!(refused, Err(Refused::UnknownSource("s7".into(), "s0, s1".into())));
+    world.suspend(&of("192.0.2.7", None), HOUR);
+    let of_s0 = world.suspend(&of("s0", None), HOUR);
+    world.suspend(&of("s1", Some("b.test")), HOUR);
+    world.suspend(&of("s1", Some("a.test")), HOUR);
+    world.suspend(&of_tenant("t"), HOUR);
+    let told = |world: &World| {
+        let sources = world.engine.sources(world.now).into_iter();
+        sources.map(|source| (source.suspended_by, source.suspended_to.join(" "))).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&world), [(Some(of_s0.id), String::new()), (None, "a.test b.test".to_owned())]);
+    let of_all = world.suspend(&everything(), HOUR);
+    assert!(told(&world).iter().all(|(by, _)| *by == Some(of_all.id)));
+}

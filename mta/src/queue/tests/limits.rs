@@ -4,7 +4,6 @@ use egret_shared::fault::{Fault, Reason};
 use egret_shared::limits::Throttle;
 
 use super::*;
-use crate::routing::warmup::{Plan, Warmup, day_of, end_of};
 
 fn limits(change: impl FnOnce(&mut PathLimits)) -> Arc<PathLimits> {
     let mut limits = PathLimits::default();
@@ -14,13 +13,6 @@ fn limits(change: impl FnOnce(&mut PathLimits)) -> Arc<PathLimits> {
 
 fn rate(text: &str) -> Throttle {
     text.parse().expect("a throttle")
-}
-
-fn fill(world: &mut World, domain: &str, count: usize) {
-    for _ in 0..count {
-        world.admit(domain, 1);
-    }
-    world.answer_dns(known);
 }
 
 #[test]
@@ -193,64 +185,6 @@ fn a_source_is_chosen_no_more_often_than_it_may_and_others_take_the_rest() {
     assert_eq!(world.deliver(), 0);
     world.pass(Duration::from_secs(2));
     assert_eq!(world.deliver(), 1);
-}
-
-/// A source that is warmed up from the beginning on, by these plans.
-fn being_warmed(plans: &[&Plan]) -> Arc<Source> {
-    let warmup = |plan: &&Plan| Warmup { of: "cold".into(), start: day_of(START), plan: Arc::new((*plan).clone()) };
-    Arc::new(Source { warmup: plans.iter().map(warmup).collect(), ..Arc::unwrap_or_clone(source("cold")) })
-}
-
-#[test]
-fn a_source_that_is_warmed_up_sends_its_part_of_the_day_and_the_others_the_rest() {
-    let cold = being_warmed(&[&Plan { messages: vec![3, 6], by: [("b.test".to_owned(), vec![1])].into() }]);
-    let mut world = World::new(1, 4);
-    world.engine.set_pools(
-        vec![Pool { name: "p".into(), members: vec![(source("s0"), 1), (cold, 1)] }],
-        "p".into(),
-        world.now,
-        &mut Vec::new(),
-    );
-    let by_cold = |world: &mut World, domain: &str, count: usize| {
-        let mut sent = 0;
-        for _ in 0..count {
-            fill(world, domain, 1);
-            let session = world.busy()[0];
-            sent += usize::from(world.opened.iter().any(|(source, s)| *s == session && &**source == "cold"));
-            world.settle(session, Verdict::Delivered);
-        }
-        sent
-    };
-    assert_eq!(by_cold(&mut world, "a.test", 20), 3);
-    assert_eq!(by_cold(&mut world, "b.test", 20), 1, "a number of its own");
-    world.now = end_of(day_of(START));
-    world.pass(Duration::from_secs(1));
-    assert_eq!(by_cold(&mut world, "a.test", 20), 6, "the second day");
-    world.now = end_of(day_of(world.now));
-    world.pass(Duration::from_secs(1));
-    assert_eq!(by_cold(&mut world, "a.test", 20), 10, "it is warm");
-}
-
-#[test]
-fn what_a_broken_source_gives_back_was_not_sent_by_its_plan() {
-    // A second plan counts under the same name for one site, and under another one for the next.
-    let other = Plan { messages: vec![9], by: [("google".to_owned(), vec![1])].into() };
-    let cold = being_warmed(&[&Plan { messages: vec![2], by: [].into() }, &other]);
-    let mut world = World::new(1, 1);
-    let pool = Pool { name: "p".into(), members: vec![(cold, 1)] };
-    world.engine.set_pools(vec![pool], "p".into(), world.now, &mut Vec::new());
-    fill(&mut world, "a.test", 3);
-    let session = world.busy()[0];
-    world.end(session, Some(Fault::new(Reason::SourceNotPlumbed, "gone")));
-    world.pass(Duration::from_secs(2));
-    let mut sent = 0;
-    for _ in 0..5 {
-        sent += world.deliver();
-        world.pass(Duration::from_millis(10));
-    }
-    assert_eq!(sent, 2);
-    let why = format!("{:?}", world.engine.why_queues(&crate::queue::control::words::Scope::default(), 9, world.now));
-    assert!(why.contains("warmup cold->a.test"), "{why}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 -- Places of a count. KEYS[2]: the count, a hash of node -> "granted want since unseen turn", and of '' -> what all make
--- together: "sum contenders waiting most till left". KEYS[3]: the line of those that wait, a sorted set of
+-- together: "sum contenders waiting most till left limit", the last of them for people. KEYS[3]: the line of those that wait, a sorted set of
 -- "granted since node" in this order. KEYS[4]: how many nodes have left so far.
 -- ARGV[3]: the turn; ARGV[4]: the limit; ARGV[5]: how many it keeps; ARGV[6]: how many it wants;
 -- ARGV[7]: with what the channels of nodes begin; ARGV[8]: the name, as nodes are told it.
@@ -58,8 +58,11 @@ end
 local known = redis.call('HMGET', KEYS[2], me, '')
 local left = redis.call('GET', KEYS[4]) or '0'
 if known[2] then
-  local s, c, w, m, t, l = string.match(known[2], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
-  all = {sum = tonumber(s), contenders = tonumber(c), waiting = tonumber(w), most = tonumber(m), till = t, left = l}
+  local s, c, w, m, t, l, of = string.match(known[2], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+  if s then
+    all = {sum = tonumber(s), contenders = tonumber(c), waiting = tonumber(w), most = tonumber(m), till = t, left = l}
+    all.changed = of ~= ARGV[4]
+  end
 end
 -- One has left, or the first of them may have died: whoever is gone is found by a look at all.
 local looks = not all or tonumber(all.till) <= now or all.left ~= left
@@ -177,7 +180,7 @@ end
 
 if all.changed then
   local together =
-    string.format('%d %d %d %d %s %s', all.sum, all.contenders, all.waiting, all.most, all.till, left)
+    string.format('%d %d %d %d %s %s %s', all.sum, all.contenders, all.waiting, all.most, all.till, left, ARGV[4])
   redis.call('HSET', KEYS[2], me, write(mine), '', together)
 else
   redis.call('HSET', KEYS[2], me, write(mine))

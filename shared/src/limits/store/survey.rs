@@ -8,6 +8,9 @@ use crate::redis::{Call, Redis, RedisFailure, Script, Value};
 use super::super::words::SHARDS;
 use super::{key, unescape};
 
+/// Where the limit of a count stands in what stands of all together.
+const MOST: usize = 6;
+
 /// What the store knows.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Survey {
@@ -46,6 +49,9 @@ pub enum Place {
     Count {
         /// By node: how many it holds, how many it would like to hold.
         nodes: Vec<(String, u32, u32)>,
+        /// How many there may be.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        most: Option<u32>,
     },
     /// The quota of a day.
     Quota {
@@ -53,14 +59,18 @@ pub enum Place {
         day: u32,
         /// How many are used.
         used: u64,
+        /// How many there may be.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        most: Option<u64>,
     },
 }
 
 impl Survey {
-    /// The `most` that are used most: first those for which somebody waits or nothing is left.
+    /// The `most` fullest: first those for which somebody waits or nothing is left, the longest line first; then by how much of
+    /// them is used.
     #[must_use]
     pub fn in_use(mut self, most: usize) -> Self {
-        self.limits.retain(|limit| limit.place.fullness() > (false, 0));
+        self.limits.retain(|limit| limit.place.fullness() > Fullness::default());
         self.limits.sort_by_key(|limit| std::cmp::Reverse(limit.place.fullness()));
         self.is_cut |= self.limits.len() > most;
         self.limits.truncate(most);
@@ -68,18 +78,36 @@ impl Survey {
     }
 }
 
+/// How full a limit is; in this order one is fuller than another.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Fullness {
+    is_full: bool,
+    waiting: u64,
+    /// Of a thousand.
+    part: u64,
+    used: u64,
+}
+
+impl Fullness {
+    fn of(used: u64, most: Option<u64>, waiting: u64) -> Self {
+        let part = most.map_or(0, |most| used.saturating_mul(1000) / most.max(1));
+        Self { is_full: waiting > 0 || most.is_some_and(|most| used >= most), waiting, part, used }
+    }
+}
+
 impl Place {
-    /// Whether it is full, and how many wait or are used.
-    fn fullness(&self) -> (bool, u64) {
+    fn fullness(&self) -> Fullness {
         match self {
-            Self::Rate { left, .. } if *left <= 0 => (true, left.unsigned_abs() + 1),
-            Self::Rate { burst, left, .. } => (false, burst.saturating_sub(left.unsigned_abs())),
-            Self::Count { nodes } => {
-                let held: u64 = nodes.iter().map(|(_, held, _)| u64::from(*held)).sum();
-                let wait: u64 = nodes.iter().map(|(_, held, want)| u64::from(want.saturating_sub(*held))).sum();
-                if wait > 0 { (true, wait) } else { (false, held) }
+            Self::Rate { burst, left, .. } => {
+                let used = i64::try_from(*burst).unwrap_or(i64::MAX).saturating_sub(*left).max(0).unsigned_abs();
+                Fullness::of(used.min(*burst), Some(*burst), left.min(&0).unsigned_abs())
             }
-            Self::Quota { used, .. } => (false, *used),
+            Self::Count { nodes, most } => {
+                let held = nodes.iter().map(|(_, held, _)| u64::from(*held)).sum();
+                let wait = nodes.iter().map(|(_, held, want)| u64::from(want.saturating_sub(*held))).sum();
+                Fullness::of(held, most.map(u64::from), wait)
+            }
+            Self::Quota { used, most, .. } => Fullness::of(*used, *most, 0),
         }
     }
 }
@@ -119,7 +147,8 @@ fn standing(rest: &str, fields: &[String], now: f64, living: &[String]) -> Optio
         "p" => (name, count(fields, living)),
         _ => {
             let (day, name) = name.split_once(':')?;
-            (name, Place::Quota { day: day.parse().ok()?, used: fields.first()?.parse().ok()? })
+            let mut numbers = fields.first()?.split(' ').map_while(|number| number.parse().ok());
+            (name, Place::Quota { day: day.parse().ok()?, used: numbers.next()?, most: numbers.next() })
         }
     };
     Some(Standing { name: unescape(name), place })
@@ -147,7 +176,9 @@ fn count(fields: &[String], living: &[String]) -> Place {
     let living = |pair: &&[String]| living.contains(&pair[0]);
     let mut nodes: Vec<_> = fields.chunks_exact(2).filter(living).filter_map(node).collect();
     nodes.sort();
-    Place::Count { nodes }
+    let together = fields.chunks_exact(2).find(|pair| pair[0].is_empty());
+    let most = together.and_then(|pair| pair[1].split(' ').nth(MOST)?.parse().ok());
+    Place::Count { nodes, most }
 }
 
 #[cfg(test)]
@@ -158,7 +189,11 @@ mod tests {
     fn the_fullest_comes_first_and_what_nobody_uses_not_at_all() {
         let count = |name: &str, nodes: &[(u32, u32)]| {
             let nodes = nodes.iter().enumerate().map(|(n, (held, want))| (format!("n{n}"), *held, *want)).collect();
-            Standing { name: name.to_owned(), place: Place::Count { nodes } }
+            Standing { name: name.to_owned(), place: Place::Count { nodes, most: Some(4) } }
+        };
+        let day = |name: &str, used| Standing {
+            name: name.to_owned(),
+            place: Place::Quota { day: 20_000, used, most: Some(100) },
         };
         let rate = |name: &str, left| Standing {
             name: name.to_owned(),
@@ -171,11 +206,13 @@ mod tests {
             rate("some", 8),
             rate("spent", -1),
             count("waits", &[(3, 3), (0, 4)]),
-            Standing { name: "day".to_owned(), place: Place::Quota { day: 20_000, used: 9 } },
+            day("full day", 100),
+            day("day", 9),
+            day("old day", 0),
         ];
         let survey = Survey { limits, ..Survey::default() };
         let names = |survey: Survey| survey.limits.into_iter().map(|limit| limit.name).collect::<Vec<_>>();
-        assert_eq!(names(survey.clone().in_use(9)), ["waits", "spent", "day", "held", "some"]);
+        assert_eq!(names(survey.clone().in_use(9)), ["waits", "spent", "full day", "held", "some", "day"]);
         let few = survey.in_use(2);
         assert!(few.is_cut);
         assert_eq!(names(few), ["waits", "spent"]);
@@ -183,10 +220,10 @@ mod tests {
 
     #[test]
     fn what_the_dead_hold_is_not_held() {
-        let all = ["", "7 3 1 4 9 0", "a", "2 2 0 0 7", "b", "1 3 5 0 7", "gone", "4 4 0 0 1", "idle", "0 0 0 0 1"];
+        let all = ["", "7 3 1 4 9 0 8", "a", "2 2 0 0 7", "b", "1 3 5 0 7", "gone", "4 4 0 0 1", "idle", "0 0 0 0 1"];
         let fields = all.map(str::to_owned);
         let living = ["a", "b", "idle"].map(str::to_owned);
         let nodes = vec![("a".to_owned(), 2, 2), ("b".to_owned(), 1, 3)];
-        assert_eq!(count(&fields, &living), Place::Count { nodes });
+        assert_eq!(count(&fields, &living), Place::Count { nodes, most: Some(8) });
     }
 }
