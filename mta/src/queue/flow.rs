@@ -11,7 +11,7 @@ use egret_shared::limits::Lease;
 
 use super::ahead::MOST_HELD;
 use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
-use super::meter::{Reached, Waiter};
+use super::meter::{Kind, Reached, Waiter};
 use super::ready::{May, Ready, SiteSlot};
 use super::scheduled::{Lead, Place, is_due_in};
 use super::words::{Act, EntryKey};
@@ -299,7 +299,7 @@ impl Engine {
         let admit = |engine: &Self| engine.meter.admit(&engine.ready[key].budget, now);
         let lease = self.in_turn(Waiter::Ready(key), now, admit)?;
         for name in lease.iter().flat_map(Lease::names) {
-            self.leave_line(name, Waiter::Ready(key), now);
+            self.leave_line(Kind::Places, name, Waiter::Ready(key), now);
         }
         let session = self.new_session(key, lease, now);
         if let Some(first) = self.take(key, session, now) {
@@ -357,7 +357,7 @@ impl Engine {
         self.meter.tries();
         self.look_at_queue(queue, now, acts);
         if let Some(name) = name {
-            self.leave_unless_refused(&name, Waiter::Queue(queue), now);
+            self.leave_unless_refused(Kind::Rate, &name, Waiter::Queue(queue), now);
         }
     }
 
@@ -387,11 +387,11 @@ impl Engine {
     /// The time of a ready queue has come.
     pub(super) fn wake_ready(&mut self, key: ReadyKey, now: UnixMs, acts: &mut Vec<Act>) {
         let limited = self.ready.get(key).and_then(|ready| ready.limited.as_ref());
-        let name = limited.map(|limited| limited.by.name.clone());
+        let limited = limited.map(|limited| (limited.by.kind, limited.by.name.clone()));
         self.meter.tries();
         self.serve_again(key, now, acts);
-        if let Some(name) = name {
-            self.leave_unless_refused(&name, Waiter::Ready(key), now);
+        if let Some((kind, name)) = limited {
+            self.leave_unless_refused(kind, &name, Waiter::Ready(key), now);
         }
     }
 

@@ -9,7 +9,7 @@ use egret_shared::limits::Lease;
 
 use super::budget::Budget;
 use super::engine::{Engine, QueueKey, ReadyKey, Session, SiteKey, Timer};
-use super::meter::{Reached, Waiter};
+use super::meter::{Kind, Reached, Waiter};
 use super::ready::{LONG_WAIT, Limited, Ready};
 use super::words::{Act, EntryKey};
 use crate::dns::site::Site;
@@ -53,17 +53,17 @@ impl Engine {
     /// A path may not send now.
     pub(super) fn path_reached(&mut self, key: ReadyKey, reached: Reached, now: UnixMs, acts: &mut Vec<Act>) {
         let Some(ready) = self.ready.get_mut(key) else { return };
-        let (name, until) = (reached.name.clone(), reached.until);
+        let (kind, name, until) = (reached.kind, reached.name.clone(), reached.until);
         ready.limited = Some(Limited::again(ready.limited.take(), reached, now));
         match until {
             Some(at) if at.since(now) > LONG_WAIT => self.hold_path(key, &name, at, now),
             until => {
-                self.meter.wait(&name, Waiter::Ready(key));
-                match until.filter(|_| self.is_first(&name, Waiter::Ready(key), now)) {
+                self.meter.wait(kind, &name, Waiter::Ready(key));
+                match until.filter(|_| self.is_first(kind, &name, Waiter::Ready(key), now)) {
                     Some(at) => self.wake_ready_at(key, at),
                     None => self.wait_for_news(key, None, now),
                 }
-                if until.is_none() && self.is_first(&name, Waiter::Ready(key), now) {
+                if kind == Kind::Places && until.is_none() && self.is_first(kind, &name, Waiter::Ready(key), now) {
                     self.release_idle(&name, acts);
                 }
             }
@@ -86,7 +86,7 @@ impl Engine {
             let at = limited.look_at;
             return self.wake_ready_at(key, at);
         }
-        let (name, until) = (limited.by.name.clone(), now.plus(LONG_WAIT));
+        let (kind, name, until) = (limited.by.kind, limited.by.name.clone(), now.plus(LONG_WAIT));
         limited.look_at = until;
         if !self.can_go_without(key, &name, group, now) {
             return self.wake_ready_at(key, until);
@@ -98,7 +98,7 @@ impl Engine {
         match group {
             Some(group) => self.hold_group(key, group, until, now),
             None => {
-                self.leave_line(&name, Waiter::Ready(key), now);
+                self.leave_line(kind, &name, Waiter::Ready(key), now);
                 self.meter.withdraw(&name);
                 self.hold_path(key, &name, until, now);
             }
@@ -150,7 +150,7 @@ impl Engine {
     pub(super) fn choice_reached(&mut self, site: SiteKey, ready: ReadyKey, reached: &Reached, now: UnixMs) {
         match reached.until {
             Some(at) => self.wake_site_at(site, Some(at)),
-            None => self.meter.wait(&reached.name, Waiter::Site(site)),
+            None => self.meter.wait(reached.kind, &reached.name, Waiter::Site(site)),
         }
         self.wake_ready_at(ready, reached.until.unwrap_or(now.plus(FORGET_WAIT)));
         if let Some(ready) = self.ready.get_mut(ready) {
@@ -174,8 +174,8 @@ impl Engine {
         queue.due.push_front(entry);
         queue.wants_room = false;
         queue.limited = Some(reached.clone());
-        self.meter.wait(&reached.name, waiter);
-        let at = reached.until.filter(|_| self.is_first(&reached.name, waiter, now));
+        self.meter.wait(Kind::Rate, &reached.name, waiter);
+        let at = reached.until.filter(|_| self.is_first(Kind::Rate, &reached.name, waiter, now));
         let at = at.unwrap_or(now.plus(LONG_WAIT));
         let queue = &mut self.queues[key];
         if queue.look_at <= now || at < queue.look_at {
@@ -230,7 +230,7 @@ impl Engine {
             Waiter::Ready(key) if key != session.ready => self.ready.get(key).filter(|other| !other.waiting.is_empty()),
             _ => None,
         };
-        let first = self.meter.line(name).find_map(other);
+        let first = self.meter.line_for_places(name).find_map(other);
         first.is_some_and(|first| !session.has_work(ready) || first.sessions + 1 < ready.sessions)
     }
 

@@ -11,7 +11,6 @@ use egret_shared::limits::{Closed, Count, Lease, Limits, Parts, Refusal, Throttl
 
 use super::budget::Budget;
 use super::engine::{QueueKey, ReadyKey, SiteKey};
-use super::parted::Group;
 use crate::routing::warmup::Quota;
 
 /// Rounds a time up to the engine's clock.
@@ -28,13 +27,31 @@ pub(super) enum Waiter {
     Queue(QueueKey),
 }
 
+/// What a limit limits: places and rates may bear one name, and are waited for one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Sessions at once.
+    Places,
+    /// How often something may be, in a second or in a day.
+    Rate,
+}
+
 /// A limit that was reached.
 #[derive(Clone, Debug)]
 pub(super) struct Reached {
+    /// What it limits.
+    pub kind: Kind,
     /// The limit.
     pub name: Arc<str>,
     /// When it may be tried again; `None` is when the limits say so.
     pub until: Option<UnixMs>,
+}
+
+impl Reached {
+    /// Whether it is this limit.
+    pub(super) fn is_of(&self, kind: Kind, name: &str) -> bool {
+        self.kind == kind && *self.name == *name
+    }
 }
 
 /// What a session for mail of which something is kept does not get.
@@ -55,7 +72,8 @@ pub struct Meter {
     /// One point of time on both clocks.
     wall: UnixMs,
     started: Instant,
-    waiting: HashMap<Arc<str>, Line>,
+    /// By what is limited: who waits for places, and who for rates.
+    waiting: [HashMap<Arc<str>, Line>; 2],
     /// The number of the try that is under way.
     tries: u64,
 }
@@ -71,7 +89,7 @@ struct Line {
 impl Meter {
     /// Asks `limits`, which other nodes use, too, if `is_shared`; `wall` and `started` are the same time on two clocks.
     pub fn new(limits: Limits, is_shared: bool, wall: UnixMs, started: Instant) -> Self {
-        Self { limits, is_shared, wall, started, waiting: HashMap::new(), tries: 0 }
+        Self { limits, is_shared, wall, started, waiting: Default::default(), tries: 0 }
     }
 
     /// Whether other nodes use the limits, too.
@@ -95,12 +113,12 @@ impl Meter {
         whole.max(now.plus(Duration::from_millis(1)))
     }
 
-    fn reached(&self, refusal: Refusal, now: UnixMs) -> Reached {
+    fn reached(&self, kind: Kind, refusal: Refusal, now: UnixMs) -> Reached {
         let until = match refusal.when {
             When::At(at) => Some(self.time(at, now)),
             When::Woken => None,
         };
-        Reached { name: refusal.name, until }
+        Reached { kind, name: refusal.name, until }
     }
 
     /// Takes one of each, or none.
@@ -108,7 +126,7 @@ impl Meter {
         if throttles.is_empty() {
             return Ok(());
         }
-        self.limits.take(throttles, self.instant(now)).map_err(|refusal| self.reached(refusal, now))
+        self.limits.take(throttles, self.instant(now)).map_err(|refusal| self.reached(Kind::Rate, refusal, now))
     }
 
     /// Gives back what was taken for nothing.
@@ -121,7 +139,8 @@ impl Meter {
     /// Takes one of a quota.
     pub(super) fn take_quota(&self, quota: &Quota, now: UnixMs) -> Result<(), Reached> {
         let Quota { name, day, most } = quota;
-        self.limits.take_quota(name, *day, *most, self.instant(now)).map_err(|refusal| self.reached(refusal, now))
+        let taken = self.limits.take_quota(name, *day, *most, self.instant(now));
+        taken.map_err(|refusal| self.reached(Kind::Rate, refusal, now))
     }
 
     /// Gives back one of a quota.
@@ -134,7 +153,8 @@ impl Meter {
         if places.is_empty() {
             return Ok(None);
         }
-        self.limits.hold(places, self.instant(now)).map(Some).map_err(|refusal| self.reached(refusal, now))
+        let held = self.limits.hold(places, self.instant(now));
+        held.map(Some).map_err(|refusal| self.reached(Kind::Places, refusal, now))
     }
 
     /// What a new session with its first message takes: all of it, or nothing. Places come last: one that is given up at
@@ -158,17 +178,17 @@ impl Meter {
         self.limits.take_first(messages, self.instant(now), paid)
     }
 
-    /// As [`Meter::admit`], out of the parts that mail of `group` may take from, and for places out of `places`.
+    /// As [`Meter::admit`], out of parts.
     pub(super) fn admit_part(
         &self,
         opening: &[(Arc<str>, Throttle)],
         places: &[Parts<Count>],
-        group: &Group,
+        messages: &[Parts<Throttle>],
         now: UnixMs,
         paid: &mut Vec<(Arc<str>, Throttle)>,
     ) -> Result<Lease, Refused> {
         self.take(opening, now).map_err(Refused::Opening)?;
-        let taken = self.take_part(&group.messages, now, paid);
+        let taken = self.take_part(messages, now, paid);
         taken.map_err(Refused::Messages).inspect_err(|_| self.give_back(opening, now))?;
         self.limits.hold_first(places, self.instant(now)).map_err(Refused::Places).inspect_err(|_| {
             self.give_back(paid, now);
@@ -183,8 +203,8 @@ impl Meter {
     }
 
     /// Lets `waiter` wait for a limit, behind those that wait already.
-    pub(super) fn wait(&mut self, name: &Arc<str>, waiter: Waiter) {
-        let line = self.waiting.entry(name.clone()).or_default();
+    pub(super) fn wait(&mut self, kind: Kind, name: &Arc<str>, waiter: Waiter) {
+        let line = self.waiting[kind as usize].entry(name.clone()).or_default();
         if line.all.insert(waiter, self.tries).is_none() {
             line.order.push_back(waiter);
         }
@@ -196,13 +216,14 @@ impl Meter {
     }
 
     /// Whether the one that tries was refused for this limit.
-    pub(super) fn is_refused(&self, name: &str, waiter: Waiter) -> bool {
-        self.waiting.get(name).and_then(|line| line.all.get(&waiter)) == Some(&self.tries)
+    pub(super) fn is_refused(&self, kind: Kind, name: &str, waiter: Waiter) -> bool {
+        self.waiting[kind as usize].get(name).and_then(|line| line.all.get(&waiter)) == Some(&self.tries)
     }
 
     /// `waiter` waits for a limit no more: it has had its turn, or has gone elsewhere. Whether it was in the line.
-    pub(super) fn leave(&mut self, name: &str, waiter: Waiter) -> bool {
-        let Some(line) = self.waiting.get_mut(name) else { return false };
+    pub(super) fn leave(&mut self, kind: Kind, name: &str, waiter: Waiter) -> bool {
+        let waiting = &mut self.waiting[kind as usize];
+        let Some(line) = waiting.get_mut(name) else { return false };
         let was_there = line.all.remove(&waiter).is_some();
         if line.order.front() == Some(&waiter) {
             line.order.pop_front();
@@ -210,26 +231,26 @@ impl Meter {
             line.order.retain(|other| *other != waiter);
         }
         if line.order.is_empty() {
-            self.waiting.remove(name);
+            waiting.remove(name);
         }
         was_there
     }
 
     /// Tells the fleet that this node waits for a limit no more, if nobody here does.
     pub(super) fn withdraw(&self, name: &Arc<str>) {
-        if !self.waiting.contains_key(name) {
+        if !self.waiting.iter().any(|lines| lines.contains_key(name)) {
             self.limits.wait_no_more(name);
         }
     }
 
-    /// Who waits for a limit, the longest first. Some may have had it meanwhile by another way.
-    pub(super) fn line(&self, name: &str) -> impl Iterator<Item = Waiter> {
-        self.waiting.get(name).into_iter().flat_map(|line| line.order.iter().copied())
+    /// Who waits for places, the longest first. Some may have had it meanwhile by another way.
+    pub(super) fn line_for_places(&self, name: &str) -> impl Iterator<Item = Waiter> {
+        self.waiting[Kind::Places as usize].get(name).into_iter().flat_map(|line| line.order.iter().copied())
     }
 
     /// Who waits longest for a limit.
-    pub(super) fn first(&self, name: &str) -> Option<Waiter> {
-        self.waiting.get(name).and_then(|line| line.order.front().copied())
+    pub(super) fn first(&self, kind: Kind, name: &str) -> Option<Waiter> {
+        self.waiting[kind as usize].get(name).and_then(|line| line.order.front().copied())
     }
 }
 

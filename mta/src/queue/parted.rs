@@ -10,6 +10,7 @@ use egret_shared::limits::{Count, Parts, Throttle};
 
 use super::budget::List;
 use super::floors::{Divided, Floor, Whose, divide_count, divide_rate};
+use super::meter::Kind;
 use super::ready::Limited;
 use crate::message::Priority;
 
@@ -127,6 +128,19 @@ impl Parted {
     /// The limit that some of the mail here waits for.
     pub fn limited(&self, now: UnixMs) -> Option<&Limited> {
         self.groups.iter().filter(|group| group.waits(now)).find_map(|group| group.limited.as_ref())
+    }
+
+    /// Whether some of the mail here waits for that limit, for what is left of it, or for a part that is kept.
+    pub fn waits_for(&self, kind: Kind, limit: &str, now: UnixMs) -> bool {
+        let is_by = |limited: &Limited| limited.by.is_of(kind, limit) || self.kept.contains_key(limit);
+        let waits = |group: &Group| group.is_passed && group.held_until <= now;
+        self.groups.iter().any(|group| waits(group) && group.limited.as_ref().is_some_and(is_by))
+    }
+
+    /// The rates that messages take of what is left for all.
+    pub fn left_of_rates(&self) -> impl Iterator<Item = &Arc<str>> {
+        // It is the same for each group.
+        self.groups.iter().take(1).flat_map(|group| group.messages.iter().filter_map(|parts| Some(&parts.last()?.0)))
     }
 
     /// Until when the mail that waits longest waits elsewhere.

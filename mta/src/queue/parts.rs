@@ -3,15 +3,16 @@
 //! Always: who finds no room is passed over and holds up nobody else; a session with a place that is kept for somebody
 //! carries nobody else's mail.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use egret_shared::clock::UnixMs;
-use egret_shared::limits::Closed;
+use egret_shared::limits::{Closed, Parts, Throttle};
 
 use super::classes::Turn;
 use super::engine::{Engine, QueueKey, ReadyKey, Session, Timer};
 use super::floors::Whose;
-use super::meter::{Reached, Refused, Waiter};
+use super::meter::{Kind, Reached, Refused, Waiter};
 use super::ready::{LONG_WAIT, Limited, May, Ready};
 use super::words::{Act, EntryKey};
 use crate::message::Priority;
@@ -66,6 +67,7 @@ impl Engine {
                 self.pass_over(key, group, &passed, now, acts);
             }
         }
+        self.leave_what_nothing_waits_for(key, now);
         let Some(ready) = self.ready.get_mut(key) else { return };
         let limited = ready.budget.parted.as_ref().and_then(|parted| parted.limited(now).cloned());
         ready.limited = limited.or(ready.limited.take().filter(|_| !ready.waiting.is_empty()));
@@ -86,14 +88,17 @@ impl Engine {
         acts: &mut Vec<Act>,
     ) -> Result<(), Passed> {
         let Some(at) = self.idle_for(key, turn) else { return self.open_part(key, turn, group, cap, now, acts) };
+        let session = self.ready[key].idle[at];
+        let refused = |closed| Passed::Refused(Refused::Messages(closed));
+        let not_first = self.not_first(key, group, now).map_err(refused)?;
         let ready = &mut self.ready[key];
-        let session = ready.idle[at];
         let (Some(parted), Some(record)) = (ready.budget.parted.as_ref(), self.sessions.get_mut(&session)) else {
             return Err(Passed::Full);
         };
-        let taken = self.meter.take_part(&parted.at(group).messages, now, &mut record.paid);
-        taken.map_err(|closed| Passed::Refused(Refused::Messages(closed)))?;
+        let messages = of_turn(&parted.at(group).messages, &not_first);
+        self.meter.take_part(&messages, now, &mut record.paid).map_err(refused)?;
         ready.idle.remove(at);
+        self.had_its_turn(key, session, now);
         if let Some(ticket) = self.take_turn(key, session, turn, group, now) {
             acts.push(Act::Hand { session, ticket });
         }
@@ -133,6 +138,7 @@ impl Engine {
         if let Some(at) = patience {
             self.wake_ready_at(key, at);
         }
+        let not_first = self.not_first(key, group, now).map_err(|at| Passed::Refused(Refused::Messages(at)))?;
         let budget = &self.ready[key].budget;
         let Some(parted) = &budget.parted else { return Err(Passed::Full) };
         let own = parted.at(group);
@@ -143,21 +149,72 @@ impl Engine {
             (Some(at), None) => return Err(Passed::Later(at)),
         };
         let mut paid = Vec::new();
-        let lease = self.meter.admit_part(&budget.opening, places, own, now, &mut paid).map_err(|refused| {
-            match (patience, refused) {
-                (Some(_), Refused::Places(closed)) => Passed::OwnPlaces(closed),
-                (_, refused) => Passed::Refused(refused),
-            }
-        })?;
+        let messages = of_turn(&own.messages, &not_first);
+        let lease =
+            self.meter.admit_part(&budget.opening, places, &messages, now, &mut paid).map_err(|refused| {
+                match (patience, refused) {
+                    (Some(_), Refused::Places(closed)) => Passed::OwnPlaces(closed),
+                    (_, refused) => Passed::Refused(refused),
+                }
+            })?;
         let kept: Box<[Whose]> = lease.names().filter_map(|name| parted.whose(name).cloned()).collect();
         let session = self.new_session(key, Some(lease), now);
         if let Some(record) = self.sessions.get_mut(&session) {
             (record.kept, record.paid) = (kept, paid);
         }
+        self.had_its_turn(key, session, now);
         if let Some(first) = self.take_turn(key, session, turn, group, now) {
             self.dial(key, session, first, now, acts);
         }
         Ok(())
+    }
+
+    /// The limits, by their places, where others are before this path for what is left for all: it may take there only what is
+    /// kept for the group.
+    ///
+    /// # Errors
+    /// One of which nothing is kept for it: it waits.
+    fn not_first(&mut self, key: ReadyKey, group: usize, now: UnixMs) -> Result<Vec<usize>, Closed> {
+        let Some(parted) = self.ready.get(key).and_then(|ready| ready.budget.parted.as_ref()) else {
+            return Ok(Vec::new());
+        };
+        let line = |(limit, parts): (usize, &Parts<Throttle>)| {
+            let left = &parts.last()?.0;
+            self.meter.first(Kind::Rate, left).map(|_| (limit, left.clone(), parts.len() > 1))
+        };
+        let lines: Vec<_> = parted.at(group).messages.iter().enumerate().filter_map(line).collect();
+        let mut others = Vec::new();
+        for (limit, left, has_own) in lines {
+            if self.is_first(Kind::Rate, &left, Waiter::Ready(key), now) {
+                continue;
+            }
+            if !has_own {
+                return Err(Closed { limit, at: None });
+            }
+            others.push(limit);
+        }
+        Ok(others)
+    }
+
+    /// A session's ticket has taken of rates: where it was of what is left for all, others have their turn.
+    fn had_its_turn(&mut self, key: ReadyKey, session: u64, now: UnixMs) {
+        let Some(session) = self.sessions.get(&session) else { return };
+        let lines = |(name, _): &(Arc<str>, Throttle)| self.meter.first(Kind::Rate, name).map(|_| name.clone());
+        let lines: Vec<Arc<str>> = session.paid.iter().filter_map(lines).collect();
+        for name in lines {
+            self.leave_line(Kind::Rate, &name, Waiter::Ready(key), now);
+        }
+    }
+
+    /// A path is first in a line only while something of it waits there: others would wait for nothing.
+    fn leave_what_nothing_waits_for(&mut self, key: ReadyKey, now: UnixMs) {
+        let Some(parted) = self.ready.get(key).and_then(|ready| ready.budget.parted.as_ref()) else { return };
+        let is_first = |name: &&Arc<str>| self.meter.first(Kind::Rate, name) == Some(Waiter::Ready(key));
+        let idle = |name: &&Arc<str>| is_first(name) && !parted.waits_for(Kind::Rate, name, now);
+        let left: Vec<Arc<str>> = parted.left_of_rates().filter(idle).cloned().collect();
+        for name in left {
+            self.leave_line(Kind::Rate, &name, Waiter::Ready(key), now);
+        }
     }
 
     fn take_turn(
@@ -181,33 +238,44 @@ impl Engine {
         own.is_passed = true;
         let has_floor = !own.whose.is_empty();
         let before = own.limited.take();
-        let until = match passed {
+        let in_time = |closed: &Closed| closed.at.map(|at| self.meter.time(at, now));
+        let (kind, until) = match passed {
             Passed::Later(at) => return self.wake_ready_at(key, *at),
             Passed::Full => return,
-            Passed::OwnPlaces(closed) | Passed::Refused(Refused::Places(closed) | Refused::Messages(closed)) => {
-                closed.at.map(|at| self.meter.time(at, now))
-            }
-            Passed::Refused(Refused::Opening(reached)) => reached.until,
+            Passed::OwnPlaces(closed) | Passed::Refused(Refused::Places(closed)) => (Kind::Places, in_time(closed)),
+            Passed::Refused(Refused::Messages(closed)) => (Kind::Rate, in_time(closed)),
+            Passed::Refused(Refused::Opening(reached)) => (Kind::Rate, reached.until),
         };
         for at in 0.. {
             let Some(name) = self.part_name(key, group, passed, at) else { break };
             // Who waits for what is kept for it may not be the first in the line of those that wait for what is left.
             if until.is_none() {
-                self.meter.wait(&name, Waiter::Ready(key));
-                if has_floor || self.is_first(&name, Waiter::Ready(key), now) {
+                self.meter.wait(kind, &name, Waiter::Ready(key));
+                if kind == Kind::Places && (has_floor || self.is_first(kind, &name, Waiter::Ready(key), now)) {
                     self.release_idle(&name, acts);
                 }
             }
             // The last one is what is left for all, and has the limit's own name.
             if let Some(parted) = self.ready.get_mut(key).and_then(|ready| ready.budget.parted.as_mut()) {
-                parted.at_mut(group).limited = Some(Limited::again(before.clone(), Reached { name, until }, now));
+                parted.at_mut(group).limited = Some(Limited::again(before.clone(), Reached { kind, name, until }, now));
             }
         }
         match until {
             Some(at) if at.since(now) > LONG_WAIT => self.hold_group(key, group, at, now),
-            Some(at) => self.wake_ready_at(key, at),
-            None => self.wait_for_news(key, Some(group), now),
+            Some(at) if self.may_be_next(key, group, passed, now) => self.wake_ready_at(key, at),
+            _ => self.wait_for_news(key, Some(group), now),
         }
+    }
+
+    /// Whether what was passed over for a limit with a time has it then: it is the next for what is left for all, or something
+    /// is kept for it, for which it waits behind nobody.
+    fn may_be_next(&mut self, key: ReadyKey, group: usize, passed: &Passed, now: UnixMs) -> bool {
+        let Passed::Refused(Refused::Messages(closed)) = passed else { return true };
+        let parted = self.ready.get(key).and_then(|ready| ready.budget.parted.as_ref());
+        let Some(parts) = parted.and_then(|parted| parted.at(group).messages.get(closed.limit)) else { return true };
+        let (Some((left, _)), has_own) = (parts.last().cloned(), parts.len() > 1) else { return true };
+        self.meter.wait(Kind::Rate, &left, Waiter::Ready(key));
+        has_own || self.is_first(Kind::Rate, &left, Waiter::Ready(key), now)
     }
 
     /// The parts of the limit that has no room, one by one.
@@ -256,4 +324,16 @@ impl Engine {
         let paid = if ready.budget.parted.is_some() { &session.paid[..] } else { &ready.budget.messages[..] };
         self.meter.give_back(paid, now);
     }
+}
+
+/// What mail may take in its turn: of limits where it is not the first, only what is kept for it.
+fn of_turn<'a>(messages: &'a [Parts<Throttle>], not_first: &[usize]) -> Cow<'a, [Parts<Throttle>]> {
+    if not_first.is_empty() {
+        return Cow::Borrowed(messages);
+    }
+    let part = |(at, parts): (usize, &Parts<Throttle>)| match not_first.contains(&at) {
+        true => parts[..parts.len().saturating_sub(1)].into(),
+        false => parts.clone(),
+    };
+    Cow::Owned(messages.iter().enumerate().map(part).collect())
 }

@@ -8,7 +8,7 @@ use egret_shared::fault::Party;
 
 use super::why::{Blocker, Found, Setter, What};
 use crate::queue::engine::{Engine, QueueKey};
-use crate::queue::meter::Reached;
+use crate::queue::meter::{Kind, Reached};
 use crate::queue::ready::{Ready, SiteSlot};
 use crate::queue::scheduled::Lead;
 use crate::routing::source::Source;
@@ -116,7 +116,10 @@ impl Engine {
 
 /// A limit that is waited for, and what else is to be said of it.
 pub(super) fn reached(by: &Reached, words: &str) -> Blocker {
-    let what = if by.until.is_some() { "is used up for now" } else { "has no free place" };
+    let what = match by.kind {
+        Kind::Rate => "is used up for now",
+        Kind::Places => "has no free place",
+    };
     Blocker::new(What::Limit, Setter::Limit, format!("{} {what}{words}", by.name))
 }
 
