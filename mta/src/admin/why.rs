@@ -12,6 +12,7 @@ use super::{Answer, Api, Problem, canonical_scope};
 use crate::message::MessageId;
 use crate::queue::control::Why;
 use crate::queue::control::words::Scope;
+use crate::spool::ReadError;
 
 /// Queues in an answer unless the client asks for another number, and at most.
 const QUEUES: (usize, usize) = (20, 1_000);
@@ -60,6 +61,7 @@ async fn of_message(api: &Api, id: &str) -> Answer<Vec<Why>> {
                 "message {id} is in the spool, but not queued: it is done with, or the queues have not reached it yet after the start"
             ),
         )),
+        Err(error @ ReadError::Unread(_)) => Err(Problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
         Err(error) => Err(Problem(StatusCode::NOT_FOUND, format!("{error}; the event log tells what became of it"))),
     }
 }

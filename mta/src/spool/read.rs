@@ -22,6 +22,9 @@ pub enum ReadError {
     /// It is not there: done with, or never stored.
     #[error("message {0} is not in the spool")]
     Gone(MessageId),
+    /// It is not in what was read of the spool since the start.
+    #[error("message {0} is not in what was read of the spool since the start, which goes on: ask again in a moment")]
+    Unread(MessageId),
     /// Its record is damaged.
     #[error("message {id} is damaged in {segment:010}.seg at byte {offset}: {why}")]
     Damaged {
@@ -79,10 +82,15 @@ impl Shared {
         if let Some(message) = self.cache.get(id) {
             return Ok(message);
         }
-        let (place, file) = self.find(id).ok_or(ReadError::Gone(id))?;
+        let (place, file) = self.find(id).ok_or_else(|| self.missing(id))?;
         // A read that is not awaited to its end harms nobody.
         let read = tokio::task::spawn_blocking(move || read_from(&*file, id, place)).await;
         read.unwrap_or_else(|error| Err(failed(id, place, io::Error::other(error)))).map(Arc::new)
+    }
+
+    /// Why a message is not found.
+    fn missing(&self, id: MessageId) -> ReadError {
+        if self.index.lock().is_recovering() { ReadError::Unread(id) } else { ReadError::Gone(id) }
     }
 
     pub fn find(&self, id: MessageId) -> Option<(Place, Arc<dyn DiskFile>)> {

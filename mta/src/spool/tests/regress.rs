@@ -151,7 +151,7 @@ fn mail_is_stored_and_done_with_before_the_old_is_read() {
         }
         (0..2).for_each(|part| spool.mark(message(2, 0).id, part, Mark::Done));
         assert!(spool.is_recovering());
-        assert!(matches!(spool.read(message(1, 0).id).await, Err(ReadError::Gone(_))), "not read yet");
+        assert!(matches!(spool.read(message(1, 0).id).await, Err(ReadError::Unread(_))));
         let mut found = Vec::new();
         let report = recovery.run(|part| {
             found.push(part);
