@@ -1,4 +1,4 @@
-//! Something that a site has of its own, or from what holds for all. Plain data. Floor 1.
+//! Something that a site has of its own, or from what holds for all. Plain data. Floor 0.
 //! Always: what a route says holds for the site of its hosts; where it leaves the hosts to the DNS, the site has the
 //! route's name behind a `!`, so that it is another site than that of other mail to the same hosts.
 
