@@ -29,6 +29,33 @@ impl fmt::Display for Span {
     }
 }
 
+/// A span of time as KumoMTA's files have it: as above, or a number, which is one of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(pub Duration);
+
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Self {
+        seconds.0
+    }
+}
+
+/// A span of time that something is waited for or that lies between two things; never no time at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wait(pub Duration);
+
+impl From<Wait> for Duration {
+    fn from(wait: Wait) -> Self {
+        wait.0
+    }
+}
+
+impl TryFrom<Span> for Wait {
+    type Error = &'static str;
+    fn try_from(Span(span): Span) -> Result<Self, Self::Error> {
+        if span.is_zero() { Err("is no time at all; write a time span like \"30s\"") } else { Ok(Self(span)) }
+    }
+}
+
 /// A number of bytes, written like `"10MiB"`, `"64KiB"` or `"1500"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);

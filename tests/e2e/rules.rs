@@ -116,7 +116,7 @@ fn explain_is_readable_and_mistakes_are_told_with_their_place() {
         (
             "set_pool = \"vip\"",
             "set_pool = \"vip2\"",
-            "set_pool: names the pool \"vip2\", which is not in this file (known: main, vip)",
+            "set_pool: names the pool \"vip2\", which is not in this file (did you mean \"vip\"? known: main, vip)",
         ),
         ("tenant = \"-\"", "tenant = \"/(/\"", "tenant: \"/(/\" is not a pattern: is no regular expression"),
         ("add_headers = [\"X-Sent-As: bulk\"]", "add_headers = [\"From: x\"]", "add_headers: holds \"From: x\""),

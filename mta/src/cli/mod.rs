@@ -100,7 +100,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve { config } => {
             with_config(&config, true, |read, texts| serve(read, Origin { file: config.clone(), texts }))
         }
-        Command::Config(ConfigCommand::Check { config }) => with_config(&config, false, |_, _| {
+        Command::Config(ConfigCommand::Check { config }) => with_config(&config, false, |read, _| {
+            for note in read.notes() {
+                println!("{note}");
+            }
             println!("{}: good", config.display());
             ExitCode::SUCCESS
         }),

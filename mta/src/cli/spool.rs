@@ -149,8 +149,8 @@ fn dump(spool: &Inspected, id: &str, is_meta: bool) -> anyhow::Result<ExitCode> 
     if is_meta {
         println!("{}", serde_json::to_string_pretty(&beside(spool, &message))?);
     } else {
-        write_out(&message.content.added)?;
-        write_out(&message.content.body)?;
+        write_out(&message.content.added);
+        write_out(&message.content.body);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use egret_shared::config::{RawValue, Section, Value, raw_string};
 use egret_shared::limits::Rate;
-use egret_shared::units::Span;
+use egret_shared::units::{Seconds, Span};
 
 use super::floor::is_name;
 use super::overrides::{is_limit, set_option};
+use super::path::Form;
 use super::rule::{find, several};
 use super::spelling::{NamePattern, check_provider};
 use crate::routing::matcher::TextPattern;
@@ -55,7 +56,7 @@ fn scoped(section: &Section<'_>, known: &Known<'_>) -> Option<Scoped> {
     let provider = providers(section, known);
     let within =
         Within { domain: plain(domain), site: plain(site), provider, source: sources(section, known), listed: false };
-    read(section).map(|rule| Scoped::new(rule, within))
+    read(section, Form::Own).map(|rule| Scoped::new(rule, within))
 }
 
 fn providers(section: &Section<'_>, known: &Known<'_>) -> Vec<Arc<str>> {
@@ -84,7 +85,7 @@ fn sources(section: &Section<'_>, known: &Known<'_>) -> Vec<TextPattern> {
 }
 
 /// Reads one rule, KumoMTA's keys only. `None` after a complaint.
-pub(super) fn read(section: &Section<'_>) -> Option<Rule> {
+pub(super) fn read(section: &Section<'_>, form: Form) -> Option<Rule> {
     let regex = several::<String>(
         section,
         "regex",
@@ -100,8 +101,12 @@ pub(super) fn read(section: &Section<'_>) -> Option<Rule> {
         "\"Immediate\"",
         "`\"Immediate\"`, or `{Threshold=\"5/hr\"}`: when there were 5 such answers in the hour up to now.",
     );
-    let duration =
-        section.required::<Span>("duration", "How long it lasts; an answer of that kind meanwhile begins it anew.");
+    check_trigger(section, trigger, form);
+    let doc = "How long it lasts; an answer of that kind meanwhile begins it anew.";
+    let duration = match form {
+        Form::Own => section.required::<Span>("duration", doc).map(Duration::from),
+        Form::Kumo => section.required::<Seconds>("duration", doc).map(Duration::from),
+    };
     let match_internal = section.with_default::<bool>(
         "match_internal",
         "false",
@@ -114,13 +119,27 @@ pub(super) fn read(section: &Section<'_>) -> Option<Rule> {
         section.complain("regex", bad.to_string());
     }
     check_actions(section, &actions);
-    let duration = duration?.0;
+    let duration = duration?;
     if duration < SHORTEST {
         section.complain("duration", "is under a second; give a span like \"30m\"");
     }
     let is_usable = !regex.is_empty() && !actions.is_empty() && regex.iter().all(|pattern| check(pattern).is_ok());
     let at = section.place();
     is_usable.then_some(Rule { regex, actions, trigger, duration, match_internal, at })
+}
+
+/// A burst does nothing: it is an error, but in files of KumoMTA's format, which hold it in vain there, too, a note.
+fn check_trigger(section: &Section<'_>, trigger: Trigger, form: Form) {
+    let Trigger::Threshold(rate) = trigger else { return };
+    if rate.burst == rate.count {
+        return;
+    }
+    let why =
+        format!("has a max_burst, which means nothing for answers: {} of them in the period are counted", rate.count);
+    match form {
+        Form::Own => section.complain("trigger", format!("{why}; leave it out")),
+        Form::Kumo => section.note("trigger", format!("{why}; the burst does nothing")),
+    }
 }
 
 /// Complains about actions that would do nothing.

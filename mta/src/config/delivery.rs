@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use egret_shared::address::{Network, Networks};
 use egret_shared::config::Section;
-use egret_shared::units::{Size, Span};
+use egret_shared::units::{Size, Span, Wait};
 
-use super::path;
+use super::path::{self, Form};
 use crate::dns::resolver::{DnsOptions, trust_anchors};
 use crate::queue::{DelayNotice, QueueOptions};
 use crate::shaping::options::PathOptions;
@@ -15,7 +15,7 @@ use crate::shaping::patch::Patch;
 
 pub(super) fn queue(root: &Section<'_>) -> QueueOptions {
     let section = root.section("queue");
-    let span = |key, default, doc| section.with_default::<Span>(key, default, doc).0;
+    let span = |key, default, doc| section.with_default::<Wait>(key, default, doc).0;
     let options = QueueOptions {
         retry_interval: span(
             "retry_interval",
@@ -92,7 +92,7 @@ pub(super) fn delivery(root: &Section<'_>) -> (DnsOptions, Patch) {
     if dns.smtp_port == 0 {
         section.complain("smtp_port", "is 0; mail exchangers listen on 25");
     }
-    let said = path::read(&section);
+    let said = path::read(&section, Form::Own);
     dns.enable_dane = said.over(&PathOptions::default()).tls.asks_dane();
     (dns, said)
 }
@@ -112,7 +112,7 @@ fn dns(root: &Section<'_>) -> DnsOptions {
             "[]",
             "Name servers as address and port; none means those of /etc/resolv.conf.",
         ),
-        timeout: section.with_default::<Span>("timeout", "\"5s\"", "How long one question may take.").0,
+        timeout: section.with_default::<Wait>("timeout", "\"5s\"", "How long one question may take.").0,
         concurrency: section.with_default("concurrency", "128", "Questions that are open at once."),
         trust_anchor,
         ..DnsOptions::default()

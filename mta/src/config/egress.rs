@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use egret_shared::config::Section;
 
+use super::spelling::told;
 use super::{discover, route};
 use crate::routing::discover::{Discovery, Selector};
 use crate::routing::pool::Pool;
@@ -188,10 +189,8 @@ pub(super) fn find<T>(
     if let Some(found) = all.get(name) {
         return found.clone();
     }
-    let known = match all.is_empty() {
-        true => format!("there is none; add [{kind}.{name}]"),
-        false => format!("known: {}", all.keys().cloned().collect::<Vec<_>>().join(", ")),
-    };
+    let known = told(name, all.keys().map(String::as_str));
+    let known = known.unwrap_or_else(|| format!("there is none; add [{kind}.{name}]"));
     section.complain(key, format!("names the {kind} {name:?}, which is not in this file ({known})"));
     None
 }

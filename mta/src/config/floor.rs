@@ -7,6 +7,7 @@ use std::sync::Arc;
 use egret_shared::config::Section;
 use egret_shared::limits::{Count, Throttle};
 
+use super::spelling::told;
 use crate::message::{Priority, QueueName};
 use crate::queue::floors::{Amount, Floor, Share, Whose, too_fast, too_many};
 use crate::routing::label::Label;
@@ -25,6 +26,8 @@ const UNNAMED: [&str; 3] = ["connection_limit ", "max_message_rate ", "shaping-p
 pub(super) struct Named {
     sessions: BTreeMap<Arc<str>, Count>,
     rates: BTreeMap<Arc<str>, Throttle>,
+    /// Providers with limits of their own, which bear names made of theirs.
+    providers: Vec<Arc<str>>,
 }
 
 impl Named {
@@ -39,6 +42,11 @@ impl Named {
             }
             named.rates.extend(limits.additional_message_rate_throttles.clone());
         }
+        let providers = shaping.into_iter().flat_map(|shaping| &shaping.providers);
+        let limited = providers.filter(|one| {
+            one.blocks.iter().any(|block| block.connection_limit.is_some() || block.message_rate.is_some())
+        });
+        named.providers = limited.map(|provider| provider.name.clone()).collect();
         named
     }
 
@@ -46,14 +54,25 @@ impl Named {
         self.sessions.keys().chain(self.rates.keys()).any(|name| limit.fits(name))
     }
 
-    fn names(&self) -> String {
+    fn names(&self, wanted: &str) -> String {
         let mut names: Vec<&str> = self.sessions.keys().chain(self.rates.keys()).map(|name| &**name).collect();
         names.sort_unstable();
         names.dedup();
-        if names.is_empty() {
-            return "there is none; add additional_connection_limits to a provider of the shaping files".to_owned();
+        told(wanted, names.into_iter()).unwrap_or_else(|| {
+            "there is none; add additional_connection_limits to a provider of the shaping files".to_owned()
+        })
+    }
+
+    /// Whether a pattern may be for limits that nobody has named. Only what stands before its first wildcard tells.
+    fn may_be_unnamed(&self, pattern: &str) -> bool {
+        if pattern.starts_with('/') {
+            return true;
         }
-        format!("known: {}", names.join(", "))
+        let begin = pattern.split(['*', '?']).next().unwrap_or_default().to_ascii_lowercase();
+        let is_begin_of = |one: &str| one.starts_with(&*begin) || begin.starts_with(one);
+        let [of_paths @ .., of_providers] = UNNAMED;
+        let mut providers = self.providers.iter().map(|name| format!("{of_providers}{}-", name.to_ascii_lowercase()));
+        of_paths.into_iter().any(is_begin_of) || providers.any(|own| is_begin_of(&own))
     }
 }
 
@@ -129,8 +148,9 @@ fn check(section: &Section<'_>, named: &Named, floors: &[Floor]) {
     let Some(Floor { limit, amount, .. }) = floors.last() else { return };
     let pattern = limit.to_string();
     let names_one = is_name(limit);
-    if names_one && !named.has(limit) && !UNNAMED.iter().any(|begin| pattern.starts_with(begin)) {
-        section.complain("limit", format!("names {pattern:?}, and no limit bears that name; {}", named.names()));
+    if !named.has(limit) && !named.may_be_unnamed(&pattern) {
+        let what = if names_one { "no limit bears that name" } else { "no limit fits it" };
+        section.complain("limit", format!("names {pattern:?}, and {what}; {}", named.names(&pattern)));
         return;
     }
     let key = if matches!(amount, Amount::Count(_)) { "count" } else { "share" };
@@ -155,6 +175,7 @@ fn check(section: &Section<'_>, named: &Named, floors: &[Floor]) {
 mod tests {
     use egret_shared::config::{Complaints, parse};
 
+    use super::super::path::Form;
     use super::*;
 
     /// The lines of floors, behind limits that are called `google`, `small` and `pace`.
@@ -163,7 +184,7 @@ mod tests {
                       additional_message_rate_throttles = { google = \"10/s\", pace = \"10/s\" }\n";
         let whole = format!("{limits}{text}");
         parse("mta.toml", &whole, |root| {
-            let patch = super::super::path::read(root);
+            let patch = super::super::path::read(root, Form::Own);
             Some(build(root, Some(&Named::of(std::iter::once(&patch), None))))
         })
     }
@@ -184,7 +205,15 @@ mod tests {
         for (text, want) in [
             (
                 good.replace("\"google\"", "\"gogle\""),
-                "mta.toml:4: floor.limit: names \"gogle\", and no limit bears that name; known: google, pace, small",
+                "mta.toml:4: floor.limit: names \"gogle\", and no limit bears that name; did you mean \"google\"? known: google, pace, small",
+            ),
+            (
+                good.replace("\"google\"", "\"gogle*\""),
+                "mta.toml:4: floor.limit: names \"gogle*\", and no limit fits it; did you mean \"google\"?",
+            ),
+            (
+                good.replace("\"google\"", "\"shaping-provider-x*\""),
+                "mta.toml:4: floor.limit: names \"shaping-provider-x*\", and no limit fits it; known: google, pace, small",
             ),
             (
                 good.replace("\"10%\"", "\"10\""),
@@ -225,7 +254,9 @@ mod tests {
             let told = read(&text).map(|_| ()).expect_err("wrong").to_string();
             assert!(told.lines().any(|line| line.starts_with(want)), "{want}\nis not told by\n{told}");
         }
-        assert!(read(&good.replace("\"google\"", "\"connection_limit *\"")).is_ok());
+        for unnamed in ["connection_limit *", "c*", "*", "?oogle", "/^x/"] {
+            assert!(read(&good.replace("google", unnamed)).is_ok(), "{unnamed}");
+        }
         let fast = good.replace("\"google\"", "\"pa*\"")
             + &good.replace("\"google\"", "\"pace\"").replace("\"a\"", "\"b\"").replace("10%", "90%");
         assert!(read(&fast).is_err_and(|told| told.to_string().contains("would keep 100% of the rate \"pace\"")));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use egret_shared::address::{Network, Networks};
 use egret_shared::config::Section;
-use egret_shared::units::{Size, Span};
+use egret_shared::units::{Size, Span, Wait};
 
 use crate::reception::{Auth, AuthSettings, MAX_HOLD};
 
@@ -91,9 +91,9 @@ pub(super) fn build(section: &Section<'_>) -> Option<ListenerConfig> {
         "Whether senders may say which reports they want (SMTP DSN, RFC 3461: RET, ENVID, NOTIFY, ORCPT). Without it these parameters are refused.",
     );
     let command =
-        section.with_default::<Span>("command_timeout", "\"5m\"", "How long a client may be silent between commands.");
+        section.with_default::<Wait>("command_timeout", "\"5m\"", "How long a client may be silent between commands.");
     let data =
-        section.with_default::<Span>("data_timeout", "\"3m\"", "How long a client may be silent within a message.");
+        section.with_default::<Wait>("data_timeout", "\"3m\"", "How long a client may be silent within a message.");
     if recipients < 100 {
         section.complain("max_recipients", "is under 100, which RFC 5321 section 4.5.3.1.8 does not allow");
     }

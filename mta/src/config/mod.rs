@@ -23,6 +23,7 @@ mod shaping;
 mod spelling;
 mod texts;
 mod users;
+mod vain;
 mod warmup;
 
 use std::net::SocketAddr;
@@ -63,6 +64,7 @@ pub use overrides::Overrides;
 pub use queues::Read as QueuesRead;
 pub use shaping::{Read as ShapingRead, fuzz_shaping, read as read_shaping};
 pub use texts::Texts;
+pub use vain::unused as unused_keys;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -203,7 +205,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let max_returned_bytes = delivery::max_returned_bytes(root);
     let (dns, said) = delivery::delivery(root);
     let path = said.over(&PathOptions::default());
-    let shaping = shaping::build(root, &path.tls);
+    let mut shaping = shaping::build(root, &path.tls);
     let memory = memory::build(root);
     let labels = routing::labels(root);
     let signers = dkim::build(root);
@@ -228,6 +230,9 @@ fn build(root: &Section<'_>) -> Option<Config> {
         finds: egress.as_ref().is_some_and(|egress| !egress.discovery.selectors.is_empty()),
     };
     let automation = automation::build(root, shaping.as_ref().map_or(&nothing, |read| &read.shaping), &nameable);
+    if let (Some(read), Some(rules)) = (&mut shaping, &automation) {
+        vain::note_rules(read, rules, &path.tls);
+    }
     let floors = floor::build(root, named_limits(root, &said, egress.as_ref(), &dns, shaping.as_ref()).as_ref());
     let event_log =
         root.section("event_log").required("path", "The file that events are appended to, one JSON object a line.");
@@ -364,5 +369,7 @@ fn is_host_name(name: &str) -> bool {
         || (name.len() <= 253 && name.split('.').all(label))
 }
 
+#[cfg(test)]
+mod mistakes;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use egret_shared::config::parse;
 use tracing::error;
 
-use super::path;
+use super::path::{self, Form};
 use crate::queue::control::words::{Control, ControlKind, Scope};
 use crate::shaping::automation::rule::Setting;
 use crate::shaping::options::PathOptions;
@@ -54,7 +54,8 @@ impl Overrides {
 pub(super) fn set_option(setting: &Setting, options: &PathOptions) -> Result<PathOptions, String> {
     let (text, mut set) = (format!("{} = {}\n", setting.name, setting.value), options.clone());
     let read = parse("", &text, |root| {
-        path::read(root).apply(&mut set);
+        // A rule may stand in a file of KumoMTA's format.
+        path::read(root, Form::Kumo).apply(&mut set);
         Some(())
     });
     if let Err(complaints) = read {

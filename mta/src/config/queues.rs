@@ -3,7 +3,7 @@
 //! Always: a key that nobody knows is a complaint with file and line, and so is one whose meaning belongs elsewhere here;
 //! an option of KumoMTA that is not needed is told, and does nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use egret_shared::limits::Throttle;
 use egret_shared::units::Span;
 
 use super::shaping;
+use super::spelling::told;
+use super::texts::beside;
 use crate::message::QueueName;
 use crate::queue::DelayNotice;
 use crate::queue::rules::{DomainBlock, QueuePatch, QueueRules, Said};
@@ -61,9 +63,8 @@ pub(super) fn build(root: &Section<'_>, pools: Option<&[Arc<str>]>) -> Option<Re
         "[]",
         "Files with the options of queues by domain, tenant and campaign, in KumoMTA's format ([guide](../guide/queues.md)), `.toml` or `.json`, named from the directory of this file; later ones lie over earlier ones.",
     );
-    let beside = Path::new(section.file()).parent().unwrap_or(Path::new("")).to_owned();
     let mut rules = QueueRules::default();
-    let files = files.iter().map(|file| beside.join(file));
+    let files = files.iter().map(|file| beside(section.file(), file));
     match shaping::each(files, &[], |root| whole_file(root, pools, &mut rules)) {
         Ok((texts, notes)) => Some(Read { rules: Arc::new(QueueRules { texts, ..rules }), notes }),
         Err(complaints) => {
@@ -131,6 +132,12 @@ fn tenant(name: &str, section: &Section<'_>, pools: Option<&[Arc<str>]>, rules: 
 
 fn domain(name: &str, section: &Section<'_>, pools: Option<&[Arc<str>]>, rules: &mut QueueRules) {
     let block = match name.parse::<Pattern>() {
+        Ok(Pattern::Domain(_)) if name.eq_ignore_ascii_case("default") => {
+            section
+                .complain_here("is no domain; write [queue.default], in small letters, for what holds for all queues");
+            section.leave_rest();
+            return;
+        }
         Ok(Pattern::Domain(domain)) => rules.domains.entry(domain).or_default(),
         Ok(Pattern::Below(domain)) => rules.below.entry(domain).or_default(),
         Ok(Pattern::Any) => {
@@ -210,11 +217,8 @@ fn known(section: &Section<'_>, wanted: &str, pools: Option<&[Arc<str>]>) -> Opt
     let pools = pools?;
     let found = pools.iter().find(|pool| ***pool == *wanted).cloned();
     if found.is_none() {
-        let known = pools.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
-        section.complain(
-            "egress_pool",
-            format!("names the pool {wanted:?}, which mta.toml does not have (known: {known})"),
-        );
+        let known = told(wanted, pools.iter().map(|name| &**name)).unwrap_or_else(|| "there is none".to_owned());
+        section.complain("egress_pool", format!("names the pool {wanted:?}, which mta.toml does not have ({known})"));
     }
     found
 }

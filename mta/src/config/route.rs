@@ -7,7 +7,7 @@ use std::sync::Arc;
 use egret_shared::config::Section;
 
 use super::egress::{Named, find};
-use super::path;
+use super::path::{self, Form};
 use crate::dns::site::Protocol;
 use crate::routing::pool::Pool;
 use crate::routing::route::{Pattern, Route, RouteHost, Routes, site_name};
@@ -110,7 +110,7 @@ fn options(section: &Section<'_>) -> Option<Arc<Patch>> {
     if !section.holds_more_than(&OWN_KEYS) {
         return None;
     }
-    Some(Arc::new(path::read(section)))
+    Some(Arc::new(path::read(section, Form::Own)))
 }
 
 fn check(

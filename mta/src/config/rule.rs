@@ -8,6 +8,7 @@ use egret_shared::config::{RawValue, Section, Value};
 use egret_shared::text::Line;
 
 use super::listener::ListenerConfig;
+use super::spelling::told;
 use crate::message::{Address, Priority, is_domain};
 use crate::reception::Auth;
 use crate::routing::label::{HeaderName, Label};
@@ -195,8 +196,7 @@ pub(super) fn find(
     let known = known?;
     let found = known.iter().find(|name| ***name == *wanted).cloned();
     if found.is_none() {
-        let known = known.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
-        let known = if known.is_empty() { "there is none".to_owned() } else { format!("known: {known}") };
+        let known = told(wanted, known.iter().map(|name| &**name)).unwrap_or_else(|| "there is none".to_owned());
         section.complain(key, format!("names the {kind} {wanted:?}, which is not in this file ({known})"));
     }
     found

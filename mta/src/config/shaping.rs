@@ -4,13 +4,15 @@
 //! told, and does nothing.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use egret_shared::config::{Complaint, Complaints, RawValue, Section, Value, parse_lenient, raw_string};
 use egret_shared::limits::{Count, Throttle};
 
-use super::{automation, path};
+use super::path::{self, Form};
+use super::texts::beside;
+use super::{automation, vain};
 use crate::routing::route::Pattern;
 use crate::shaping::blocks::{Block, DomainBlock, Match, ProviderBlock, Shaping, SourceBlock};
 use crate::shaping::options::TlsOptions;
@@ -36,6 +38,17 @@ const NOT_NEEDED: [(&str, &str); 15] = [
     ("openssl_options", "there is no OpenSSL here; rustls_cipher_suites chooses"),
 ];
 
+/// What stands in the main file, or within a block, and where.
+const NOT_HERE: [(&str, &str); 6] = [
+    ("floor", MAIN_FILE),
+    ("route", MAIN_FILE),
+    ("rule", MAIN_FILE),
+    ("outcome", MAIN_FILE),
+    ("delivery", "belongs into mta.toml; here stands what is for all mail below [\"default\"]"),
+    ("automation", "belongs to a block, as in [[\"default\".automation]], or into mta.toml"),
+];
+const MAIN_FILE: &str = "belongs into mta.toml, the file that names this one";
+
 /// Keys of a block that may be tables.
 const TABLES: [&str; 5] = [
     "sources",
@@ -52,6 +65,8 @@ pub struct Read {
     pub shaping: Shaping,
     /// What is ignored, and the like.
     pub notes: Vec<Complaint>,
+    /// Keys that may be unknown.
+    pub ignored: Vec<String>,
 }
 
 /// `[shaping]`; `None` only after a complaint.
@@ -67,34 +82,16 @@ pub(super) fn build(root: &Section<'_>, delivery: &TlsOptions) -> Option<Read> {
         "[]",
         "Keys of these files that may be unknown: they are told, and do nothing. Any other unknown key is an error.",
     );
-    let beside = Path::new(section.file()).parent().unwrap_or(Path::new("")).to_owned();
-    match read(files.iter().map(|file| beside.join(file)), &ignored) {
+    match read(files.iter().map(|file| beside(section.file(), file)), &ignored) {
         Ok(mut read) => {
-            note_policies(&mut read, delivery);
+            vain::note_policies(&mut read, delivery);
+            vain::note_unused(&mut read, &section);
             Some(read)
         }
         Err(complaints) => {
             section.complain_of_another(complaints);
             None
         }
-    }
-}
-
-/// Policies are looked for where `[delivery]` has that done: a path cannot have it done for itself alone.
-fn note_policies(read: &mut Read, delivery: &TlsOptions) {
-    for (key, is_asked) in [("enable_dane", delivery.asks_dane()), ("enable_mta_sts", delivery.asks_mta_sts())] {
-        let settings = read.shaping.patches().flat_map(Patch::settings);
-        let vain = settings.filter(|one| !is_asked && &*one.key == key && &*one.value == "true");
-        let note = |one: &Setting| Complaint {
-            file: one.place.file().to_owned(),
-            line: one.place.line(),
-            key: key.to_owned(),
-            message: format!(
-                "has no effect while [delivery] does not set {key}: it decides whether policies are looked for"
-            ),
-        };
-        let notes: Vec<_> = vain.map(note).collect();
-        read.notes.extend(notes);
     }
 }
 
@@ -106,7 +103,7 @@ pub fn read(files: impl IntoIterator<Item = PathBuf>, ignored: &[String]) -> Res
     let mut shaping = Shaping::default();
     let (texts, notes) = each(files, ignored, |root| whole_file(root, &mut shaping))?;
     shaping.texts = texts;
-    Ok(Read { shaping, notes })
+    Ok(Read { shaping, notes, ignored: ignored.to_vec() })
 }
 
 /// The names of files with their texts, and notes.
@@ -158,16 +155,48 @@ fn whole_file(root: &Section<'_>, shaping: &mut Shaping) -> Option<()> {
         let block = block(&default, title, false);
         shaping.defaults.push(block);
     }
-    for (name, section) in root.section("provider").tables() {
+    for (key, why) in NOT_HERE {
+        if root.skip(key) {
+            root.complain(key, why);
+        }
+    }
+    for (name, section) in root.section("provider").tables_or(no_provider) {
         let found = provider(&name, &section);
         shaping.provider(&name).blocks.push(found);
     }
-    for (name, section) in root.tables() {
+    for (name, section) in root.tables_or(no_block) {
         if let Some(found) = domain(&name, &section) {
             shaping.domains.push(found);
         }
     }
     Some(())
+}
+
+/// What is wrong beside the blocks.
+fn no_block(name: &str, is_list: bool) -> String {
+    match is_list {
+        true => format!("is a list of tables, and a block stands once; write [{name:?}]"),
+        false => "stands outside of all blocks; write it below [\"default\"] if it is for all mail, or below [provider.\"NAME\"] or [\"example.com\"]".to_owned(),
+    }
+}
+
+/// What is wrong beside the providers.
+fn no_provider(name: &str, is_list: bool) -> String {
+    match is_list {
+        true => format!("is a list of tables, and a provider stands once in a file; write [provider.{name:?}]"),
+        false => "stands outside of all providers; write it below [provider.\"NAME\"]".to_owned(),
+    }
+}
+
+/// What is wrong beside the sources.
+fn no_source(name: &str, is_list: bool) -> String {
+    match is_list {
+        true => format!("is a list of tables, and a source stands once in a block; write [… .sources.{name:?}]"),
+        false => {
+            "stands outside of all sources; write it below the block's own heading, or below that of one of its sources"
+                .to_owned()
+        }
+    }
 }
 
 fn place(section: &Section<'_>) -> Place {
@@ -188,6 +217,12 @@ fn provider(name: &str, section: &Section<'_>) -> ProviderBlock {
 }
 
 fn domain(name: &str, section: &Section<'_>) -> Option<DomainBlock> {
+    let means = |word: &&&str| name.eq_ignore_ascii_case(word) || name.eq_ignore_ascii_case(&format!("{word}s"));
+    if let Some(word) = ["default", "provider"].iter().find(means) {
+        section.complain_here(format!("is no domain; did you mean {word:?}, in small letters and without an s?"));
+        section.leave_rest();
+        return None;
+    }
     let rollup = section.with_default::<bool>("mx_rollup", "true", "");
     let block = block(section, format!("[{name:?}]"), false);
     let domain = match name.parse::<Pattern>() {
@@ -216,12 +251,12 @@ fn domain(name: &str, section: &Section<'_>) -> Option<DomainBlock> {
 fn block(section: &Section<'_>, title: String, is_provider: bool) -> Block {
     let replace_base = section.with_default::<bool>("replace_base", "false", "");
     let mut sources = BTreeMap::new();
-    for (name, own) in section.section("sources").tables() {
+    for (name, own) in section.section("sources").tables_or(no_source) {
         let own_title = format!("{}.sources.{name:?}]", title.trim_end_matches(']'));
         sources.insert(name.into(), source(&own, own_title, is_provider));
     }
     let rules = section.repeated("automation");
-    let rules = rules.iter().filter_map(automation::read).map(Arc::new).collect();
+    let rules = rules.iter().filter_map(|rule| automation::read(rule, Form::Kumo)).map(Arc::new).collect();
     Block { title: title.into(), place: place(section), replace_base, patch: Arc::new(patch(section)), sources, rules }
 }
 
@@ -234,7 +269,7 @@ fn source(section: &Section<'_>, title: String, is_provider: bool) -> SourceBloc
 
 /// The options that a table holds.
 fn patch(section: &Section<'_>) -> Patch {
-    let mut patch = path::read(section);
+    let mut patch = path::read(section, Form::Kumo);
     if let Some(name) = section.optional::<String>(PROVIDER_NAME, "") {
         let at = Place::new(section.file(), section.line_of(PROVIDER_NAME));
         patch.push(Setting::new(PROVIDER_NAME, &name, at, |_| ()));

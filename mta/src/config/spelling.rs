@@ -4,7 +4,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use egret_shared::config::Section;
+use egret_shared::config::{Section, nearest};
 
 use crate::routing::matcher::TextPattern;
 
@@ -37,14 +37,23 @@ pub(super) fn spelled(name: &str) -> Result<String, String> {
     Ok(name.split('.').map(label).collect::<Result<Vec<_>, _>>()?.join("."))
 }
 
+/// The names that could have been meant, the nearest first; `None` if there are none.
+pub(super) fn told<'n>(wanted: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
+    let known: Vec<&str> = known.collect();
+    if known.is_empty() {
+        return None;
+    }
+    // Of a name of two letters any other one is near.
+    let near = nearest(wanted, &known).filter(|near| near.len().min(wanted.len()) > 2);
+    let meant = near.map_or_else(String::new, |near| format!("did you mean {near:?}? "));
+    Some(format!("{meant}known: {}", known.join(", ")))
+}
+
 /// Complains about a name that no provider has; nothing where the providers were complained about.
 pub(super) fn check_provider(section: &Section<'_>, key: &'static str, name: &str, known: Option<&[Arc<str>]>) {
     let Some(known) = known.filter(|known| !known.iter().any(|one| **one == *name)) else { return };
-    let known = known.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
-    let known = match known.is_empty() {
-        true => "there is none; add [provider.\"NAME\"] to a file of shaping.files".to_owned(),
-        false => format!("known: {known}"),
-    };
+    let known = told(name, known.iter().map(|name| &**name));
+    let known = known.unwrap_or_else(|| "there is none; add [provider.\"NAME\"] to a file of shaping.files".to_owned());
     section.complain(key, format!("names the provider {name:?}, which is in no shaping file ({known})"));
 }
 

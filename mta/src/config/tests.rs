@@ -9,13 +9,14 @@ use crate::routing::source::{Dialect, Way};
 use crate::shaping::automation::Trigger;
 use crate::shaping::options::Tls;
 
-const MINIMAL: &str = "hostname = \"mail.example.com\"\n[spool]\npath = \"spool\"\n[event_log]\npath = \"events\"\n";
+pub(super) const MINIMAL: &str =
+    "hostname = \"mail.example.com\"\n[spool]\npath = \"spool\"\n[event_log]\npath = \"events\"\n";
 
-fn built(text: &str) -> Config {
+pub(super) fn built(text: &str) -> Config {
     parse("mta.toml", text, build).unwrap_or_else(|complaints| panic!("{complaints}"))
 }
 
-fn complaints(text: &str) -> Vec<String> {
+pub(super) fn complaints(text: &str) -> Vec<String> {
     match parse("mta.toml", text, build) {
         Ok(_) => Vec::new(),
         Err(all) => all.0.iter().map(ToString::to_string).collect(),
@@ -126,7 +127,7 @@ fn each_complaint_about_routes_and_rules_names_its_place() {
         ),
         (
             "[[rule]]\nset_route = \"relais\"\n",
-            "10: rule.set_route: names the route \"relais\", which is not in this file (known: relay)",
+            "10: rule.set_route: names the route \"relais\", which is not in this file (did you mean \"relay\"? known: relay)",
         ),
         (
             "[[rule]]\nset_routing_domain = \"relay\"\n",

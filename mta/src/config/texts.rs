@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use egret_shared::config::{Complaint, Complaints, Section, Written, changed_keys, parse_all, values};
-use egret_shared::units::Span;
+use egret_shared::units::Wait;
 
 use super::{Config, build};
 use crate::elsewhere::{Elsewhere, Served, fetch, files, kept};
@@ -44,7 +44,8 @@ impl Texts {
         let found = values(&main.text);
         let mut more = match found.get("egress.directory") {
             Some(directory) => {
-                files::read(Path::new(directory)).map_err(|error| unreadable(&main.name, "egress.directory", &error))?
+                let directory = beside(&main.name, Path::new(directory));
+                files::read(&directory).map_err(|error| unreadable(&main.name, "egress.directory", &error))?
             }
             None => Vec::new(),
         };
@@ -116,6 +117,11 @@ impl Texts {
     }
 }
 
+/// A path that is named from the directory of `file`.
+pub(super) fn beside(file: &str, path: &Path) -> PathBuf {
+    Path::new(file).parent().unwrap_or(Path::new("")).join(path)
+}
+
 /// The number in `route[2].name`.
 fn place(key: &str) -> Option<usize> {
     key.strip_prefix("route[")?.split_once(']')?.0.parse().ok()
@@ -131,10 +137,11 @@ pub(super) fn elsewhere(root: &Section<'_>) -> Elsewhere {
     let section = root.section("egress");
     let directory = section.optional::<PathBuf>(
         "directory",
-        "A directory of files `*.toml` with more of `[proxy]`, `[source]`, `[pool]`, `[[route]]` and `[[dkim.signature]]`, written as here. Read anew when they change.",
+        "A directory of files `*.toml` with more of `[proxy]`, `[source]`, `[pool]`, `[[route]]` and `[[dkim.signature]]`, written as here; named from the directory of this file. Read anew when they change.",
     );
+    let directory = directory.map(|directory| beside(section.file(), &directory));
     let url = section.optional::<String>("url", "A URL (http or https) that returns the same as JSON.");
-    let refresh = section.with_default::<Span>(
+    let refresh = section.with_default::<Wait>(
         "refresh",
         "\"60s\"",
         "How often the URL is fetched. What is fetched holds at once.",
@@ -147,9 +154,6 @@ pub(super) fn elsewhere(root: &Section<'_>) -> Elsewhere {
     );
     if let Some(Err(why)) = url.as_deref().map(fetch::judge) {
         section.complain("url", why);
-    }
-    if refresh.0.is_zero() {
-        section.complain("refresh", "is no time at all; write it like \"60s\"");
     }
     if url.is_none() {
         for (key, is_there) in [("token_file", token_file.is_some()), ("tls_authorities", authorities.is_some())] {

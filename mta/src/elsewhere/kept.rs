@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use egret_shared::limits::UsedQuota;
 use egret_shared::registry::first_days::FirstDays;
 use egret_shared::registry::record::{ProxyRecord, Record as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 /// The name of the document's file.
 const NAME: &str = "egress-url.toml";
@@ -43,8 +45,7 @@ struct KeptQuota {
 
 /// What this node has used of quotas; nothing if nothing is kept, or it cannot be read.
 pub fn read_quotas(directory: &Path) -> Vec<UsedQuota> {
-    let text = fs::read_to_string(directory.join(QUOTAS)).unwrap_or_default();
-    let kept = serde_json::from_str::<Vec<KeptQuota>>(&text).unwrap_or_default().into_iter();
+    let kept = load::<Vec<KeptQuota>>(directory, QUOTAS).unwrap_or_default().into_iter();
     kept.map(|KeptQuota { name, day, used }| UsedQuota { name: name.into(), day, used }).collect()
 }
 
@@ -69,8 +70,7 @@ struct Nodes {
 
 /// How many nodes shared their limits by this Redis; `None` if nothing is kept, or it cannot be read.
 pub fn read_nodes(directory: &Path, redis: &str) -> Option<u32> {
-    let text = fs::read_to_string(directory.join(NODES)).ok()?;
-    serde_json::from_str::<Nodes>(&text).ok().filter(|kept| kept.redis == redis).map(|kept| kept.nodes)
+    load::<Nodes>(directory, NODES).filter(|kept| kept.redis == redis).map(|kept| kept.nodes)
 }
 
 /// Keeps it. Blocks.
@@ -85,8 +85,7 @@ pub fn write_nodes(directory: &Path, redis: &str, nodes: u32) -> Result<(), Stri
 
 /// The proxies that were announced in this Redis; none if nothing is kept, or it cannot be read.
 pub fn read_proxies(directory: &Path, redis: &str) -> Vec<ProxyRecord> {
-    let text = fs::read_to_string(directory.join(PROXIES)).unwrap_or_default();
-    let kept = serde_json::from_str::<Announced>(&text).ok().filter(|kept| kept.redis == redis);
+    let kept = load::<Announced>(directory, PROXIES).filter(|kept| kept.redis == redis);
     kept.map(|kept| kept.proxies).unwrap_or_default()
 }
 
@@ -105,7 +104,7 @@ pub fn write_proxies(directory: &Path, redis: &str, proxies: &[ProxyRecord]) -> 
 /// The first days of addresses; none if nothing is kept, or it cannot be read. Whichever Redis they were agreed on by: an
 /// address that is warm is so also when Redis is another one.
 pub fn read_first_days(directory: &Path) -> FirstDays {
-    FirstDays::read(&fs::read_to_string(directory.join(FIRST_DAYS)).unwrap_or_default())
+    load(directory, FIRST_DAYS).unwrap_or_default()
 }
 
 /// Keeps them. Blocks.
@@ -146,6 +145,19 @@ fn heading(url: &str) -> String {
     format!("# From {url}; written by egret-mta, which does not look for changes here.")
 }
 
+/// What a file holds. One that is damaged is told, and is as if there were none.
+fn load<T: DeserializeOwned>(directory: &Path, name: &str) -> Option<T> {
+    let file = directory.join(name);
+    let read = match fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        read => read.and_then(|text| serde_json::from_str(&text).map_err(io::Error::from)),
+    };
+    read.map_err(
+        |error| warn!(file = %file.display(), %error, "what was kept cannot be read, and is as if there were none"),
+    )
+    .ok()
+}
+
 fn replace(directory: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let fresh = directory.join(format!("{name}.new"));
@@ -180,6 +192,29 @@ mod tests {
         assert_eq!(read_first_days(directory.path()).all(), days.all());
         fs::write(directory.path().join(FIRST_DAYS), "{").expect("written");
         assert!(read_first_days(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn damage_is_told_with_the_file_and_what_is_not_there_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("log");
+        let out = File::create(&log).expect("made");
+        let subscriber = tracing_subscriber::fmt().with_writer(out).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            read_first_days(directory.path());
+            for name in [FIRST_DAYS, PROXIES, NODES, QUOTAS] {
+                fs::write(directory.path().join(name), "{").expect("written");
+            }
+            read_first_days(directory.path());
+            read_proxies(directory.path(), "a");
+            read_nodes(directory.path(), "a");
+            read_quotas(directory.path());
+        });
+        let told = fs::read_to_string(&log).expect("the log");
+        assert_eq!(told.lines().count(), 4, "{told}");
+        for (line, name) in told.lines().zip([FIRST_DAYS, PROXIES, NODES, QUOTAS]) {
+            assert!(line.contains("WARN") && line.contains(name) && line.contains("error="), "{line}");
+        }
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::message::Address;
 /// Memory that one compiled expression may take.
 const MAX_COMPILED_BYTES: usize = 1 << 20;
 
+/// Why an expression that takes more is refused, and what to do.
+pub const TOO_BIG: &str = "takes more than 1MiB of memory; repeat less, as {1,9} instead of {1,999}, write [0-9] instead of \\d and [A-Za-z0-9_] instead of \\w, which are for all alphabets, or write several expressions";
+
 /// A text: `Spring`, `spring-*`, or `/^spring-[0-9]+$/`.
 #[derive(Clone, Debug)]
 pub struct TextPattern {
@@ -75,7 +78,10 @@ impl FromStr for TextPattern {
             _ => glob(text),
         };
         let regex = RegexBuilder::new(&expression).case_insensitive(true).size_limit(MAX_COMPILED_BYTES).build();
-        let regex = regex.map_err(|error| format!("is no regular expression: {error}"))?;
+        let regex = regex.map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => TOO_BIG.to_owned(),
+            error => format!("is no regular expression: {error}"),
+        })?;
         Ok(Self { text: text.to_owned(), regex })
     }
 }

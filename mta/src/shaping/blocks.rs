@@ -2,7 +2,7 @@
 //! Always: blocks are kept as they stand, later ones behind earlier ones; that one replaces another is seen when they are
 //! laid over each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use egret_shared::limits::{Count, Throttle};
@@ -91,6 +91,8 @@ pub struct Shaping {
     pub defaults: Vec<Block>,
     /// For providers, in the order in which they are first named.
     pub providers: Vec<Provider>,
+    /// Where each of them is.
+    named: HashMap<Arc<str>, usize>,
     /// For domains.
     pub domains: Vec<DomainBlock>,
     /// The files with their texts, to see whether they changed.
@@ -152,8 +154,10 @@ impl Shaping {
 
     /// The provider of this name, which comes to be if there is none.
     pub fn provider(&mut self, name: &str) -> &mut Provider {
-        let at = self.providers.iter().position(|provider| &*provider.name == name).unwrap_or_else(|| {
-            self.providers.push(Provider { name: name.into(), blocks: Vec::new() });
+        let at = self.named.get(name).copied().unwrap_or_else(|| {
+            let name: Arc<str> = name.into();
+            self.named.insert(name.clone(), self.providers.len());
+            self.providers.push(Provider { name, blocks: Vec::new() });
             self.providers.len() - 1
         });
         &mut self.providers[at]

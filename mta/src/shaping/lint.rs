@@ -1,13 +1,14 @@
 //! What in shaping files is likely not meant: rules that can never fire, limits that cancel each other, matches that fit
 //! too much. Pure. Floor 1.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::blocks::{Match, Provider, Shaping};
 use super::ceiling::is_unreachable;
 use super::options::PathOptions;
-use super::patch::{Patch, Place};
+use super::overlap::overlaps;
+use super::patch::{Patch, Place, Setting};
 
 /// One thing that is likely not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Doubt {
     pub text: String,
 }
 
-fn doubt(place: &Place, text: String) -> Doubt {
+pub(super) fn doubt(place: &Place, text: String) -> Doubt {
     Doubt { place: place.clone(), text }
 }
 
@@ -31,6 +32,8 @@ pub fn lint(shaping: &Shaping, delivery: &Patch, sources: Option<&[Arc<str>]>) -
         found.extend(wide(provider));
     }
     found.extend(overlaps(&shaping.providers));
+    found.extend(spelled_twice(shaping));
+    found.extend(two_sizes(shaping, delivery));
     found.extend(unused(shaping, sources));
     found.extend(unreachable(shaping, delivery));
     found.sort_by(|one, other| one.place.cmp(&other.place));
@@ -68,45 +71,71 @@ fn wide(provider: &Provider) -> Vec<Doubt> {
     found
 }
 
-/// Providers that hold for the same mail.
-fn overlaps(providers: &[Provider]) -> Vec<Doubt> {
-    let matches = |provider: &Provider| -> Vec<Match> {
-        provider.standing().into_iter().flat_map(|one| one.matches.clone()).collect()
-    };
-    let within = |narrow: &Match, wide: &Match| match (narrow, wide) {
-        (Match::DomainSuffix(narrow), Match::DomainSuffix(wide))
-        | (Match::MxSuffix(narrow) | Match::HostName(narrow), Match::MxSuffix(wide)) => narrow.ends_with(wide.as_str()),
-        (Match::HostName(one), Match::HostName(other)) => one == other,
-        _ => false,
-    };
+/// One domain in two spellings within a file: who reads one of the blocks takes it for all that is said.
+fn spelled_twice(shaping: &Shaping) -> Vec<Doubt> {
+    let mut first: HashMap<(&str, &str), (&str, &Place)> = HashMap::new();
     let mut found = Vec::new();
-    for (at, later) in providers.iter().enumerate() {
-        for earlier in &providers[..at] {
-            let (these, those) = (matches(earlier), matches(later));
-            let both = |one: &Match| those.iter().any(|other| within(one, other) || within(other, one));
-            if these.iter().any(both) {
-                let Some(block) = later.blocks.first() else { continue };
-                let text = format!(
-                    "provider {:?} holds for mail of provider {:?}, too: where both say something, {:?} counts, because it stands later",
-                    later.name, earlier.name, later.name
-                );
-                found.push(doubt(&block.block.place, text));
-            }
+    for one in &shaping.domains {
+        let (title, place) = (&*one.block.title, &one.block.place);
+        let (earlier, at) = *first.entry((place.file(), &one.domain)).or_insert((title, place));
+        if earlier != title {
+            let text = format!(
+                "{title} is the domain of {earlier} at {at}, too: both hold, and where both say something the later counts; write one block"
+            );
+            found.push(doubt(place, text));
         }
     }
     found
 }
 
+/// Limits of one name and several sizes: all paths that name one share it.
+fn two_sizes(shaping: &Shaping, delivery: &Patch) -> Vec<Doubt> {
+    let mut first: HashMap<&str, &Setting> = HashMap::new();
+    let mut found = Vec::new();
+    for setting in last_said(shaping, delivery) {
+        let Some((kind, name)) = setting.key.split_once('.') else { continue };
+        let earlier = *first.entry(&setting.key).or_insert(setting);
+        if earlier.value != setting.value {
+            let text = format!(
+                "{kind}: {name:?} is {} here and {} at {}: all paths that name it share one limit, so give it one size, or one of the two another name",
+                setting.value, earlier.value, earlier.place
+            );
+            found.push(doubt(&setting.place, text));
+        }
+    }
+    found
+}
+
+/// What is said last under each heading: a later file may say something else than an earlier one.
+fn last_said<'s>(shaping: &'s Shaping, delivery: &'s Patch) -> Vec<&'s Setting> {
+    let blocks = shaping.blocks().flat_map(|block| {
+        let own = block.sources.values().map(|own| (&*own.title, &*own.patch));
+        std::iter::once((&*block.title, &*block.patch)).chain(own)
+    });
+    let (mut at, mut last): (HashMap<(&str, &str), usize>, Vec<&Setting>) = (HashMap::new(), Vec::new());
+    for (title, patch) in std::iter::once(("", delivery)).chain(blocks) {
+        for setting in patch.settings() {
+            let place = *at.entry((title, &setting.key)).or_insert(last.len());
+            match last.get_mut(place) {
+                Some(said) => *said = setting,
+                None => last.push(setting),
+            }
+        }
+    }
+    last
+}
+
 /// What is said and never asked for.
 fn unused(shaping: &Shaping, sources: Option<&[Arc<str>]>) -> Vec<Doubt> {
     let mut found = Vec::new();
+    let known: Option<HashSet<&str>> = sources.map(|known| known.iter().map(|name| &**name).collect());
     for own in shaping.defaults.iter().flat_map(|block| block.sources.values()) {
         let text = format!("{}: sources of \"default\" are never asked for (nor are they in KumoMTA)", own.title);
         found.push(doubt(&own.place, text));
     }
     for block in shaping.blocks() {
         for (name, own) in &block.sources {
-            if sources.is_some_and(|known| !known.contains(name)) {
+            if known.as_ref().is_some_and(|known| !known.contains(&**name)) {
                 let text = format!("{}: there is no source {name:?} in the configuration", own.title);
                 found.push(doubt(&own.place, text));
             }

@@ -4,6 +4,7 @@
 #[path = "../support/dns.rs"]
 #[expect(dead_code, reason = "the server can do more than this story wants")]
 mod dns;
+mod doubts;
 mod random;
 
 use std::fmt::Write as _;

@@ -170,7 +170,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "egret-proxy", &mut script);
-            lifecycle::write_out(&script).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+            lifecycle::write_out(&script);
+            Ok(ExitCode::SUCCESS)
         }
         Command::Man { directory } => manual(&directory),
     };

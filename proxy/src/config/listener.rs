@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use egret_shared::address::{Network, Networks, Range, private_networks};
 use egret_shared::config::{RawValue, Section, Value, raw_string};
 use egret_shared::net::{certificate, tls};
-use egret_shared::units::Span;
+use egret_shared::units::Wait;
 
 use crate::auth::Users;
 use crate::policy::{Auth, DefaultSources, ListenerPolicy, Protocol, Tls};
@@ -97,7 +97,7 @@ fn build(section: &Section<'_>, users: Option<&Users>) -> Option<Vec<ListenerPol
         "When a SOCKS5 client hears of success: at the \"connect\", or at the \"banner\", so that a destination that closes before it is a reply.",
     );
     let wait = section
-        .with_default::<Span>(
+        .with_default::<Wait>(
             "banner_wait",
             "\"2s\"",
             "With reply_on = \"banner\": success is told after this even without one.",

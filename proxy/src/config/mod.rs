@@ -16,7 +16,7 @@ use egret_shared::config::{self, Complaints, KeyDoc, RawValue, Section, Value};
 use egret_shared::lifecycle::LogFormat;
 use egret_shared::limits::Sharing;
 use egret_shared::redis::RedisOptions;
-use egret_shared::units::Span;
+use egret_shared::units::{Span, Wait};
 
 use crate::access::Access;
 use crate::announce::Announced;
@@ -182,13 +182,18 @@ fn build(root: &Section<'_>) -> Option<Config> {
 
 fn timeouts(root: &Section<'_>) -> Timeouts {
     let section = root.section("timeouts");
-    let span = |key, default, doc| section.with_default::<Span>(key, default, doc).0;
+    let wait = |key, default, doc| section.with_default::<Wait>(key, default, doc).0;
+    let drain = section.with_default::<Span>(
+        "drain",
+        "\"30s\"",
+        "How long a stop waits for sessions; those that are left are reset.",
+    );
     Timeouts {
-        handshake: span("handshake", "\"10s\"", "The whole request of a client, TLS included."),
-        connect: span("connect", "\"25s\"", "A dial. Keep it below that of your clients: they should hear why."),
-        idle: span("idle", "\"15m\"", "Silence of both sides, after which a session is reset."),
-        half_close: span("half_close", "\"1m\"", "Silence after one side has finished."),
-        drain: span("drain", "\"30s\"", "How long a stop waits for sessions; those that are left are reset."),
+        handshake: wait("handshake", "\"10s\"", "The whole request of a client, TLS included."),
+        connect: wait("connect", "\"25s\"", "A dial. Keep it below that of your clients: they should hear why."),
+        idle: wait("idle", "\"15m\"", "Silence of both sides, after which a session is reset."),
+        half_close: wait("half_close", "\"1m\"", "Silence after one side has finished."),
+        drain: drain.0,
     }
 }
 

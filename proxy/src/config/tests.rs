@@ -73,6 +73,16 @@ fn a_proxy_is_announced_in_redis_and_an_address_that_is_misspelled_has_one_compl
 }
 
 #[test]
+fn a_wait_of_no_time_is_refused_where_it_stands() {
+    for key in ["handshake", "connect", "idle", "half_close"] {
+        let found = complaints(&format!("{MINIMAL}[timeouts]\n{key} = \"0s\"\n"));
+        let want = format!("timeouts.{key}: is no time at all; write a time span like \"30s\"");
+        assert!(found.len() == 1 && found[0].ends_with(&want), "{found:?}");
+    }
+    assert_eq!(complaints(&format!("{MINIMAL}[timeouts]\ndrain = \"0s\"\n")), [""; 0]);
+}
+
+#[test]
 fn the_reference_page_is_what_the_code_says() {
     let page = markdown("egret-proxy: configuration", &keys());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/proxy-config.md");

@@ -52,9 +52,7 @@ pub fn parse_all<T>(
 /// The tables of one text; `None` after a complaint.
 fn read<'d>(context: &Context, written: &'d Written, at: usize) -> Option<DeTable<'d>> {
     let (table, errors) = DeTable::parse_recoverable(&written.text);
-    for error in &errors {
-        context.complain(at + error.span().map_or(0, |s| s.start), "", error.message().to_owned());
-    }
+    context.complain_of_syntax(&written.text, at, &errors);
     errors.is_empty().then(|| shifted_table(table.into_inner(), at))
 }
 

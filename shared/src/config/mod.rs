@@ -9,13 +9,14 @@ mod json;
 mod layers;
 mod reference;
 mod section;
+mod twice;
 mod value;
 
 pub use change::{changed_keys, values};
-pub use complaint::{Complaint, Complaints};
+pub use complaint::{Complaint, Complaints, nearest};
 pub use layers::{Written, parse_all};
 pub use reference::{KeyDoc, describe, markdown};
-pub use section::Section;
+pub use section::{IGNORED, Section};
 pub use value::{Value, string as raw_string};
 
 /// A value as it stands in the file, before it has a type.
@@ -70,9 +71,7 @@ pub fn parse_lenient<T>(
     };
     let (table, errors) = DeTable::parse_recoverable(&text);
     let context = Context::new(file, &text).ignoring(ignored);
-    for error in &errors {
-        context.complain(error.span().map_or(0, |s| s.start), "", error.message().to_owned());
-    }
+    context.complain_of_syntax(&text, 0, &errors);
     if !errors.is_empty() {
         let (complaints, notes) = context.finish();
         return (Err(complaints), notes);

@@ -11,7 +11,11 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::complaint::{Complaint, Complaints, nearest};
 use super::layers::Written;
 use super::reference::KeyDoc;
+use super::twice::{self, Twice};
 use super::value::Value;
+
+/// What is noted of a key that may be unknown.
+pub const IGNORED: &str = "is not known here, and ignored because ignore_unknown names it";
 
 /// What all sections of one configuration share.
 pub(super) struct Context {
@@ -88,6 +92,22 @@ impl Context {
 
     pub(super) fn complain(&self, at: usize, key: &str, message: String) {
         self.complaints.borrow_mut().push(self.remark(at, key, message));
+    }
+
+    /// Complains about what is no TOML, in a text that begins at `begin`.
+    pub(super) fn complain_of_syntax(&self, text: &str, begin: usize, errors: &[toml::de::Error]) {
+        for (number, error) in errors.iter().enumerate() {
+            let span = error.span().unwrap_or_default();
+            let at = begin + span.start;
+            if error.message() != twice::MESSAGE || number >= twice::MOST_SOUGHT {
+                self.complain(at, "", error.message().to_owned());
+                continue;
+            }
+            let Twice { key, first } = twice::find(text, span);
+            let place = first.map(|first| format!("stands in {} already", self.place(begin + first)));
+            let place = place.unwrap_or_else(|| "stands twice in one table".to_owned());
+            self.complain(at, &key, format!("{place}; keep one of the two"));
+        }
     }
 
     /// Complaints and notes, each in the order of the lines; complaints of other files stand behind.
@@ -278,6 +298,31 @@ impl<'d> Section<'d> {
         self.free(|_| true)
     }
 
+    /// The same; what is no table is complained about in the words of `wrong`, which is told the name, and whether it is a
+    /// list of tables.
+    pub fn tables_or(&self, wrong: impl Fn(&str, bool) -> String) -> Vec<(String, Section<'d>)> {
+        for (name, value) in self.table.iter().flat_map(|table| table.iter()) {
+            let key = name.get_ref();
+            if value.get_ref().is_table() || self.asked.borrow().contains(&key.as_ref()) || self.ignores(key) {
+                continue;
+            }
+            let is_list =
+                value.get_ref().as_array().is_some_and(|list| list.iter().any(|one| one.get_ref().is_table()));
+            self.context.complain(name.span().start, &self.full(key), wrong(key, is_list));
+        }
+        self.asked_all.set(true);
+        self.free(DeValue::is_table)
+    }
+
+    /// Notes a key that may be unknown; whether it is one.
+    fn ignores(&self, key: &str) -> bool {
+        let is_ignored = self.context.ignored.iter().any(|ignored| ignored == key);
+        if is_ignored {
+            self.note(key, IGNORED);
+        }
+        is_ignored
+    }
+
     /// The same, but what is no table is a key that nobody knows.
     pub fn only_tables(&self) -> Vec<(String, Section<'d>)> {
         self.asked_tables.set(true);
@@ -434,8 +479,7 @@ impl Drop for Section<'_> {
             if self.asked_tables.get() && value.get_ref().is_table() {
                 continue;
             }
-            if self.context.ignored.iter().any(|key| key == name.get_ref()) {
-                self.note(name.get_ref(), "is not known here, and ignored because ignore_unknown names it");
+            if self.ignores(name.get_ref()) {
                 continue;
             }
             let hint = nearest(name.get_ref(), &asked).map_or_else(

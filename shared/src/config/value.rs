@@ -3,11 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::de::DeValue;
 
 use crate::limits::{Count, Rate, Throttle};
-use crate::units::{Size, Span};
+use crate::units::{Seconds, Size, Span, Wait};
 
 /// A type that a key can have.
 pub trait Value: Sized {
@@ -49,6 +50,24 @@ config_value_from_str! {
     Throttle => "a rate",
     IpAddr => "an IP address",
     SocketAddr => "an address with a port",
+}
+
+impl Value for Wait {
+    const KIND: &'static str = Span::KIND;
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        Self::try_from(Span::read(value)?).map_err(str::to_owned)
+    }
+}
+
+impl Value for Seconds {
+    const KIND: &'static str = Span::KIND;
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        if value.as_integer().is_none() {
+            return Span::read(value).map(|Span(span)| Self(span));
+        }
+        let seconds = u32::read(value).map_err(|why| format!("is a number of seconds, and {why}"))?;
+        Ok(Self(Duration::from_secs(seconds.into())))
+    }
 }
 
 impl Value for String {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::Section;
 use crate::config_value_from_str;
-use crate::units::Span;
+use crate::units::Wait;
 
 /// The shape of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl RedisOptions {
         let master_name =
             section.with_default("master_name", "\"mymaster\"", "The name by which the sentinels know the master.");
         let tls = section.with_default("tls", "false", "Speak TLS to servers and sentinels.");
-        let ca_file = section
+        let ca_file: Option<PathBuf> = section
             .optional("ca_file", "A PEM file of those who vouch for their certificates; else this system's roots.");
         let username = section.optional("username", "The user; without one it is `default`.");
         let password: Option<String> = section.optional("password", "The password.");
@@ -148,23 +148,28 @@ impl RedisOptions {
             "\"egret\"",
             "With what all keys and channels begin: installations with different ones share nothing.",
         );
-        let timeout = section.with_default::<Span>(
+        let timeout = section.with_default::<Wait>(
             "timeout",
             "\"250ms\"",
             "How long a call may take. Twice in a row without an answer, and each node goes on with its share of the limits.",
         );
         let connect_timeout =
-            section.with_default::<Span>("connect_timeout", "\"500ms\"", "How long a connection may take.");
+            section.with_default::<Wait>("connect_timeout", "\"500ms\"", "How long a connection may take.");
         let required = section.with_default(
             "required",
             "false",
-            "Start only if Redis answers. Otherwise a node starts with its share of the limits.",
+            "With true the program starts only if Redis answers within `timeout`, and else ends with an error; a Redis that goes away later stops nothing. With false it starts without Redis, too, with its share of the limits.",
         );
         if password.is_some() && password_file.is_some() {
             section.complain("password_file", "stands beside password; write one of them");
         }
         if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte)) {
             section.complain("prefix", format!("is {prefix:?}, but letters, digits and \"-_.:\" belong here"));
+        }
+        for (key, file) in [("ca_file", &ca_file), ("password_file", &password_file)] {
+            if let Some(Err(error)) = file.as_deref().map(std::fs::read) {
+                section.complain(key, format!("cannot be read: {error}"));
+            }
         }
         let mut places = Vec::new();
         for text in addresses.unwrap_or_default() {
@@ -223,5 +228,7 @@ mod tests {
         {
             assert!(read(&format!("[redis]\n{wrong}\n")).is_err(), "{wrong}");
         }
+        let told = read("[redis]\npassword_file = \"/nowhere/password\"\n").expect_err("no file").to_string();
+        assert_eq!(told, "x.toml:2: redis.password_file: cannot be read: No such file or directory (os error 2)");
     }
 }

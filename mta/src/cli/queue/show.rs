@@ -137,7 +137,8 @@ pub(super) async fn message(asked: Shown) -> anyhow::Result<()> {
     let path = path_of_message(&asked.id)?;
     if asked.content {
         let text = asked.admin.get_text(&format!("{path}?content=true")).await?;
-        return Ok(write_out(text.as_bytes())?);
+        write_out(text.as_bytes());
+        return Ok(());
     }
     let message = asked.admin.get(&path).await?;
     if asked.admin.json {

@@ -1,6 +1,6 @@
 //! `shaping check`: mistakes and doubts in shaping files. Floor 6.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ pub(in crate::cli) struct Check {
     /// The files, in the order in which they are merged; those of the configuration if none is named.
     #[arg(value_name = "FILE", required_unless_present = "config")]
     files: Vec<PathBuf>,
-    /// A configuration file, for its sources, its DNS servers and its limits.
+    /// A configuration file, for its sources, routes, DNS servers and limits, and its `shaping.ignore_unknown`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Keys that may be unknown; may be given several times.
@@ -68,13 +68,20 @@ fn findings(asked: &Check) -> anyhow::Result<Vec<Finding>> {
     };
     let read = match &config {
         Some(config) if asked.files.is_empty() => Ok(config.shaping.clone()),
-        _ => config::read_shaping(asked.files.iter().cloned(), &asked.ignore_unknown),
+        _ => config::read_shaping(asked.files.iter().cloned(), &ignored(asked, config.as_ref())),
     };
     let read = match read {
         Ok(read) => read,
         Err(complaints) => return Ok(failed(complaints)),
     };
     let mut found = by_themselves(&read, config.as_ref());
+    found.extend(config::unused_keys(&read.notes, &asked.ignore_unknown).into_iter().map(|key| {
+        let text = format!("does nothing here for {key:?}: no file holds that key, or it is a known one");
+        Finding::new("--ignore-unknown", State::Ok, text)
+    }));
+    if let Some(config) = &config {
+        found.extend(routed(&read.shaping, config));
+    }
     found.extend(by_dns(asked, &read.shaping, config.as_ref())?);
     if found.iter().all(|one| one.state < State::Warning) {
         let shaping = &read.shaping;
@@ -87,6 +94,27 @@ fn findings(asked: &Check) -> anyhow::Result<Vec<Finding>> {
         found.push(Finding::new("shaping", State::Ok, text));
     }
     Ok(found)
+}
+
+/// The keys that may be unknown, here or in the configuration.
+fn ignored(asked: &Check, config: Option<&Config>) -> Vec<String> {
+    let of_config = config.into_iter().flat_map(|config| &config.shaping.ignored);
+    asked.ignore_unknown.iter().chain(of_config).cloned().collect()
+}
+
+/// Blocks for the sites that the DNS gives to domains whose mail goes to the hosts of a route.
+fn routed(shaping: &Shaping, config: &Config) -> Vec<Finding> {
+    let is_led =
+        |one: &&DomainBlock| one.rollup && config.routes.find(&one.domain).is_some_and(|route| !route.hosts.is_empty());
+    let finding = |one: &DomainBlock| {
+        let text = format!(
+            "{}: does not hold for mail to {}, which a [[route]] leads to hosts of its own: it is for the site that the DNS gives the domain",
+            one.block.title, one.domain
+        );
+        let advice = "write the options into that [[route]], or mx_rollup = false into the block, which ties it to the domain itself";
+        Finding::new(one.block.place.to_string(), State::Warning, text).advise(advice)
+    };
+    shaping.domains.iter().filter(is_led).map(finding).collect()
 }
 
 /// What is seen without the DNS.
@@ -126,13 +154,14 @@ fn by_dns(asked: &Check, shaping: &Shaping, config: Option<&Config>) -> anyhow::
 
 /// What the sites say of the blocks.
 fn sites(shaping: &Shaping, looked_up: &[(Arc<str>, Result<Resolved, Failure>)]) -> Vec<Finding> {
-    let blocks = |domain: &Arc<str>| -> Vec<&DomainBlock> {
-        shaping.domains.iter().filter(|one| one.rollup && one.domain == *domain).collect()
-    };
+    let mut blocks: HashMap<&str, &DomainBlock> = HashMap::new();
+    for one in shaping.domains.iter().filter(|one| one.rollup) {
+        blocks.entry(&one.domain).or_insert(one);
+    }
     let mut found = Vec::new();
     let mut by_site: BTreeMap<Arc<str>, Vec<&Arc<str>>> = BTreeMap::new();
     for (domain, resolved) in looked_up {
-        let Some(block) = blocks(domain).first().map(|one| &one.block) else { continue };
+        let Some(block) = blocks.get(&**domain).map(|one| &one.block) else { continue };
         let place = block.place.to_string();
         match resolved {
             Ok(resolved) => {
@@ -156,7 +185,7 @@ fn sites(shaping: &Shaping, looked_up: &[(Arc<str>, Result<Resolved, Failure>)])
     }
     for (site, domains) in by_site.iter().filter(|(_, domains)| domains.len() > 1) {
         for domain in &domains[1..] {
-            let Some(one) = blocks(domain).into_iter().next() else { continue };
+            let Some(one) = blocks.get(&***domain) else { continue };
             let text = format!(
                 "{}: has the site of {}, {site}: the blocks are one, and where both say something the later counts",
                 one.block.title, domains[0]

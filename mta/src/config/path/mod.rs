@@ -8,15 +8,26 @@ mod smtp;
 mod tls;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use egret_shared::config::{Section, Value};
+use egret_shared::units::{Seconds, Span, Wait};
 
 use crate::shaping::options::PathOptions;
 use crate::shaping::patch::{Patch, Place, Setting};
 
+/// Whose files they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Egret's own.
+    Own,
+    /// Those in KumoMTA's format, where a number is a span of so many seconds.
+    Kumo,
+}
+
 /// What `section` says of a path.
-pub(super) fn read(section: &Section<'_>) -> Patch {
-    let mut reader = Reader { section, patch: Patch::default() };
+pub(super) fn read(section: &Section<'_>, form: Form) -> Patch {
+    let mut reader = Reader { section, form, patch: Patch::default() };
     limits::read(&mut reader);
     reader.count("max_deliveries_per_connection", "1024", "Messages that one session carries before it ends.", |o| {
         &mut o.max_deliveries_per_connection
@@ -37,6 +48,7 @@ pub(super) fn read(section: &Section<'_>) -> Patch {
 /// Reads the options of one section, and keeps what each key replaces.
 struct Reader<'s, 'd> {
     section: &'s Section<'d>,
+    form: Form,
     patch: Patch,
 }
 
@@ -80,6 +92,34 @@ impl Reader<'_, '_> {
         slot: fn(&mut PathOptions) -> &mut T,
     ) -> T {
         self.option::<T, T>(key, default, doc, slot)
+    }
+
+    /// A span of time.
+    fn span(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        doc: &'static str,
+        slot: fn(&mut PathOptions) -> &mut Duration,
+    ) -> Duration {
+        match self.form {
+            Form::Own => self.option::<Span, _>(key, default, doc, slot),
+            Form::Kumo => self.option::<Seconds, _>(key, default, doc, slot),
+        }
+    }
+
+    /// A span of time that must not be 0.
+    fn wait(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        doc: &'static str,
+        slot: fn(&mut PathOptions) -> &mut Duration,
+    ) {
+        let span = self.span(key, default, doc, slot);
+        if let Err(why) = Wait::try_from(Span(span)) {
+            self.section.complain(key, why);
+        }
     }
 
     /// A key without a default.

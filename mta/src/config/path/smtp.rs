@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use egret_shared::units::Span;
-
 use super::Reader;
 use crate::shaping::options::{MOST_AHEAD, PathOptions, Uncertain};
 
@@ -46,13 +44,13 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) {
     if ahead > MOST_AHEAD {
         reader.section.complain("max_transactions_ahead", format!("is {ahead}; {MOST_AHEAD} is the most"));
     }
-    reader.option::<Span, _>(
+    reader.span(
         "remember_broken_pipelining",
         "\"1h\"",
         "For how long commands go one by one to a host that offers PIPELINING and loses or mixes up commands that come together; \"0s\" tries each time.",
         |o| &mut o.smtp.remember_broken_pipelining,
     );
-    reader.option::<Span, _>(
+    reader.span(
         "remember_broken_chunking",
         "\"1h\"",
         "For how long content goes by DATA to a host that offers CHUNKING and answers BDAT with 500 to 504; \"0s\" tries each time.",
@@ -76,22 +74,21 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) {
 egret_shared::config_value_from_str!(Uncertain => "what follows");
 
 fn timeouts(reader: &mut Reader<'_, '_>) {
-    let mut span = |key, default, doc, slot: fn(&mut PathOptions) -> &mut Duration| {
-        reader.option::<Span, _>(key, default, doc, slot);
+    let mut wait = |key, default, doc, slot: fn(&mut PathOptions) -> &mut Duration| {
+        reader.wait(key, default, doc, slot);
     };
-    span("connect_timeout", "\"60s\"", "Reaching a host: the proxy, its handshake and the connection.", |o| {
+    wait("connect_timeout", "\"60s\"", "Reaching a host: the proxy, its handshake and the connection.", |o| {
         &mut o.smtp.timeouts.connect
     });
-    span("banner_timeout", "\"5m\"", "The server's greeting.", |o| &mut o.smtp.timeouts.banner);
-    span("ehlo_timeout", "\"5m\"", "The reply to EHLO or HELO.", |o| &mut o.smtp.timeouts.ehlo);
-    span("starttls_timeout", "\"30s\"", "The reply to STARTTLS and the handshake.", |o| &mut o.smtp.timeouts.starttls);
-    span("auth_timeout", "\"60s\"", "The reply to each step of AUTH.", |o| &mut o.smtp.timeouts.auth);
-    span("mail_from_timeout", "\"5m\"", "The reply to MAIL.", |o| &mut o.smtp.timeouts.mail_from);
-    span("rcpt_to_timeout", "\"5m\"", "The reply to RCPT.", |o| &mut o.smtp.timeouts.rcpt_to);
-    span("data_timeout", "\"5m\"", "The reply to DATA, and each block that is written.", |o| &mut o.smtp.timeouts.data);
-    span("data_dot_timeout", "\"10m\"", "The reply to the end of the message.", |o| &mut o.smtp.timeouts.data_dot);
-    span("rset_timeout", "\"20s\"", "The reply to RSET and QUIT.", |o| &mut o.smtp.timeouts.rset);
-    span("idle_timeout", "\"5s\"", "How long a session without work waits for another message.", |o| {
-        &mut o.smtp.timeouts.idle
-    });
+    wait("banner_timeout", "\"5m\"", "The server's greeting.", |o| &mut o.smtp.timeouts.banner);
+    wait("ehlo_timeout", "\"5m\"", "The reply to EHLO or HELO.", |o| &mut o.smtp.timeouts.ehlo);
+    wait("starttls_timeout", "\"30s\"", "The reply to STARTTLS and the handshake.", |o| &mut o.smtp.timeouts.starttls);
+    wait("auth_timeout", "\"60s\"", "The reply to each step of AUTH.", |o| &mut o.smtp.timeouts.auth);
+    wait("mail_from_timeout", "\"5m\"", "The reply to MAIL.", |o| &mut o.smtp.timeouts.mail_from);
+    wait("rcpt_to_timeout", "\"5m\"", "The reply to RCPT.", |o| &mut o.smtp.timeouts.rcpt_to);
+    wait("data_timeout", "\"5m\"", "The reply to DATA, and each block that is written.", |o| &mut o.smtp.timeouts.data);
+    wait("data_dot_timeout", "\"10m\"", "The reply to the end of the message.", |o| &mut o.smtp.timeouts.data_dot);
+    wait("rset_timeout", "\"20s\"", "The reply to RSET and QUIT.", |o| &mut o.smtp.timeouts.rset);
+    let doc = "How long a session without work waits for another message; with \"0s\" it ends at once.";
+    reader.span("idle_timeout", "\"5s\"", doc, |o| &mut o.smtp.timeouts.idle);
 }

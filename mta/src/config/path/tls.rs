@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use egret_shared::net::tls_client::{ClientTls, ClientTlsError, roots_with};
-use egret_shared::units::Span;
 
 use super::Reader;
 use crate::shaping::options::{PathOptions, Tls};
@@ -35,7 +34,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) {
         "Whether a handshake that broke is followed by a second connection to the same address, in clear; not where TLS is required, nor for a certificate that is not valid.",
         |o| &mut o.tls.opportunistic_tls_reconnect_on_failed_handshake,
     );
-    reader.option::<Span, _>(
+    reader.span(
         "remember_broken_tls",
         "\"0s\"",
         "For how long a host whose handshake failed is used in clear at once, without another try; not where TLS is required. \"0s\" tries each time.",

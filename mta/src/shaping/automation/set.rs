@@ -7,12 +7,15 @@ use arc_swap::ArcSwap;
 use regex::{Regex, RegexSet, RegexSetBuilder};
 
 use super::rule::Rule;
-use crate::routing::matcher::TextPattern;
+use crate::routing::matcher::{TOO_BIG, TextPattern};
 use crate::shaping::per_site::unshaped;
 use crate::shaping::resolve::Scope;
 
 /// Memory that all compiled expressions together may take.
 const MAX_COMPILED_BYTES: usize = 64 << 20;
+/// Why more are refused.
+const ALL_TOO_BIG: &str =
+    "all together they take more than 64MiB of memory; write fewer or simpler ones: each alone may be good";
 /// And one of them.
 const MAX_ONE_BYTES: usize = 1 << 20;
 
@@ -117,6 +120,9 @@ pub fn check(pattern: &str) -> Result<(), BadPattern> {
         return Err(bad("it is empty, and would be found in every answer".to_owned()));
     }
     regex::RegexBuilder::new(pattern).size_limit(MAX_ONE_BYTES).build().map(|_: Regex| ()).map_err(|error| {
+        if matches!(error, regex::Error::CompiledTooBig(_)) {
+            return bad(format!("it {TOO_BIG}"));
+        }
         let text = error.to_string();
         if text.contains("look-around") || text.contains("backreferences") {
             return bad("look-around and backreferences are not supported; write it without them, or split it into several rules".to_owned());
@@ -151,7 +157,10 @@ impl RuleSet {
         let set = RegexSetBuilder::new(&patterns).size_limit(MAX_COMPILED_BYTES).build();
         let patterns = set.map_err(|error| BadPattern {
             pattern: format!("{} patterns", of.len()),
-            why: format!("all together they are too much: {error}"),
+            why: match error {
+                regex::Error::CompiledTooBig(_) => ALL_TOO_BIG.to_owned(),
+                error => error.to_string(),
+            },
         })?;
         Ok(Self { rules: rules.into_iter().map(Arc::new).collect(), patterns, of })
     }
