@@ -1,6 +1,7 @@
 //! The API over a real driver, and its page.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +64,8 @@ impl House {
             max_unsynced_mark: Duration::from_millis(5),
             outline_after: Duration::ZERO,
         };
-        let (spool, _) = Spool::open(options, Clock::system()).expect("a spool");
+        let (spool, recovery) = Spool::open(options, Clock::system()).expect("a spool");
+        recovery.run(|_| ControlFlow::Continue(())).expect("an empty spool");
         let (keeper, _) = Keeper::open(directory.path()).expect("a keeper");
         let minute = Duration::from_secs(60);
         let options = QueueOptions {
