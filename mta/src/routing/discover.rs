@@ -41,8 +41,11 @@ pub struct FoundWarmup {
 
 impl Selector {
     fn wants(&self, proxy: &ProxyRecord, address: IpAddr) -> bool {
-        self.tags.iter().all(|tag| proxy.tags.contains(tag))
-            && (self.addresses.is_empty() || self.addresses.iter().any(|range| range.contains(address)))
+        self.tags.iter().all(|tag| proxy.tags.contains(tag)) && self.may_have(address)
+    }
+
+    fn may_have(&self, address: IpAddr) -> bool {
+        self.addresses.is_empty() || self.addresses.iter().any(|range| range.contains(address))
     }
 }
 
@@ -102,6 +105,11 @@ pub struct Discovered {
 }
 
 impl Discovery {
+    /// Whether a source of that name may be found: its address is its name.
+    pub fn finds(&self, source: &str) -> bool {
+        source.parse().is_ok_and(|address| self.selectors.iter().any(|selector| selector.may_have(address)))
+    }
+
     /// The pools of `defined`, with what `announced` adds to them; `first_day` says when an address was there first.
     pub fn pools(
         &self,
@@ -116,10 +124,10 @@ impl Discovery {
         let holders = self.holders(announced, &mut found);
         let sources: Vec<&Arc<Source>> = defined.iter().flat_map(|p| &p.members).map(|(source, _)| source).collect();
         let taken: BTreeSet<&str> = sources.iter().map(|source| &*source.name).collect();
-        let mut by_address: BTreeMap<IpAddr, Vec<&Source>> = BTreeMap::new();
+        let mut by_address: BTreeMap<IpAddr, &Arc<Source>> = BTreeMap::new();
         for source in &sources {
             if let Some(address) = source.address {
-                by_address.entry(address).or_default().push(source);
+                by_address.entry(address).or_insert(source);
             }
         }
         for (address, ways) in holders {
@@ -128,18 +136,19 @@ impl Discovery {
             }
             let wanting = |selector: &&Selector| ways.iter().any(|(record, _)| selector.wants(record, address));
             let selectors: Vec<&Selector> = self.selectors.iter().filter(wanting).collect();
-            let source = self.source(address, ways.iter().map(|(_, way)| way.clone()).collect());
-            if taken.contains(&*source.name) {
-                continue;
-            }
-            let warmup = match by_address.get(&address) {
-                Some(defined) => Some(plans_of(defined)),
-                None => plans(&selectors, address, &first_day, &mut found.dated),
+            // One address is one source, in whichever pools: a second would have the limits of each source once more.
+            let source = match by_address.get(&address) {
+                Some(own) => Arc::clone(own),
+                None => {
+                    let source = self.source(address, ways.iter().map(|(_, way)| way.clone()).collect());
+                    if taken.contains(&*source.name) {
+                        continue;
+                    }
+                    // Until its day is known it could send too much.
+                    let Some(warmup) = plans(&selectors, address, &first_day, &mut found.dated) else { continue };
+                    Arc::new(Source { warmup, ..source })
+                }
             };
-            // Until its day is known it could send too much.
-            let Some(warmup) = warmup else { continue };
-            let source = Arc::new(Source { warmup, ..source });
-            // One address in a pool is one source: a second would have the limits of each source once more.
             let has = |pool: &Pool| pool.members.iter().any(|(member, _)| member.address == Some(address));
             let wants = |pool: &&mut Pool| selectors.iter().any(|selector| selector.pool == pool.name) && !has(pool);
             for pool in found.pools.iter_mut().filter(wants) {
@@ -209,11 +218,6 @@ impl Discovery {
         let name = record.name.as_str().into();
         Ok(Arc::new(Proxy { name, address, dialect: self.dialect, credentials, tls, admin }))
     }
-}
-
-/// The plans of an address that the configuration has given to sources of its own: theirs hold, and count both together.
-fn plans_of(defined: &[&Source]) -> Vec<Warmup> {
-    defined.iter().flat_map(|source| source.warmup.iter().cloned()).collect()
 }
 
 /// The plans by which an address is found; `None` if it is not known when one of them begins.
@@ -331,8 +335,12 @@ mod tests {
         let mut pools = defined();
         pools[0].members.push((own.clone(), 3));
         let found = discovery().pools(&pools, &[proxy("a", &["warm"], &[("192.0.2.1", "held")])], undated);
-        assert_eq!(found.pools[0].members, [(own, 3)]);
-        assert!(found.pools[1].members.is_empty(), "one name is one source");
+        assert_eq!(found.pools[0].members, [(own.clone(), 3)]);
+        assert_eq!(found.pools[1].members, [(own, 1)], "one name is one source");
+        let other = Source { address: None, ..discovery().source([192, 0, 2, 1].into(), vec![Way::Direct]) };
+        pools[0].members = vec![(Arc::new(other), 3)];
+        let found = discovery().pools(&pools, &[proxy("a", &["warm"], &[("192.0.2.1", "held")])], undated);
+        assert!(found.pools[1].members.is_empty(), "its name is another's");
     }
 
     /// Warms up what the pools find: `warm` from the first day of each address on, `net` from day `start` on.
@@ -374,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_source_of_that_address_holds_and_both_are_counted_together() {
+    fn an_address_that_is_found_and_has_a_source_of_its_own_is_that_source_in_each_pool() {
         let announced = [proxy("a", &["warm"], &[("192.0.2.1", "held"), ("192.0.2.2", "held")])];
         let plan = Warmup { of: "a1".into(), start: 30, plan: Plan::default().into() };
         let source = |last: u8, name: &str, warmup: Vec<Warmup>| {
@@ -382,9 +390,11 @@ mod tests {
             (Arc::new(Source { name: name.into(), warmup, ..source }), 1)
         };
         let own = Pool { name: "own".into(), members: vec![source(1, "a1", vec![plan]), source(2, "a2", Vec::new())] };
+        let members = own.members.clone();
         let pools: Vec<Pool> = defined().into_iter().chain([own]).collect();
         let found = warming(None).pools(&pools, &announced, undated);
         assert_eq!(begins(&found, "warm"), [vec![("a1".to_owned(), 30)], vec![]]);
+        assert!(found.pools.iter().all(|pool| pool.members == members), "{:?}", found.pools);
         assert!(found.dated.is_empty(), "nobody needs to be asked");
     }
 
@@ -396,9 +406,9 @@ mod tests {
         let mut pools = defined();
         pools[1].members.push((own.clone(), 3));
         let found = discovery().pools(&pools, &announced, undated);
-        assert_eq!(found.pools[1].members[0], (own, 3), "its ways stay its own");
+        assert_eq!(found.pools[1].members[0], (own.clone(), 3), "its ways stay its own");
         assert_eq!(members(&found, "warm")[1..], [pair("192-0-2-2.out.test", "a")]);
-        assert_eq!(members(&found, "net"), [pair("192-0-2-1.out.test", "a"), pair("192-0-2-2.out.test", "a")]);
+        assert_eq!(found.pools[0].members[0], (own, 1));
     }
 
     #[test]
