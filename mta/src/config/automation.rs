@@ -12,6 +12,7 @@ use super::overrides::{is_limit, set_option};
 use super::path::Form;
 use super::rule::{find, several};
 use super::spelling::{NamePattern, check_provider};
+use crate::routing::discover::Discovery;
 use crate::routing::matcher::TextPattern;
 use crate::shaping::automation::rule::Setting;
 use crate::shaping::automation::set::check;
@@ -26,8 +27,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 pub(super) struct Known<'a> {
     pub providers: Option<&'a [Arc<str>]>,
     pub sources: Option<&'a [Arc<str>]>,
-    /// Sources are found, too, and bear the names of their addresses.
-    pub finds: bool,
+    /// How sources are found beside them.
+    pub discovery: Option<&'a Discovery>,
 }
 
 /// Reads the rules of `mta.toml`, beside those that shaping files hold.
@@ -74,7 +75,7 @@ fn providers(section: &Section<'_>, known: &Known<'_>) -> Vec<Arc<str>> {
 fn sources(section: &Section<'_>, known: &Known<'_>) -> Vec<TextPattern> {
     let patterns = several::<TextPattern>(section, "source", "Only for answers to this source.");
     let is_there = |pattern: &TextPattern| {
-        let is_found = known.finds && pattern.to_string().parse::<std::net::IpAddr>().is_ok();
+        let is_found = known.discovery.is_some_and(|discovery| discovery.finds(&pattern.to_string()));
         is_found || known.sources.is_some_and(|names| names.iter().any(|name| pattern.fits(name)))
     };
     // A pattern may be for sources that come later.

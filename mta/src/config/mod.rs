@@ -227,7 +227,7 @@ fn build(root: &Section<'_>) -> Option<Config> {
     let nameable = automation::Known {
         providers: providers.as_deref(),
         sources: egress.as_ref().map(|egress| &*egress.sources),
-        finds: egress.as_ref().is_some_and(|egress| !egress.discovery.selectors.is_empty()),
+        discovery: egress.as_ref().map(|egress| &egress.discovery),
     };
     let automation = automation::build(root, shaping.as_ref().map_or(&nothing, |read| &read.shaping), &nameable);
     if let (Some(read), Some(rules)) = (&mut shaping, &automation) {

@@ -72,6 +72,23 @@ fn a_block_for_a_domain_with_a_route_to_hosts_is_doubted_and_the_configurations_
     assert!(told.contains("does nothing here for \"frog\""), "{told}");
 }
 
+#[test]
+fn an_address_may_be_found_but_a_name_that_no_pool_has_is_doubted() {
+    let shaping =
+        "[\"a.test\".sources.\"192.0.2.7\"]\nconnection_limit = 1\n[\"a.test\".sources.\"s7\"]\nconnection_limit = 1\n";
+    let main = "hostname = \"mail.example.com\"\n[spool]\npath = \"spool\"\n[event_log]\npath = \"events\"\n";
+    let found = "[pool.warm.discover]\ntag = \"warm\"\n[redis]\naddress = [\"127.0.0.1:6379\"]\n";
+    for (finds, doubted) in [("", vec!["192.0.2.7", "s7"]), (found, vec!["s7"])] {
+        let (_directory, paths) = files(&[("f.toml", shaping), ("mta.toml", &format!("{main}{finds}"))]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_egret-mta"));
+        command.args(["shaping", "check", "--no-dns", "--config"]).arg(&paths[1]).arg(&paths[0]);
+        let done = command.output().expect("it runs");
+        let told = String::from_utf8_lossy(&done.stdout);
+        let lines = told.lines().filter_map(|line| line.split_once("there is no source ")?.1.split('"').nth(1));
+        assert_eq!(lines.collect::<Vec<_>>(), doubted, "{told}{}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
 /// Whether one of two matches lies in the other.
 fn meet(one: &Match, other: &Match) -> bool {
     let within = |narrow: &Match, wide: &Match| match (narrow, wide) {

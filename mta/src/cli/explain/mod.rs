@@ -16,6 +16,7 @@ use clap::Args;
 use egret_shared::text::Line;
 use serde_json::{Value, json};
 
+use super::shaping::ANY_SOURCE;
 use crate::app::{policed, rollup};
 use crate::config::{self, Config};
 use crate::dns::lead::lead;
@@ -111,7 +112,11 @@ async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
         let Some(part) = parts.first() else { continue };
         let way = way(asked, &ways, &policed, &shaper, part).await;
         let members = config.pools.iter().filter(|pool| pool.name == part.pool).flat_map(|pool| &pool.members);
-        let sources: Vec<_> = members.map(|(source, _)| source.name.clone()).collect();
+        let mut sources: Vec<_> = members.map(|(source, _)| source.name.clone()).collect();
+        if sources.is_empty() {
+            // They are found at run time.
+            sources.push(ANY_SOURCE.into());
+        }
         told.push(json!({
             "recipient": recipient.as_str(),
             "rules": rules(config, assigned),

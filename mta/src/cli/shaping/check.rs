@@ -124,14 +124,19 @@ fn by_themselves(read: &ShapingRead, config: Option<&Config>) -> Vec<Finding> {
         let state = if note.message.starts_with("does nothing") { State::Ok } else { State::Warning };
         Finding::new(format!("{}:{}", note.file, note.line), state, format!("{}: {}", note.key, note.message))
     });
-    let sources: Option<Vec<Arc<str>>> = config.map(|config| {
-        let members = config.pools.iter().flat_map(|pool| &pool.members);
-        members.map(|(source, _)| source.name.clone()).collect()
-    });
+    let sources = config.map(|config| sources(&read.shaping, config));
     let nothing = Patch::default();
     let delivery = config.map_or(&nothing, |config| &config.delivery);
     let doubts = lint(&read.shaping, delivery, sources.as_deref());
     notes.chain(doubts.into_iter().map(|one| Finding::new(one.place.to_string(), State::Warning, one.text))).collect()
+}
+
+/// The sources of the configuration; with them the addresses that blocks name, if there are pools that find some.
+fn sources(shaping: &Shaping, config: &Config) -> Vec<Arc<str>> {
+    let members = config.pools.iter().flat_map(|pool| &pool.members).map(|(source, _)| source.name.clone());
+    let named = shaping.blocks().flat_map(|block| block.sources.keys()).cloned();
+    let found = named.filter(|name| config.discovery.finds(name));
+    members.chain(found).collect()
 }
 
 /// What is seen of the sites of the domains.

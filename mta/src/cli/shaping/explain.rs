@@ -19,7 +19,7 @@ use crate::shaping::ceiling::{self, Ceiling};
 use crate::shaping::resolve::{Effective, Scope};
 
 /// What stands for a source where none is named.
-const ANY_SOURCE: &str = "SOURCE";
+pub(in crate::cli) const ANY_SOURCE: &str = "SOURCE";
 
 /// `shaping explain`.
 #[derive(Debug, Args)]
@@ -61,7 +61,8 @@ async fn explain(asked: &Explain, config: &Config) -> anyhow::Result<Value> {
     };
     let known = config.pools.iter().flat_map(|pool| &pool.members).map(|(source, _)| &*source.name);
     let known: Vec<&str> = known.collect();
-    if let Some(source) = asked.source.as_deref().filter(|source| !known.contains(source)) {
+    let is_found = |source: &str| config.discovery.finds(source);
+    if let Some(source) = asked.source.as_deref().filter(|source| !known.contains(source) && !is_found(source)) {
         anyhow::bail!("there is no source {source:?} in {}; known: {}", asked.config.display(), known.join(", "));
     }
     let (shaper, ways) = (config.shaper(), config.ways());

@@ -3,6 +3,8 @@
 mod check;
 mod explain;
 
+pub(super) use explain::ANY_SOURCE;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
