@@ -44,6 +44,7 @@ async fn nodes_share_rates_places_and_quotas() {
     assert_eq!(seen.nodes, BTreeSet::from(["a".to_owned(), "b".to_owned()]));
     let names: Vec<&str> = seen.limits.iter().map(|limit| limit.name.as_str()).collect();
     assert_eq!(names, ["places", "ramp", "rate"]);
+    assert!(matches!(seen.limits[1].place, Place::Quota { most: Some(40), .. }), "{seen:?}");
     let Place::Count { nodes, most: Some(_) } = &seen.limits[0].place else { panic!("{seen:?}") };
     let held_by: Vec<(&str, u32)> = nodes.iter().map(|(node, held, _)| (node.as_str(), *held)).collect();
     assert_eq!(held_by, [("a", 2), ("b", 1)]);

@@ -141,7 +141,11 @@ pub(super) fn held(ready: &Ready) -> Blocker {
         Some(Party::Remote) | None => Setter::Destination,
     };
     let why = ready.why.as_deref().unwrap_or("it failed");
-    let text = format!("{why}; {} failures in a row", ready.failures);
+    // A limit is no failure.
+    let text = match ready.failures {
+        0 => why.to_owned(),
+        failures => format!("{why}; {failures} failures in a row"),
+    };
     let since = Some(ready.failed_at).filter(|at| at.0 > 0);
     Blocker::new(What::PathRest, setter, text).lasting(since, Some(ready.held_until)).of(&ready.source)
 }

@@ -28,6 +28,8 @@ pub(super) struct QuotaAccount {
     /// It is on the list of what the store is to be asked.
     pub(super) due: bool,
     empty_until: Option<Instant>,
+    /// By the store's last word nothing is left: without the store there is no share of it.
+    is_used_up: bool,
     touched: Instant,
     pace: Pace,
 }
@@ -43,6 +45,7 @@ impl QuotaAccount {
             asked: false,
             due: false,
             empty_until: None,
+            is_used_up: false,
             touched: now,
             pace: Pace::new(now),
         }
@@ -60,13 +63,14 @@ impl QuotaAccount {
 
     pub(super) fn is_now(&mut self, most: u64) {
         if self.most != most {
-            (self.most, self.empty_until) = (most, None);
+            (self.most, self.empty_until, self.is_used_up) = (most, None, false);
         }
     }
 
     pub(super) fn take(&mut self, mode: Mode, now: Instant) -> Result<(), When> {
         let own = match mode {
             Mode::Alone => self.most,
+            Mode::Away { .. } if self.is_used_up => 0,
             Mode::Away { nodes } => self.most / u64::from(nodes.max(1)),
             Mode::Shared => 0,
         };
@@ -124,6 +128,9 @@ impl QuotaAccount {
     pub(super) fn answered(&mut self, granted: u64, wanted: i64, now: Instant) {
         self.at_hand += granted;
         self.touched = now;
+        if wanted > 0 {
+            self.is_used_up = i64::try_from(granted).is_ok_and(|granted| granted < wanted);
+        }
         if wanted > 0 && granted == 0 {
             self.empty_until = Some(now + AGAIN);
         }

@@ -388,6 +388,12 @@ fn a_quota_is_shared_and_its_rest_goes_back() {
     }
     assert_eq!(take(&mut fleet, 1, 1_000), 400);
     assert_eq!(take(&mut fleet, 0, 1), 0);
+    let now = fleet.now;
+    for node in &mut fleet.nodes {
+        node.away(now);
+        assert!(node.take_quota(&name, 7, 500, now).is_err(), "there is no share of what is used up");
+        assert!(node.take_quota(&name, 7, 1_000, now).is_ok(), "500 of a quota that was raised");
+    }
 }
 
 #[test]
