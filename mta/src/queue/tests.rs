@@ -345,6 +345,15 @@ impl World {
         self.marks.len() - before
     }
 
+    /// Delivers what may go, for so long.
+    fn deliver_for(&mut self, span: Duration) {
+        let until = self.now.plus(span);
+        while self.now < until {
+            self.deliver();
+            self.pass(Duration::from_millis(7));
+        }
+    }
+
     /// Open sessions.
     fn sessions(&self) -> usize {
         self.tickets.len() + self.idle.len()

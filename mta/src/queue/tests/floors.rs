@@ -230,26 +230,17 @@ fn why_names_the_limit_and_what_is_kept_for_whom() {
     assert_eq!(part(&mut world, "c"), ["all has no free place (what is kept for priority high included)"]);
 }
 
-/// Delivers what may go, for so long.
-fn deliver_for(world: &mut World, span: Duration) {
-    let until = world.now.plus(span);
-    while world.now < until {
-        world.deliver();
-        world.pass(Duration::from_millis(7));
-    }
-}
-
 #[test]
 fn of_what_is_left_of_a_rate_each_path_has_its_turn_and_what_is_kept_waits_for_nobody() {
     for rate in ["10/s,max_burst=2", "10/s", "600/min,max_burst=10"] {
         let mut world = world(1, vec![tenth("a")], limits(50, Some(rate)));
         let many = put(&mut world, Priority::Normal, "b", "a.test", 90);
-        deliver_for(&mut world, Duration::from_secs(1));
+        world.deliver_for(Duration::from_secs(1));
         let before = gone(&world, &many);
         let few = put(&mut world, Priority::Normal, "b", "b.test", 30);
         let fewer = put(&mut world, Priority::Normal, "c", "c.test", 2);
         let own = put(&mut world, Priority::Low, "a", "b.test", 3);
-        deliver_for(&mut world, Duration::from_secs(4));
+        world.deliver_for(Duration::from_secs(4));
         let (more, others) = (gone(&world, &many) - before, gone(&world, &few));
         assert_eq!((gone(&world, &fewer), gone(&world, &own)), (2, 3), "{rate}");
         assert!((14..=18).contains(&others) && (14..=18).contains(&more), "{rate}: {more} and {others}");

@@ -221,15 +221,6 @@ fn offered(world: &mut World, domain: &str, count: usize) -> Vec<MessageId> {
     ids
 }
 
-/// Delivers what may go, for so long.
-fn deliver_for(world: &mut World, span: Duration) {
-    let until = world.now.plus(span);
-    while world.now < until {
-        world.deliver();
-        world.pass(Duration::from_millis(7));
-    }
-}
-
 #[test]
 fn who_waits_for_a_rate_of_all_has_its_turn_however_much_others_have() {
     for rate_of_all in ["10/s,max_burst=1", "10/s", "600/min,max_burst=5"] {
@@ -239,10 +230,10 @@ fn who_waits_for_a_rate_of_all_has_its_turn_however_much_others_have() {
             l.additional_message_rate_throttles = [("all".into(), rate(rate_of_all))].into();
         }));
         let many = offered(&mut world, "a.test", 200);
-        deliver_for(&mut world, Duration::from_secs(1));
+        world.deliver_for(Duration::from_secs(1));
         let (before, few) = (delivered(&world, &many), offered(&mut world, "b.test", 20));
         let fewer = offered(&mut world, "c.test", 2);
-        deliver_for(&mut world, Duration::from_secs(3));
+        world.deliver_for(Duration::from_secs(3));
         let (more, others) = (delivered(&world, &many) - before, delivered(&world, &few));
         assert_eq!(delivered(&world, &fewer), 2, "{rate_of_all}");
         assert!((12..=16).contains(&others) && (12..=16).contains(&more), "{rate_of_all}: {more} and {others}");
