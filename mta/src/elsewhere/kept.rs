@@ -17,13 +17,10 @@ use tracing::warn;
 const NAME: &str = "egress-url.toml";
 /// The name of the file of proxies.
 const PROXIES: &str = "announced-proxies.json";
-
 /// The name of the file of the number of nodes.
 const NODES: &str = "fleet-nodes.json";
-
 /// The name of the file of quotas.
 const QUOTAS: &str = "used-quotas.json";
-
 /// The name of the file of first days.
 const FIRST_DAYS: &str = "first-days.json";
 
